@@ -1,0 +1,14 @@
+//! Bounds that the protocol itself sets, each with what happens when it is reached.
+//!
+//! Bounds of queues and tables stand in the `Config` of the component that owns them.
+
+use std::time::Duration;
+
+/// Largest channel frame, header included: 100 MiB, as FISCO BCOS has it. Larger: the session is closed.
+pub const MAX_CHANNEL_FRAME: usize = 100 * 1024 * 1024;
+/// Largest frame between nodes: a channel frame and room for its header. Larger: the link is closed.
+pub const MAX_LINK_FRAME: usize = MAX_CHANNEL_FRAME + 64 * 1024;
+/// Relays a data frame may pass. At zero it is dropped and the origin told.
+pub const MAX_HOPS: u8 = 32;
+/// How often neighbours compare what they know, and how often a node repairs what was lost.
+pub const GOSSIP_PERIOD: Duration = Duration::from_secs(5);

@@ -1,0 +1,1 @@
+//! The client port's protocol, both ends, without IO.

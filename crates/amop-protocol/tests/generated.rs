@@ -1,0 +1,30 @@
+//! The generated code is the compiled `proto/`. Set `UPDATE_GENERATED=1` to write it anew.
+
+use std::{fs, path::Path};
+
+#[test]
+fn generated_code_is_up_to_date() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let proto = here.join("../../proto");
+    let files = ["common", "peer", "client"].map(|name| proto.join(format!("amop/v1/{name}.proto")));
+    let descriptors = protox::compile(files, [&proto]).expect("proto/ compiles");
+    let out = tempdir();
+    prost_build::Config::new()
+        .bytes(["."])
+        .out_dir(&out)
+        .compile_fds(descriptors)
+        .expect("code is generated");
+    let fresh = fs::read_to_string(out.join("amop.v1.rs")).expect("one package");
+    let committed = here.join("src/wire/generated/amop.v1.rs");
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        fs::write(&committed, &fresh).expect("writable source tree");
+    }
+    let stands = fs::read_to_string(&committed).unwrap_or_default();
+    assert!(stands == fresh, "run UPDATE_GENERATED=1 cargo test -p amop-protocol --test generated");
+}
+
+fn tempdir() -> std::path::PathBuf {
+    let dir = std::env::temp_dir().join(format!("amop-generated-{}", std::process::id()));
+    fs::create_dir_all(&dir).expect("writable temporary directory");
+    dir
+}
