@@ -73,7 +73,9 @@ impl Cause {
             | Self::NotVerified
             | Self::BadTopic
             | Self::ReservedTopic => Status::NoPath,
-            Self::SessionGone | Self::QueueFull | Self::WriteFailed | Self::SubscriberRefused => Status::NotHanded,
+            Self::SessionGone | Self::QueueFull | Self::WriteFailed | Self::SubscriberRefused => {
+                Status::NotHanded
+            }
             Self::PushTimeout | Self::Deadline | Self::OutcomeLost => Status::TimedOut,
             Self::NodeBandwidth | Self::ClientQuota | Self::RelayLimit => Status::Refused,
         }

@@ -1,0 +1,151 @@
+//! What goes in and out of delivery: closed, plain, valid.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{Cause, ClientIdentity, NodeId, Seq, SessionId, Topic, wire::link::LinkFrame};
+
+/// To one subscriber, who answers, or to all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mode {
+    /// A request: one subscriber, its answer is the outcome.
+    Unicast,
+    /// Everybody who is subscribed, the publishing session excepted.
+    Multicast,
+}
+
+/// A client's wish to send.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// The session it came from; the outcome goes there.
+    pub session: SessionId,
+    /// Whose session that is.
+    pub client: Arc<ClientIdentity>,
+    /// The publisher's name for the message; the outcome repeats it.
+    pub seq: Seq,
+    /// To one or to all.
+    pub mode: Mode,
+    /// Where to.
+    pub topic: Topic,
+    /// The message.
+    pub payload: Bytes,
+    /// The publisher's own deadline, if it gave one.
+    pub deadline: Option<Duration>,
+}
+
+/// Names one push of one message to one session of this node; never used twice by a node process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PushId(pub u64);
+
+impl PushId {
+    /// The seq of the frame that carries this push.
+    pub fn to_seq(self) -> Seq {
+        Seq::from_u128(u128::from(self.0))
+    }
+
+    /// The push whose frame had this seq, if it can have been one.
+    pub fn from_seq(seq: Seq) -> Option<Self> {
+        seq.to_u128().and_then(|value| u64::try_from(value).ok()).map(Self)
+    }
+}
+
+impl fmt::Debug for PushId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "push {:x}", self.0)
+    }
+}
+
+/// Who sent a message, as its node verified it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The institution of the sender's node.
+    pub institution: Arc<str>,
+    /// The sender's node.
+    pub node: NodeId,
+    /// The client there.
+    pub client: Arc<ClientIdentity>,
+}
+
+/// A message to be written to a session of this node.
+#[derive(Clone, Debug)]
+pub struct Push {
+    /// Names the push; the frame's seq is [`PushId::to_seq`].
+    pub id: PushId,
+    /// The subscriber.
+    pub session: SessionId,
+    /// Whether an answer is expected.
+    pub mode: Mode,
+    /// The topic it was sent to.
+    pub topic: Topic,
+    /// The message.
+    pub payload: Bytes,
+    /// Who sent it.
+    pub sender: Sender,
+    /// How long an answer is waited for.
+    pub answer_within: Duration,
+}
+
+/// The body of a subscriber's answer, in two pieces so that no payload is ever copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnswerBody {
+    /// Length byte and topic of a topic body (channel spec, 2.1); empty if the body is empty.
+    pub prefix: Bytes,
+    /// What follows it.
+    pub payload: Bytes,
+}
+
+/// A subscriber's answer to a unicast push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// 0, or the subscriber's own error.
+    pub result: i32,
+    /// Empty or a valid topic body.
+    pub body: AnswerBody,
+}
+
+/// The one end of a send, for its publisher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The publisher's session.
+    pub session: SessionId,
+    /// The publisher's name for the message.
+    pub seq: Seq,
+    /// What kind of send ended.
+    pub mode: Mode,
+    /// Where it was sent to; a successful multicast's 0x31 carries it.
+    pub topic: Option<Topic>,
+    /// Why it ended so; [`Cause::status`] is its code.
+    pub cause: Cause,
+    /// The answer; empty unless a unicast succeeded.
+    pub body: AnswerBody,
+    /// With 103: when to try again.
+    pub retry_after: Duration,
+}
+
+/// Why a push could not be queued or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushError {
+    /// The session is closed.
+    Gone,
+    /// Its queue is full.
+    Full,
+    /// The connection failed before all bytes were written.
+    WriteFailed,
+}
+
+/// What delivery asks its driver to do.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Queue this for a session; report the result to `handle_pushed`.
+    Push(Push),
+    /// Tell a publisher how its send ended.
+    Outcome(Outcome),
+    /// Put this on the link to a neighbour; a frame that cannot be queued is dropped and counted.
+    Forward {
+        /// The neighbour.
+        to: NodeId,
+        /// The frame.
+        frame: LinkFrame,
+    },
+}

@@ -1,0 +1,1 @@
+//! The TLS port that SDKs connect to.

@@ -1,0 +1,1 @@
+//! Certificates and keys: what a node is, and whom it believes.

@@ -1,0 +1,1 @@
+//! A node: overlay, client port and core, put together.
