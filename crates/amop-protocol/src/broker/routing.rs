@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
 
+use imbl::shared_ptr::DefaultSharedPtr;
 use siphasher::sip::SipHasher13;
 
 use super::topology::Graph;
@@ -57,7 +58,7 @@ pub struct Routing {
     pub(super) revision: u64,
     pub(super) nodes: Arc<Vec<Option<Node>>>,
     pub(super) index: Arc<HashMap<NodeId, NodeIndex, FixedState>>,
-    pub(super) topics: imbl::HashMap<Topic, Arc<TopicRoutes>, FixedState>,
+    pub(super) topics: imbl::GenericHashMap<Topic, Arc<TopicRoutes>, FixedState, DefaultSharedPtr>,
     pub(super) graph: Arc<Graph>,
 }
 
@@ -70,7 +71,7 @@ impl Routing {
             revision: 0,
             index: Arc::new(std::iter::once((me.id, index)).collect()),
             nodes: Arc::new(vec![Some(me)]),
-            topics: imbl::HashMap::default(),
+            topics: imbl::GenericHashMap::default(),
             graph: Arc::new(Graph::default()),
         }
     }

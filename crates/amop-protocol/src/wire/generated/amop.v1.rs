@@ -332,7 +332,7 @@ pub struct Handed {
     pub number: u32,
 }
 /// The end of an attempt. Success carries the subscriber's answer as payload.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Outcome {
     #[prost(uint64, tag = "1")]
     pub send_id: u64,
@@ -346,6 +346,9 @@ pub struct Outcome {
     /// the destination has no further candidate for this send
     #[prost(bool, tag = "5")]
     pub exhausted: bool,
+    /// length byte and topic of the answer's topic body; empty: the body is empty
+    #[prost(bytes = "bytes", tag = "6")]
+    pub answer_prefix: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FanOut {
@@ -433,7 +436,7 @@ pub struct Publish {
 }
 /// 0x0403, node to client, seq of the 0x0402; frame result: the status code; payload: the answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Result {
+pub struct PublishResult {
     #[prost(enumeration = "Cause", tag = "1")]
     pub cause: i32,
     /// with 103
