@@ -1,5 +1,6 @@
 //! Who wants what, where they are, and every message's way to its one outcome.
 
+pub mod bandwidth;
 pub mod dedup;
 pub mod deliver;
 pub mod event;

@@ -135,7 +135,7 @@ impl Delivery {
         let mut left = reception.untried(routing);
         left.retain(|session| Some(*session) != attempt.exclude);
         if left.is_empty() {
-            self.wheel.arm(now + self.config.retention(), Wake::Lapse(key));
+            self.wheel.arm(now, now + self.config.retention(), Wake::Lapse(key));
             return self.attempt_over(routing, key, Cause::NoSubscriber, Verdict::Exhausted);
         }
         let session = left[key.spread() as usize % left.len()];
@@ -233,7 +233,7 @@ impl Delivery {
             }));
         }
         self.pushes.insert(id, ActivePush { key, deadline, to });
-        self.wheel.arm(deadline, Wake::Push(id));
+        self.wheel.arm(now, deadline, Wake::Push(id));
     }
 
     pub(super) fn push_written(
@@ -346,7 +346,7 @@ impl Delivery {
     pub(super) fn push_woken(&mut self, now: Time, routing: &Routing, id: PushId) {
         let Some(push) = self.pushes.get(&id) else { return };
         if push.deadline > now {
-            self.wheel.arm(push.deadline, Wake::Push(id));
+            self.wheel.arm(now, push.deadline, Wake::Push(id));
             return;
         }
         let key = push.key;
@@ -370,7 +370,7 @@ impl Delivery {
         let failed: Vec<_> =
             reception.requesters.iter().map(|waiting| (waiting.requester, waiting.number, cause)).collect();
         reception.failed.extend(failed);
-        self.wheel.arm(now + self.config.retention(), Wake::Lapse(key));
+        self.wheel.arm(now, now + self.config.retention(), Wake::Lapse(key));
         let verdict = self.verdict(routing, key);
         self.attempt_over(routing, key, cause, verdict);
     }

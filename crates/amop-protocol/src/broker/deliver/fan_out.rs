@@ -68,7 +68,7 @@ impl Delivery {
         if here {
             self.fan_out_here(now, routing, id);
         }
-        self.arm_send(id);
+        self.arm_send(now, id);
     }
 
     fn fan_out_here(&mut self, now: Time, routing: &Routing, id: u64) {

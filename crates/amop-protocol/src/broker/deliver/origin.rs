@@ -49,6 +49,8 @@ pub(super) struct Unicast {
     attempts: u32,
     /// Nodes, in the epoch they had, with no candidate left for this send.
     spent: Vec<(NodeId, u64)>,
+    /// Nodes that did not confirm in time; asked again when nobody else is left.
+    unconfirmed: Vec<(NodeId, u64)>,
     asked: Vec<NodeId>,
     worst: Option<Cause>,
 }
@@ -75,6 +77,13 @@ struct Choice {
     /// Candidates left, this one included.
     candidates: u32,
     exclude: Option<SessionId>,
+}
+
+impl Unicast {
+    fn is_out(&self, node: &Node) -> bool {
+        let this = (node.id, node.epoch);
+        self.spent.contains(&this) || self.unconfirmed.contains(&this)
+    }
 }
 
 impl Send {
@@ -186,11 +195,22 @@ impl Delivery {
         let Progress::Unicast(unicast) = &send.progress else { return };
         match choose(routing, send, unicast, self.config.preference) {
             Ok(choice) => self.start_attempt(now, routing, id, choice),
+            Err(_) if !unicast.unconfirmed.is_empty() => self.ask_again(now, routing, id),
             Err(cause) => {
                 let cause = unicast.worst.map_or(cause, |worst| worst.worse(cause));
                 self.finish(now, id, cause, AnswerBody::default());
             }
         }
+    }
+
+    /// Everybody else has failed: those who only did not confirm get another chance.
+    fn ask_again(&mut self, now: Time, routing: &Routing, id: u64) {
+        if let Some(send) = self.sends.get_mut(&id)
+            && let Progress::Unicast(unicast) = &mut send.progress
+        {
+            unicast.unconfirmed.clear();
+        }
+        self.next_attempt(now, routing, id);
     }
 
     fn start_attempt(&mut self, now: Time, routing: &Routing, id: u64, choice: Choice) {
@@ -217,7 +237,7 @@ impl Delivery {
             others: choice.candidates - 1,
         });
         self.counters.attempts += 1;
-        self.arm_send(id);
+        self.arm_send(now, id);
         if local {
             self.attempt_here(now, routing, id, push_timeout, choice.exclude);
         } else {
@@ -267,7 +287,7 @@ impl Delivery {
             Progress::Unicast(_) => self.attempt_overdue(now, routing, id),
             Progress::FanOut(_) => self.fan_out_overdue(now, routing, id),
         }
-        self.arm_send(id);
+        self.arm_send(now, id);
     }
 
     fn attempt_overdue(&mut self, now: Time, routing: &Routing, id: u64) {
@@ -279,7 +299,8 @@ impl Delivery {
         }
         if attempt.give_up_at <= now && attempt.others > 0 {
             let cause = if attempt.handed { Cause::PushTimeout } else { Cause::Unreachable };
-            return self.attempt_failed(now, routing, id, cause, true);
+            unicast.unconfirmed.push((attempt.to, attempt.epoch));
+            return self.attempt_failed(now, routing, id, cause, false);
         }
         attempt.resends += 1;
         attempt.resend_at = now + self.config.resend_after(send.publish.payload.len(), attempt.resends);
@@ -426,12 +447,12 @@ impl Delivery {
         self.finish(now, id, cause, AnswerBody::default());
     }
 
-    pub(super) fn arm_send(&mut self, id: u64) {
+    pub(super) fn arm_send(&mut self, now: Time, id: u64) {
         let Some(send) = self.sends.get_mut(&id) else { return };
         let wake = send.next_wake();
         if wake < send.armed {
             send.armed = wake;
-            self.wheel.arm(wake, Wake::Send(id));
+            self.wheel.arm(now, wake, Wake::Send(id));
         }
     }
 }
@@ -447,7 +468,7 @@ struct AttemptEnd {
 /// Another way to `to` for the resends: every second one leaves the table's way where it can, so
 /// that a relay which swallows frames without losing its links is passed by.
 pub(super) fn detour(routing: &Routing, to: NodeId, resends: u32) -> Vec<NodeId> {
-    if resends % 2 == 0 {
+    if resends.is_multiple_of(2) {
         return Vec::new();
     }
     let me = routing.me();
@@ -479,7 +500,7 @@ fn choose(
             if is_me { routes.sessions.len() as u32 - u32::from(publisher_subscribed) } else { *count };
         if node.hops > u32::from(MAX_HOPS) {
             none = none_of(none, Cause::HopLimit);
-        } else if weight > 0 && !unicast.spent.contains(&(node.id, node.epoch)) {
+        } else if weight > 0 && !unicast.is_out(node) {
             candidates.push((node, weight));
         }
     }
