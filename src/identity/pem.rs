@@ -138,3 +138,22 @@ fn refuse_exposed(path: &Path) -> Result<(), FileError> {
 fn refuse_exposed(_path: &Path) -> Result<(), FileError> {
     Ok(())
 }
+
+/// One PEM section.
+pub fn encode(label: &str, der: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for line in der.chunks(48) {
+        for group in line.chunks(3) {
+            let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte))
+                << (8 * (3 - group.len()));
+            for digit in 0..4 {
+                let value = bits >> (18 - 6 * digit) & 0x3f;
+                let padding = digit > group.len();
+                text.push(if padding { '=' } else { char::from(ALPHABET[value as usize]) });
+            }
+        }
+        text.push('\n');
+    }
+    text + &format!("-----END {label}-----\n")
+}
