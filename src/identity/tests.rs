@@ -123,7 +123,7 @@ fn files_with_problems_name_the_file_the_problem_and_the_cure() {
         ),
         &["not encrypted"],
     );
-    check(&|d| drop(fs::copy(d.join("node.crt"), d.join("node.key")).unwrap()), &["swapped"]);
+    check(&|d| assert!(fs::copy(d.join("node.crt"), d.join("node.key")).is_ok()), &["swapped"]);
     check(
         &replace("node.key", "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n"),
         &["P-256 key"],
@@ -134,7 +134,7 @@ fn files_with_problems_name_the_file_the_problem_and_the_cure() {
     bank.node("m").write_node_dir(other.path());
     let other_key = other.path().join("node.key");
     check(
-        &|d| drop(fs::copy(&other_key, d.join("node.key")).unwrap()),
+        &|d| assert!(fs::copy(&other_key, d.join("node.key")).is_ok()),
         &["node.key does not belong to the certificate"],
     );
     // All problems at once, not only the first.
