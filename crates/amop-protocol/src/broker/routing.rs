@@ -101,6 +101,12 @@ impl Routing {
         self.nodes.iter().flatten()
     }
 
+    /// As [`Routing::reachable`], with the index under which [`TopicRoutes::nodes`] lists each.
+    pub fn indexed(&self) -> impl Iterator<Item = (NodeIndex, &Node)> {
+        let numbered = self.nodes.iter().enumerate();
+        numbered.filter_map(|(at, node)| Some((NodeIndex(u32::try_from(at).ok()?), node.as_ref()?)))
+    }
+
     /// Who wants `topic`.
     pub fn topic(&self, topic: &str) -> Option<&TopicRoutes> {
         self.topics.get(topic).map(|routes| &**routes)
