@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use amop_protocol::{
-    NodeId, SessionId, Topic,
+    NodeId, SessionId, Topic, Version,
     broker::control::{Action, Control},
     limits::MAX_HOPS,
     wire::{
@@ -80,8 +80,8 @@ pub(super) struct ControlTask {
     links: Arc<Links>,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Receiver<overlay::Event>,
-    /// Who waits for which topics sequence to have settled.
-    waiting: Vec<(u64, oneshot::Sender<bool>)>,
+    /// Who waits for which version of this node's topics to have settled.
+    waiting: Vec<(Version, oneshot::Sender<bool>)>,
 }
 
 /// A command queue and the task that serves it.
@@ -161,7 +161,7 @@ impl ControlTask {
             match action {
                 Action::Send { to, message } => self.send(to, message),
                 Action::Routing(routing) => self.data.set_routing(routing),
-                Action::Settled { version } => self.tell_settled(version.sequence),
+                Action::Settled { version } => self.tell_settled(version),
                 Action::PeerFault { peer, fault } => {
                     tracing::warn!(%peer, %fault, "a neighbour broke the gossip protocol; what it sent is ignored");
                 }
@@ -181,13 +181,13 @@ impl ControlTask {
             let _ = done.send(true);
         } else {
             self.waiting.retain(|(_, waiting)| !waiting.is_closed());
-            self.waiting.push((self.control.version().sequence, done));
+            self.waiting.push((self.control.version(), done));
         }
     }
 
-    fn tell_settled(&mut self, sequence: u64) {
+    fn tell_settled(&mut self, settled: Version) {
         for (wanted, done) in std::mem::take(&mut self.waiting) {
-            if wanted <= sequence {
+            if wanted <= settled {
                 let _ = done.send(true);
             } else {
                 self.waiting.push((wanted, done));

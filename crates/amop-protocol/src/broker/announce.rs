@@ -136,6 +136,8 @@ impl Held {
 pub(super) struct Known {
     pub(super) epoch: u64,
     pub(super) identity: Option<(NodeInfo, Arc<str>, SignedRecord)>,
+    /// The signed identity of a node whose lists have expired.
+    pub(super) tombstone: Option<SignedRecord>,
     pub(super) links: Held,
     pub(super) topics: Held,
     /// Since when no way has led to it.
@@ -143,6 +145,11 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// The signed identity, whether the node is alive or a tombstone.
+    pub(super) fn signed_identity(&self) -> Option<&SignedRecord> {
+        self.identity.as_ref().map(|(_, _, record)| record).or(self.tombstone.as_ref())
+    }
+
     pub(super) fn held(&mut self, kind: RecordKind) -> &mut Held {
         if kind == RecordKind::Links { &mut self.links } else { &mut self.topics }
     }
@@ -175,25 +182,10 @@ impl Known {
         kinds
     }
 
-    /// Records that somebody with `theirs` lacks, the identity first.
-    pub(super) fn lacked_by(&self, theirs: Option<&pb::Versions>) -> Vec<SignedRecord> {
-        let same_epoch = theirs.filter(|theirs| theirs.epoch >= self.epoch);
-        if same_epoch.is_some_and(|theirs| theirs.epoch > self.epoch) {
-            return Vec::new();
-        }
-        let mut records = Vec::new();
-        if same_epoch.is_none() {
-            records.extend(self.identity.iter().map(|(_, _, record)| record.clone()));
-        }
-        let (links, topics) = same_epoch.map_or((0, 0), |theirs| (theirs.links, theirs.topics));
-        records.extend(self.links.record.iter().filter(|_| self.links.sequence > links).cloned());
-        records.extend(self.topics.record.iter().filter(|_| self.topics.sequence > topics).cloned());
-        records
-    }
-
-    /// Drops the records; what remains keeps older ones from coming back.
+    /// Drops the lists; what remains keeps older ones from coming back, and tells a node that
+    /// starts with a clock set back which epoch it must exceed.
     pub(super) fn bury(&mut self) {
-        self.identity = None;
+        self.tombstone = self.identity.take().map(|(_, _, record)| record);
         self.links.record = None;
         self.topics.record = None;
     }

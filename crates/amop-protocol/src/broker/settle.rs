@@ -1,89 +1,142 @@
-//! Echoes: how the origin of a record learns that every reachable node holds it.
+//! The echo: when does everybody hold a topics record?
 //!
-//! Whoever takes a record in passes it to all other neighbours and owes its sender a `Settled`
-//! until each of those has settled, was seen to have the record, or was lost. So the word comes
-//! back to the origin when the last node has it, in one message per link.
+//! A node that takes a new record sends it on to all neighbours but the one it came from, and
+//! owes that one a `Settled` until all others have settled or were lost. A neighbour that held
+//! the very record already answers at once, so that no two nodes wait for each other: who waits
+//! for whom is the tree of first arrivals. One that skipped to a newer record answers when that
+//! has settled: waiting always leads to newer records, never back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{NodeId, Version};
+use crate::{NodeId, Time, Version};
 
-/// Echoes under way, by origin: only the newest record of an origin counts.
+/// The announcements under way, of all nodes.
 #[derive(Debug, Default)]
-pub struct Echoes {
-    by_origin: BTreeMap<NodeId, Echo>,
+pub(super) struct Settling {
+    waves: BTreeMap<NodeId, Vec<Wave>>,
+    joined: u64,
 }
+
+/// A neighbour is to be told that this version of this node's topics has settled.
+pub(super) type Answer = (NodeId, NodeId, Version);
 
 #[derive(Debug)]
-struct Echo {
+struct Wave {
     version: Version,
-    owed: Option<NodeId>,
+    since: Time,
     waiting: BTreeSet<NodeId>,
+    owed: BTreeMap<NodeId, Version>,
 }
 
-/// An echo that is complete: nobody is waited for any longer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Complete {
-    /// Whose record it is.
-    pub origin: NodeId,
-    /// Which version of it.
-    pub version: Version,
-    /// The neighbour to tell; none at the origin itself.
-    pub owed: Option<NodeId>,
-}
+impl Settling {
+    /// Announcements that were joined because there were too many.
+    pub(super) fn joined(&self) -> u64 {
+        self.joined
+    }
 
-impl Echoes {
-    /// A record was taken in from `owed` (nobody, if it is our own) and passed on to `waiting`.
-    pub fn begin(
+    /// A new record of `origin` was sent to `waiting`; `from` is where it came from.
+    pub(super) fn start(
         &mut self,
+        now: Time,
         origin: NodeId,
         version: Version,
-        owed: Option<NodeId>,
         waiting: BTreeSet<NodeId>,
-    ) -> Option<Complete> {
-        self.by_origin.insert(origin, Echo { version, owed, waiting });
-        self.complete(origin)
-    }
-
-    /// `neighbour`, and all behind it, hold `version` of the origin's record.
-    pub fn settled(&mut self, origin: NodeId, neighbour: NodeId, version: Version) -> Option<Complete> {
-        let echo = self.by_origin.get_mut(&origin)?;
-        if version < echo.version || !echo.waiting.remove(&neighbour) {
-            return None;
-        }
-        self.complete(origin)
-    }
-
-    /// The link to `neighbour` is lost: nobody waits for it, and it is owed nothing.
-    pub fn lost(&mut self, neighbour: &NodeId) -> Vec<Complete> {
-        let mut touched = Vec::new();
-        for (origin, echo) in &mut self.by_origin {
-            if echo.owed.as_ref() == Some(neighbour) {
-                echo.owed = None;
-            }
-            if echo.waiting.remove(neighbour) {
-                touched.push(*origin);
+        from: Option<NodeId>,
+        max_waves: usize,
+    ) {
+        let waves = self.waves.entry(origin).or_default();
+        if waves.len() >= max_waves.max(1) {
+            let oldest = waves.remove(0);
+            self.joined += 1;
+            match waves.first_mut() {
+                Some(next) => oldest.owed.into_iter().for_each(|(to, version)| next.owe(to, version)),
+                None => waves.push(oldest),
             }
         }
-        touched.into_iter().filter_map(|origin| self.complete(origin)).collect()
+        let owed = from.map(|from| (from, version)).into_iter().collect();
+        waves.push(Wave { version, since: now, waiting, owed });
     }
 
-    /// Whether the newest record of `origin` has settled here.
-    pub fn is_settled(&self, origin: &NodeId) -> bool {
-        !self.by_origin.contains_key(origin)
+    /// The record of this wave was sent to one more neighbour.
+    pub(super) fn sent(&mut self, origin: &NodeId, version: Version, to: NodeId) {
+        let wave =
+            self.waves.get_mut(origin).and_then(|waves| waves.iter_mut().find(|w| w.version == version));
+        if let Some(wave) = wave.filter(|wave| !wave.owed.contains_key(&to)) {
+            wave.waiting.insert(to);
+        }
     }
 
-    /// Whether `neighbour` will be told when the newest record of `origin` has settled.
-    pub fn is_owed(&self, origin: &NodeId, neighbour: &NodeId) -> bool {
-        self.by_origin.get(origin).is_some_and(|echo| echo.owed.as_ref() == Some(neighbour))
+    /// `from` sent a record that is not new. True if it is to be answered at once.
+    pub(super) fn repeated(&mut self, origin: &NodeId, version: Version, from: NodeId) -> bool {
+        let Some(wave) = self.waves.get_mut(origin).and_then(|w| w.iter_mut().find(|w| w.version >= version))
+        else {
+            return true;
+        };
+        if wave.version == version {
+            return !wave.owed.contains_key(&from);
+        }
+        wave.owe(from, version);
+        false
     }
 
-    /// A complete echo is forgotten: without one, everything has settled.
-    fn complete(&mut self, origin: NodeId) -> Option<Complete> {
-        let echo = self.by_origin.get(&origin).filter(|echo| echo.waiting.is_empty())?;
-        let complete = Complete { origin, version: echo.version, owed: echo.owed };
-        self.by_origin.remove(&origin);
-        Some(complete)
+    /// A neighbour has settled this version and all before it.
+    pub(super) fn settled(&mut self, origin: &NodeId, version: Version, from: &NodeId) {
+        for wave in self.waves.get_mut(origin).into_iter().flatten().filter(|w| w.version <= version) {
+            wave.waiting.remove(from);
+        }
+    }
+
+    /// A neighbour is gone: it neither answers nor waits.
+    pub(super) fn lost(&mut self, peer: &NodeId) {
+        for wave in self.waves.values_mut().flatten() {
+            wave.waiting.remove(peer);
+            wave.owed.remove(peer);
+        }
+    }
+
+    /// A neighbour holds all that this node holds: what was sent to it before `since` has settled
+    /// there, or a link's loss has eaten the word of it. Returns how many waited for it.
+    pub(super) fn caught_up(&mut self, peer: &NodeId, since: Time) -> u64 {
+        let old = self.waves.values_mut().flatten().filter(|wave| wave.since < since);
+        old.map(|wave| u64::from(wave.waiting.remove(peer))).sum()
+    }
+
+    /// The node began a new epoch: nobody waits for the records of the old one.
+    pub(super) fn forget(&mut self, origin: &NodeId) {
+        self.waves.remove(origin);
+    }
+
+    /// Whether nobody is waited for to hold the announcements of this node.
+    pub(super) fn is_settled(&self, origin: &NodeId) -> bool {
+        !self.waves.contains_key(origin)
+    }
+
+    /// Takes out what others are to be told now, and the newest own version that has settled.
+    pub(super) fn finish(&mut self, me: &NodeId) -> (Vec<Answer>, Option<Version>) {
+        let mut answers = Vec::new();
+        let mut own = None;
+        for (origin, waves) in &mut self.waves {
+            if origin == me {
+                let done = waves.iter().take_while(|wave| wave.waiting.is_empty()).count();
+                own = waves.drain(..done).next_back().map(|wave| wave.version);
+                continue;
+            }
+            waves.retain(|wave| {
+                if wave.waiting.is_empty() {
+                    answers.extend(wave.owed.iter().map(|(to, version)| (*to, *origin, *version)));
+                }
+                !wave.waiting.is_empty()
+            });
+        }
+        self.waves.retain(|_, waves| !waves.is_empty());
+        (answers, own)
+    }
+}
+
+impl Wave {
+    fn owe(&mut self, to: NodeId, version: Version) {
+        let owed = self.owed.entry(to).or_default();
+        *owed = version.max(*owed);
     }
 }
 
@@ -99,29 +152,50 @@ mod tests {
         Version { epoch: 1, sequence }
     }
 
-    #[test]
-    fn an_echo_is_complete_when_the_last_neighbour_has_settled() {
-        let mut echoes = Echoes::default();
-        assert_eq!(echoes.begin(id(1), version(3), Some(id(2)), [id(3), id(4)].into()), None);
-        assert_eq!(echoes.settled(id(1), id(3), version(2)), None, "an older version says nothing");
-        assert_eq!(echoes.settled(id(1), id(3), version(3)), None);
-        let complete = Complete { origin: id(1), version: version(3), owed: Some(id(2)) };
-        assert_eq!(echoes.settled(id(1), id(4), version(4)), Some(complete), "a newer one implies it");
-        assert!(echoes.is_settled(&id(1)));
+    fn start(settling: &mut Settling, sequence: u64, waiting: &[u8], from: u8) {
+        let waiting = waiting.iter().map(|n| id(*n)).collect();
+        settling.start(Time::ZERO, id(1), version(sequence), waiting, Some(id(from)), 2);
     }
 
     #[test]
-    fn a_lost_neighbour_is_not_waited_for() {
-        let mut echoes = Echoes::default();
-        echoes.begin(id(1), version(3), Some(id(2)), [id(3)].into());
-        let complete = Complete { origin: id(1), version: version(3), owed: Some(id(2)) };
-        assert_eq!(echoes.lost(&id(3)), [complete]);
+    fn an_answer_waits_for_all_others() {
+        let mut settling = Settling::default();
+        start(&mut settling, 1, &[3, 4], 2);
+        assert!(settling.repeated(&id(1), version(1), id(5)), "held already");
+        assert!(!settling.repeated(&id(1), version(1), id(2)), "owed to it anyway");
+        settling.settled(&id(1), version(1), &id(3));
+        assert_eq!(settling.finish(&id(9)).0, []);
+        settling.lost(&id(4));
+        assert_eq!(settling.finish(&id(9)).0, [(id(2), id(1), version(1))]);
+        assert_eq!(settling.finish(&id(9)).0, [], "once");
     }
 
     #[test]
-    fn without_neighbours_it_is_complete_at_once() {
-        let mut echoes = Echoes::default();
-        let complete = Complete { origin: id(1), version: version(1), owed: None };
-        assert_eq!(echoes.begin(id(1), version(1), None, BTreeSet::new()), Some(complete));
+    fn a_newer_record_stands_for_the_older() {
+        let mut settling = Settling::default();
+        start(&mut settling, 3, &[3], 2);
+        assert!(!settling.repeated(&id(1), version(2), id(4)), "skipped: waits for the newer");
+        settling.settled(&id(1), version(4), &id(3));
+        assert_eq!(settling.finish(&id(9)).0, [(id(2), id(1), version(3)), (id(4), id(1), version(2))]);
+    }
+
+    #[test]
+    fn own_announcements_settle_in_order() {
+        let mut settling = Settling::default();
+        start(&mut settling, 1, &[3], 2);
+        start(&mut settling, 2, &[4], 2);
+        settling.settled(&id(1), version(2), &id(4));
+        assert_eq!(settling.finish(&id(1)).1, None);
+        settling.lost(&id(3));
+        assert_eq!(settling.finish(&id(1)).1, Some(version(2)));
+    }
+
+    #[test]
+    fn too_many_waves_are_joined() {
+        let mut settling = Settling::default();
+        (1..=3).for_each(|n| start(&mut settling, n, &[3], 2));
+        assert_eq!(settling.joined(), 1);
+        settling.settled(&id(1), version(3), &id(3));
+        assert_eq!(settling.finish(&id(9)).0, [(id(2), id(1), version(2)), (id(2), id(1), version(3))]);
     }
 }

@@ -94,8 +94,8 @@ impl SimNode {
         let key = key_of(number);
         let me = info(key);
         let chain = vec![Bytes::copy_from_slice(key.as_bytes())];
-        let control =
-            Control::new(control::Config::default(), me, chain, epoch, seed, Box::new(Trust(key)), now);
+        let me = control::Me { info: me, chain, address: "".into(), epoch };
+        let control = Control::new(control::Config::default(), me, seed, Box::new(Trust(key)), now);
         let config = deliver::Config { default_deadline: deadline, ..deliver::Config::default() };
         let shards = (0..SHARDS).map(|shard| Delivery::new(config, key.id(), seed, shard as u8)).collect();
         let routing = Arc::new(control.routing().clone());

@@ -114,7 +114,7 @@ impl World {
         slot.incarnation += 1;
         slot.wake_at = None;
         slot.believes.clear();
-        self.note("starts", &[number as u64]);
+        self.note("starts", &[number as u64, epoch]);
         self.settle(number);
     }
 

@@ -18,8 +18,12 @@ use crate::{
         announce::{Known, PeerFault, Unverified},
         subscriptions::Counts,
     },
+    limits::GOSSIP_PERIOD,
     wire::generated::{self as pb, RecordKind, SignedRecord, control::Message, record::Content},
 };
+
+/// How far above an epoch it met a node may rise; microseconds, if epochs are taken from a clock.
+const EPOCH_SPREAD: u64 = 1 << 20;
 
 impl Control {
     /// Once a period: compare with every neighbour, prefer better ways, drop what is out of reach.
@@ -53,72 +57,79 @@ impl Control {
     }
 
     pub(super) fn vector(&self) -> pb::Vector {
-        pb::Vector { entries: self.reachable_versions().into_values().collect() }
+        pb::Vector { entries: self.reachable_versions().into_values().collect(), partial: false }
     }
 
-    pub(super) fn heartbeat(&mut self, from: NodeId, heartbeat: &pb::Heartbeat) {
+    /// Neighbours that started while these nodes were out of reach have never heard of them, and
+    /// no record of theirs need have changed.
+    pub(super) fn tell_of_newcomers(&mut self, before: &BTreeSet<NodeId>) {
+        let newcomers = self.topology.ways().keys().filter(|id| !before.contains(id));
+        let entries: Vec<_> = newcomers.filter_map(|id| Some(self.known.get(id)?.versions(*id))).collect();
+        if entries.is_empty() {
+            return;
+        }
+        let vector = pb::Vector { entries, partial: true };
+        for peer in self.neighbours_but(None) {
+            self.send(peer, Message::Vector(vector.clone()));
+        }
+    }
+
+    pub(super) fn heartbeat(&mut self, now: Time, from: NodeId, heartbeat: &pb::Heartbeat) {
         if let Some(own) = &heartbeat.own {
             self.pull_what_lacks(from, own);
         }
-        if heartbeat.digest != self.digest() {
+        if heartbeat.digest == self.digest() {
+            let long_ago = Time::ZERO + now.since(Time::ZERO + GOSSIP_PERIOD);
+            self.settling.caught_up(&from, long_ago);
+        } else {
             self.send(from, Message::Vector(self.vector()));
         }
     }
 
-    /// A neighbour's vector: pull what it has and we lack, send what we have and it lacks.
+    /// A neighbour's vector: pull what it has and we lack. What it lacks it pulls by ours.
     pub(super) fn compare(&mut self, from: NodeId, vector: &pb::Vector) {
         if vector.entries.len() > self.config.max_nodes {
             let (count, most) = (vector.entries.len(), self.config.max_nodes);
             return self
                 .blame(from, PeerFault::TooMany { node: from, what: "nodes in a vector", count, most });
         }
-        let mut theirs = BTreeMap::new();
         for versions in &vector.entries {
-            let Some(node) = NodeId::from_slice(&versions.node) else {
+            if versions.node.len() != 32 {
                 return self.blame(from, PeerFault::Malformed("vector"));
-            };
-            self.pull_what_lacks(from, versions);
-            theirs.insert(node, versions);
-        }
-        for node in self.reachable_versions().into_keys() {
-            for record in self.lacked_by(node, theirs.get(&node).copied()) {
-                self.send(from, Message::Record(record));
             }
+            self.pull_what_lacks(from, versions);
         }
     }
 
     fn pull_what_lacks(&mut self, from: NodeId, theirs: &pb::Versions) {
-        let Some(node) = NodeId::from_slice(&theirs.node).filter(|node| *node != self.own.id()) else {
-            return self.met_own_epoch(theirs);
-        };
-        let kinds =
-            self.known.get(&node).map_or_else(|| Known::default().lacking(theirs), |k| k.lacking(theirs));
+        let Some(node) = NodeId::from_slice(&theirs.node) else { return };
+        if node == self.own.id() {
+            return self.claimed_of_us(from, theirs);
+        }
+        let unknown = Known::default();
+        let known = self.known.get(&node).unwrap_or(&unknown);
+        let kinds = known.lacking(theirs);
         if !kinds.is_empty() {
             self.pull(from, node, &kinds);
         }
+        self.correct(from, node, theirs.epoch);
     }
 
-    /// Somebody holds records of an epoch of ours that we know nothing of: ours must be above it.
-    fn met_own_epoch(&mut self, theirs: &pb::Versions) {
-        if theirs.node[..] == self.own.id().as_bytes()[..] && theirs.epoch > self.own.epoch {
-            self.raise_epoch(theirs.epoch);
+    /// Somebody claims to hold records of ours that we know nothing of. A claim is nothing; the
+    /// records themselves, signed by us in an earlier start, would be.
+    fn claimed_of_us(&mut self, from: NodeId, theirs: &pb::Versions) {
+        if theirs.epoch > self.own.epoch {
+            self.pull(from, self.own.id(), &[RecordKind::Identity]);
         }
     }
 
-    fn lacked_by(&self, node: NodeId, theirs: Option<&pb::Versions>) -> Vec<SignedRecord> {
-        if node != self.own.id() {
-            return self.known.get(&node).map_or_else(Vec::new, |known| known.lacked_by(theirs));
-        }
-        let own = self.own.versions();
-        match theirs {
-            Some(theirs) if theirs.epoch == own.epoch => [
-                (theirs.links < own.links).then(|| self.own.links.clone()),
-                (theirs.topics < own.topics).then(|| self.own.topics.clone()),
-            ]
-            .into_iter()
-            .flatten()
-            .collect(),
-            _ => vec![self.own.identity.clone(), self.own.links.clone(), self.own.topics.clone()],
+    /// Whoever believes in an older epoch of a node is shown the newer one; so the node itself
+    /// learns of it if its clock was set back.
+    fn correct(&mut self, from: NodeId, node: NodeId, epoch: u64) {
+        if let Some(known) = self.known.get(&node).filter(|known| epoch > 0 && epoch < known.epoch)
+            && let Some(identity) = known.signed_identity().cloned()
+        {
+            self.send(from, Message::Record(identity));
         }
     }
 
@@ -138,8 +149,20 @@ impl Control {
                 && let Some(record) = self.record_of(node, kind)
             {
                 self.send(from, Message::Record(record));
+                if kind == RecordKind::Topics {
+                    self.also_waits(from, node);
+                }
             }
         }
+    }
+
+    /// A neighbour that pulls a list of topics has yet to settle it.
+    fn also_waits(&mut self, from: NodeId, node: NodeId) {
+        let version = match self.known.get(&node) {
+            Some(known) => Version { epoch: known.epoch, sequence: known.topics.sequence },
+            None => self.own.announced_version(),
+        };
+        self.settling.sent(&node, version, from);
     }
 
     fn record_of(&self, node: NodeId, kind: RecordKind) -> Option<SignedRecord> {
@@ -171,16 +194,16 @@ impl Control {
 
     fn take(&mut self, now: Time, from: NodeId, record: Unverified) -> Result<(), PeerFault> {
         if record.node == self.own.id() {
-            return self.own_record(&record);
+            return self.own_record(now, &record);
         }
         match record.kind {
             RecordKind::Identity => self.take_identity(now, from, record),
-            _ => self.take_list(from, record),
+            _ => self.take_list(now, from, record),
         }
     }
 
     /// A record of our own: from an earlier start with a higher epoch, or an echo of the present.
-    fn own_record(&mut self, record: &Unverified) -> Result<(), PeerFault> {
+    fn own_record(&mut self, now: Time, record: &Unverified) -> Result<(), PeerFault> {
         if record.version.epoch <= self.own.epoch {
             self.counters.stale += 1;
             return Ok(());
@@ -189,17 +212,20 @@ impl Control {
         if !self.authenticator.verify(&self.own.info.key, body, signature) {
             return Err(PeerFault::Signature(record.node));
         }
-        self.raise_epoch(record.version.epoch);
+        self.raise_epoch(now, record.version.epoch);
         Ok(())
     }
 
-    fn raise_epoch(&mut self, met: u64) {
+    /// Above the epoch met, and not just above: an earlier start may have risen from there too.
+    fn raise_epoch(&mut self, now: Time, met: u64) {
         self.counters.epochs_raised += 1;
-        self.own.begin_epoch(met.saturating_add(1), &*self.authenticator);
+        let epoch = met.saturating_add(1 + self.seed % EPOCH_SPREAD);
+        self.own.begin_epoch(epoch, &*self.authenticator);
+        self.settling.forget(&self.own.id());
         let identity = self.own.identity.clone();
         self.flood(&identity, None);
         self.announce_links();
-        self.announce_topics();
+        self.announce_topics(now);
         self.publish_routing(true);
     }
 
@@ -209,6 +235,7 @@ impl Control {
         let present = known.is_some_and(|known| known.identity.is_some());
         if known.is_some_and(|known| version.epoch < known.epoch || version.epoch == known.epoch && present) {
             self.counters.stale += 1;
+            self.correct(from, node, version.epoch);
             return Ok(());
         }
         if !present && self.indices.len() > self.config.max_nodes {
@@ -227,7 +254,9 @@ impl Control {
         if version.epoch > entry.epoch {
             // A restart: what the node said before says nothing any more.
             *entry = Known { epoch: version.epoch, ..Known::default() };
+            self.settling.forget(&node);
         }
+        entry.tombstone = None;
         entry.identity = Some((info, identity.address.into(), signed));
         entry.unreachable_since = Some(now);
         let index = self.index_of(node);
@@ -239,7 +268,7 @@ impl Control {
         Ok(())
     }
 
-    fn take_list(&mut self, from: NodeId, record: Unverified) -> Result<(), PeerFault> {
+    fn take_list(&mut self, now: Time, from: NodeId, record: Unverified) -> Result<(), PeerFault> {
         let Unverified { node, version, kind, content, signed } = record;
         let Some(known) = self.known.get_mut(&node) else {
             self.pull(from, node, &[RecordKind::Identity, kind]);
@@ -248,12 +277,15 @@ impl Control {
         let Some((info, _, _)) = known.identity.as_ref().filter(|_| known.epoch >= version.epoch) else {
             if version.epoch >= known.epoch {
                 self.pull(from, node, &[RecordKind::Identity, kind]);
+            } else {
+                self.correct(from, node, version.epoch);
             }
             return Ok(());
         };
         let key = info.key;
         if known.epoch > version.epoch || !known.held(kind).lacks(version.sequence) {
             self.counters.stale += 1;
+            self.correct(from, node, version.epoch);
             self.seen_again(from, node, kind, version);
             return Ok(());
         }
@@ -275,33 +307,20 @@ impl Control {
                 let index = self.index_of(node);
                 self.subscriptions.announce(index, node, counts);
                 self.publish_routing(false);
-                if let Some(complete) = self.echoes.begin(node, version, Some(from), passed_on) {
-                    self.complete(complete);
-                }
+                self.settling.start(now, node, version, passed_on, Some(from), self.config.max_waves);
             }
         }
         Ok(())
     }
 
-    /// A neighbour sends what we have already: then it has it too.
+    /// A neighbour sends what is known already: it may wait for us, whoever brought it first.
     fn seen_again(&mut self, from: NodeId, origin: NodeId, kind: RecordKind, version: Version) {
-        if kind != RecordKind::Topics {
-            return;
-        }
-        if let Some(complete) = self.echoes.settled(origin, from, version) {
-            self.complete(complete);
-        }
-        // It may be waiting for us, whoever brought us the record first.
-        let newest = self
-            .known
-            .get(&origin)
-            .map(|known| Version { epoch: known.epoch, sequence: known.topics.sequence });
-        if newest == Some(version) && !self.echoes.is_owed(&origin, &from) {
+        if kind == RecordKind::Topics && self.settling.repeated(&origin, version, from) {
             self.send_settled(from, origin, version);
         }
     }
 
-    fn parse(&self, node: NodeId, content: Content) -> Result<List, PeerFault> {
+    fn parse(&mut self, node: NodeId, content: Content) -> Result<List, PeerFault> {
         let bound = |what, count, most| {
             if count > most { Err(PeerFault::TooMany { node, what, count, most }) } else { Ok(()) }
         };
@@ -314,11 +333,15 @@ impl Control {
             }
             Content::Topics(topics) => {
                 bound("topics", topics.topics.len(), self.config.max_topics)?;
-                let counts = topics.topics.iter().filter(|entry| entry.subscribers > 0).map(|entry| {
-                    let topic = Topic::parse(&entry.topic).map_err(|_| PeerFault::Malformed("topic"))?;
-                    Ok((topic, entry.subscribers))
-                });
-                Ok(List::Topics(counts.collect::<Result<Counts, PeerFault>>()?))
+                let wanted = topics.topics.iter().filter(|entry| entry.subscribers > 0);
+                let mut counts = Counts::new();
+                for entry in wanted {
+                    match Topic::parse(&entry.topic) {
+                        Ok(topic) => _ = counts.insert(topic, entry.subscribers),
+                        Err(_) => self.counters.bad_topics += 1,
+                    }
+                }
+                Ok(List::Topics(counts))
             }
             Content::Identity(_) => Err(PeerFault::Malformed("content")),
         }
@@ -329,9 +352,7 @@ impl Control {
             return self.blame(from, PeerFault::Malformed("settled"));
         };
         let version = Version { epoch: settled.epoch, sequence: settled.sequence };
-        if let Some(complete) = self.echoes.settled(node, from, version) {
-            self.complete(complete);
-        }
+        self.settling.settled(&node, version, &from);
     }
 
     /// Lists of nodes that have been out of reach for long are dropped; their versions stay.

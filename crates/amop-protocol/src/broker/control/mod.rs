@@ -18,11 +18,12 @@ use std::{
 
 use bytes::Bytes;
 
+pub use self::own::Me;
 use self::own::Own;
 use super::{
     announce::{Authenticator, Known, KnownNodes, NodeInfo, PeerFault},
     routing::{FixedState, Node, NodeIndex, Routing},
-    settle::{Complete, Echoes},
+    settle::Settling,
     subscriptions::{Counts, ME, Subscriptions},
     topology::Topology,
 };
@@ -45,6 +46,8 @@ pub struct Config {
     pub max_links: usize,
     /// How long changes of this node's topics are gathered before they are announced: 5 ms.
     pub debounce: Duration,
+    /// Announcements of one node that may be settling at a time: 64. Beyond, the two oldest are joined.
+    pub max_waves: usize,
     /// How long a node's lists outlive the last way to it: 60 s.
     pub expiry: Duration,
 }
@@ -57,6 +60,7 @@ impl Default for Config {
             max_topics: 100_000,
             max_links: 1_024,
             debounce: Duration::from_millis(5),
+            max_waves: 64,
             expiry: Duration::from_secs(60),
         }
     }
@@ -99,6 +103,8 @@ pub struct Counters {
     pub refused: u64,
     /// Records of nodes beyond [`Config::max_nodes`].
     pub over_capacity: u64,
+    /// Names in lists that are no topics; dropped singly.
+    pub bad_topics: u64,
     /// Own epochs given up because a higher one of this node was met.
     pub epochs_raised: u64,
     /// Nodes whose lists expired.
@@ -115,28 +121,21 @@ pub struct Control {
     free: Vec<NodeIndex>,
     topology: Topology,
     subscriptions: Subscriptions,
-    echoes: Echoes,
+    settling: Settling,
     routing: Routing,
+    seed: u64,
     next_gossip: Time,
     actions: VecDeque<Action>,
     counters: Counters,
 }
 
 impl Control {
-    /// Control of the node `me`, whose certificate chain is `chain` (DER, leaf first, no root),
-    /// in `epoch`. `seed` decides the phase of its gossip.
-    pub fn new(
-        config: Config,
-        me: NodeInfo,
-        chain: Vec<Bytes>,
-        epoch: u64,
-        seed: u64,
-        authenticator: Box<dyn Authenticator>,
-        now: Time,
-    ) -> Self {
-        let id = me.key.id();
-        let routing = Routing::new(node_of(&me, "".into(), epoch, id, 0, 0));
-        let own = Own::new(me, chain, epoch, &*authenticator);
+    /// Control of the node `me`. `seed` differs from start to start: it decides the phase of the
+    /// gossip, and how far the epoch rises if it must.
+    pub fn new(config: Config, me: Me, seed: u64, authenticator: Box<dyn Authenticator>, now: Time) -> Self {
+        let id = me.info.key.id();
+        let routing = Routing::new(node_of(&me.info, me.address.clone(), me.epoch, id, 0, 0));
+        let own = Own::new(me, &*authenticator);
         // Nodes that start together do not gossip in step.
         let phase = GOSSIP_PERIOD.mul_f64((seed % 1000) as f64 / 1000.0);
         Self {
@@ -148,8 +147,9 @@ impl Control {
             free: Vec::new(),
             topology: Topology::new(id),
             subscriptions: Subscriptions::new(id),
-            echoes: Echoes::default(),
+            settling: Settling::default(),
             routing,
+            seed,
             next_gossip: now + phase,
             actions: VecDeque::new(),
             counters: Counters::default(),
@@ -157,7 +157,11 @@ impl Control {
     }
 
     /// A link to `peer` is up.
-    pub fn handle_link_up(&mut self, _now: Time, peer: NodeId) {
+    pub fn handle_link_up(&mut self, now: Time, peer: NodeId) {
+        if self.topology.up().contains(&peer) {
+            // A new link in place of one that was not known to be lost.
+            self.handle_link_down(now, peer);
+        }
         self.topology.link_up(peer);
         self.send(peer, Message::Record(self.own.identity.clone()));
         self.announce_links();
@@ -169,10 +173,9 @@ impl Control {
     pub fn handle_link_down(&mut self, _now: Time, peer: NodeId) {
         self.topology.link_down(&peer);
         self.announce_links();
-        for complete in self.echoes.lost(&peer) {
-            self.complete(complete);
-        }
+        self.settling.lost(&peer);
         self.routes_changed();
+        self.tell_settled();
     }
 
     /// A neighbour's round-trip time was measured.
@@ -197,30 +200,36 @@ impl Control {
     pub fn handle_drain(&mut self, now: Time) {
         self.own.draining = true;
         self.own.topics_changed(now);
-        self.announce_topics();
+        self.announce_topics(now);
     }
 
     /// A neighbour's message. A hello is the link's affair and ignored here.
+    /// Only neighbours are listened to.
     pub fn handle_message(&mut self, now: Time, from: NodeId, message: Message) {
+        if !self.topology.up().contains(&from) {
+            return;
+        }
         match message {
             Message::Hello(_) => {}
-            Message::Heartbeat(heartbeat) => self.heartbeat(from, &heartbeat),
+            Message::Heartbeat(heartbeat) => self.heartbeat(now, from, &heartbeat),
             Message::Vector(vector) => self.compare(from, &vector),
             Message::Pull(pull) => self.pulled(from, &pull),
             Message::Record(record) => self.record(now, from, record),
             Message::Settled(settled) => self.settled_by(from, &settled),
         }
+        self.tell_settled();
     }
 
     /// Announces gathered changes, and gossips when it is time.
     pub fn handle_timeout(&mut self, now: Time) {
         if self.own.topics_due.is_some_and(|due| due <= now) {
-            self.announce_topics();
+            self.announce_topics(now);
         }
         if self.next_gossip <= now {
             self.next_gossip = now + GOSSIP_PERIOD;
             self.gossip(now);
         }
+        self.tell_settled();
     }
 
     /// When [`Control::handle_timeout`] wants to be called next.
@@ -246,7 +255,7 @@ impl Control {
 
     /// Whether every reachable node holds this node's topics as reported so far.
     pub fn is_settled(&self) -> bool {
-        self.own.topics_due.is_none() && self.echoes.is_settled(&self.own.id())
+        self.own.topics_due.is_none() && self.settling.is_settled(&self.own.id())
     }
 
     /// What has been counted.
@@ -285,21 +294,21 @@ impl Control {
         self.flood(&record, None);
     }
 
-    fn announce_topics(&mut self) {
+    fn announce_topics(&mut self, now: Time) {
         let record = self.own.next_topics(self.subscriptions.announced(), &*self.authenticator);
         let neighbours = self.flood(&record, None);
         let (me, version) = (self.own.id(), self.own.version());
-        if let Some(complete) = self.echoes.begin(me, version, None, neighbours) {
-            self.complete(complete);
-        }
+        self.settling.start(now, me, version, neighbours, None, self.config.max_waves);
+        self.tell_settled();
     }
 
-    fn complete(&mut self, complete: Complete) {
-        let Complete { origin, version, owed } = complete;
-        if origin == self.own.id() {
+    fn tell_settled(&mut self) {
+        let (answers, own) = self.settling.finish(&self.own.id());
+        for (to, origin, version) in answers {
+            self.send_settled(to, origin, version);
+        }
+        if let Some(version) = own {
             self.actions.push_back(Action::Settled { version });
-        } else if let Some(peer) = owed {
-            self.send_settled(peer, origin, version);
         }
     }
 
@@ -311,8 +320,10 @@ impl Control {
 
     /// Works the routes out anew, and tells if anything came of it.
     fn routes_changed(&mut self) {
+        let before: BTreeSet<NodeId> = self.topology.ways().keys().copied().collect();
         if self.topology.recompute() {
             self.publish_routing(true);
+            self.tell_of_newcomers(&before);
         }
     }
 
@@ -332,7 +343,7 @@ impl Control {
         let me = self.own.id();
         let mut nodes = vec![None; self.indices.len() + self.free.len()];
         let mut index = HashMap::default();
-        nodes[ME.0 as usize] = Some(node_of(&self.own.info, "".into(), self.own.epoch, me, 0, 0));
+        nodes[ME.0 as usize] = Some(node_of(&self.own.info, self.own.address(), self.own.epoch, me, 0, 0));
         index.insert(me, ME);
         for (id, way) in self.topology.ways() {
             let Some(Known { epoch, identity: Some((info, address, _)), .. }) = self.known.get(id) else {

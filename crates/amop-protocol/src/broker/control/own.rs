@@ -1,6 +1,6 @@
 //! This node's own records.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 
@@ -10,10 +10,24 @@ use crate::{
     wire::generated::{self as pb, SignedRecord, record::Content},
 };
 
+/// What a node is when it starts.
+#[derive(Clone, Debug)]
+pub struct Me {
+    /// What its certificate says of it.
+    pub info: NodeInfo,
+    /// The certificate chain: DER, leaf first, without the root.
+    pub chain: Vec<Bytes>,
+    /// The overlay address that others are told; may be empty.
+    pub address: Arc<str>,
+    /// Higher than that of any earlier start, as far as the clock can tell.
+    pub epoch: u64,
+}
+
 /// What this node says about itself, and in which version.
 pub(super) struct Own {
     pub(super) info: NodeInfo,
     chain: Vec<Bytes>,
+    address: Arc<str>,
     pub(super) epoch: u64,
     pub(super) identity: SignedRecord,
     pub(super) links: SignedRecord,
@@ -26,15 +40,12 @@ pub(super) struct Own {
 }
 
 impl Own {
-    pub(super) fn new(
-        info: NodeInfo,
-        chain: Vec<Bytes>,
-        epoch: u64,
-        authenticator: &dyn Authenticator,
-    ) -> Self {
+    pub(super) fn new(me: Me, authenticator: &dyn Authenticator) -> Self {
+        let Me { info, chain, address, epoch } = me;
         let mut own = Self {
             info,
             chain,
+            address,
             epoch,
             identity: SignedRecord::default(),
             links: SignedRecord::default(),
@@ -48,6 +59,10 @@ impl Own {
         own
     }
 
+    pub(super) fn address(&self) -> Arc<str> {
+        self.address.clone()
+    }
+
     pub(super) fn id(&self) -> NodeId {
         self.info.key.id()
     }
@@ -56,6 +71,11 @@ impl Own {
     pub(super) fn version(&self) -> Version {
         let pending = u64::from(self.topics_due.is_some());
         Version { epoch: self.epoch, sequence: self.topics_sequence + pending }
+    }
+
+    /// The version of the topics record that was announced last.
+    pub(super) fn announced_version(&self) -> Version {
+        Version { epoch: self.epoch, sequence: self.topics_sequence }
     }
 
     pub(super) fn versions(&self) -> pb::Versions {
@@ -78,7 +98,7 @@ impl Own {
         let content = Content::Identity(pb::IdentityContent {
             chain: self.chain.clone(),
             name: self.info.name.to_string(),
-            address: String::new(),
+            address: self.address.to_string(),
             x25519_key: Bytes::new(),
         });
         self.identity = sign(authenticator, self.id(), Version { epoch, sequence: 1 }, content);

@@ -175,12 +175,16 @@ pub struct Versions {
     #[prost(uint64, tag = "4")]
     pub topics: u64,
 }
-/// All reachable nodes. Sent when a link comes up and when digests differ; the receiver pulls
-/// what it lacks and sends what the sender lacks.
+/// All reachable nodes: sent when a link comes up and when digests differ; the receiver pulls what
+/// it lacks and sends what the sender lacks. Or only nodes that have just come into reach: then the
+/// receiver only pulls.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Vector {
     #[prost(message, repeated, tag = "1")]
     pub entries: ::prost::alloc::vec::Vec<Versions>,
+    /// says nothing of the nodes it does not list
+    #[prost(bool, tag = "2")]
+    pub partial: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Pull {
