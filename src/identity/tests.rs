@@ -49,7 +49,7 @@ fn chains_that_are_not_believed_say_why() {
     );
     check(&bank.client("c").chain(), Role::Node, "its role is client, but a node certificate is needed");
     check(&good, Role::Client, "its role is node");
-    check(&bank.leaf("n", "node").expired().build().chain(), Role::Node, "expired on");
+    check(&bank.leaf("n", "node").expired().build().chain(), Role::Node, "the certificate expired on");
     check(&bank.leaf("n", "node").not_yet_valid().build().chain(), Role::Node, "is the clock right");
     check(&bank.leaf("n", "admin").build().chain(), Role::Node, "\"admin\", which is no role");
     check(&bank.leaf("n", "node").organisation("bank-b").build().chain(), Role::Node, "claims O=\"bank-b\"");
@@ -234,6 +234,38 @@ fn the_client_port_takes_clients_over_tls_1_2_and_1_3() {
 }
 
 #[test]
+fn a_refusal_is_one_log_line_that_finds_the_certificate() {
+    let log = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    struct Sink(Arc<parking_lot::Mutex<Vec<u8>>>);
+    impl std::io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let sink = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || Sink(sink.clone())).finish();
+
+    let bank = Consortium::new().institution("bank-a");
+    let node = credentials(&bank.node("n")).unwrap();
+    let client = bank.leaf("c\nforged", "client").expired().build();
+    let dialler = tls::overlay_client(node.authority(), client.chain(), client.key().into()).unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        assert!(handshake(dialler.into(), node.overlay_server()).is_err());
+    });
+    let text = String::from_utf8(log.lock().clone()).unwrap();
+    let serial = amop_protocol::certificate::Description::parse(&client.chain()[0]).unwrap().serial;
+    assert_eq!(text.lines().count(), 1, "{text}");
+    for part in ["WARN", "CN=c?forged, O=bank-a, OU=client", "CN=bank-a, O=bank-a", &serial, "expired on"] {
+        assert!(text.contains(part), "{text:?} lacks {part}");
+    }
+}
+
+#[test]
 fn minted_certificates_are_believed_and_files_never_lost() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
@@ -266,6 +298,8 @@ fn minted_certificates_are_believed_and_files_never_lost() {
     };
     assert_eq!(names("app"), ["ca.crt", "sdk.crt", "sdk.key"]);
     assert_eq!(names("node"), ["ca.crt", "node.crt", "node.key"]);
+    client.save(&at("node"), mint::Existing::Keep).unwrap();
+    assert_eq!(names("node").len(), 5, "the same ca.crt serves both");
 }
 
 #[test]
