@@ -7,9 +7,11 @@
 //!
 //! - [`wire`] turns bytes into messages that are valid, and back.
 //! - [`session`] is the client port's protocol, both ends.
+//! - [`certificate`] reads who a certificate says its holder is.
 //! - [`broker`] knows who wants what and where they are, and sees each message to its outcome.
 
 pub mod broker;
+pub mod certificate;
 pub mod ident;
 pub mod limits;
 pub mod session;
