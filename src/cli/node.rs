@@ -38,13 +38,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = config::load(&args.config)?;
     logging::start(&config.logging.filter, config.logging.format)?;
     let mut signals = Signals::new()?;
-    let mut stdin_closed = stdin_closed();
-    let node = tokio::select! {
+    let stdin_closed = stdin_closed();
+    tokio::pin!(stdin_closed);
+    let mut node = tokio::select! {
         biased;
         () = signals.recv() => return Ok(ExitCode::SUCCESS),
         started = Node::start(config) => started?,
     };
-    let mut node = node;
     tokio::select! {
         biased;
         () = signals.recv() => tracing::info!("told to stop"),
@@ -58,5 +58,39 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         biased;
         () = signals.recv() => anyhow::bail!("told to stop a second time; ended at once"),
         _report = node.shutdown() => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn check(args: &Args) -> anyhow::Result<ExitCode> {
+    let problems = config::check(&args.config);
+    if problems.is_empty() {
+        output::say(format_args!("{}: nothing wrong", args.config.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for problem in &problems {
+        output::say(format_args!("{}: {problem}", args.config.display()))?;
+    }
+    anyhow::bail!("{} problems in {}", problems.len(), args.config.display())
+}
+
+/// Resolves when standard input closes, if [`STOP_WITH_STDIN`] asks for that; otherwise never.
+async fn stdin_closed() {
+    if std::env::var_os(STOP_WITH_STDIN).is_none() {
+        return std::future::pending().await;
+    }
+    let (closed, wait) = oneshot::channel();
+    // A thread of its own: a blocked read cannot be cancelled, and must not hold up the runtime's end.
+    let reader = std::thread::Builder::new().name("stdin".into()).spawn(move || {
+        let mut stdin = std::io::stdin().lock();
+        let mut ignored = [0; 64];
+        while stdin.read(&mut ignored).is_ok_and(|read| read > 0) {}
+        let _ = closed.send(());
+    });
+    match reader.context("cannot watch standard input") {
+        Ok(_) => drop(wait.await),
+        Err(error) => {
+            tracing::warn!(%error, "standard input is not watched");
+            std::future::pending().await
+        }
     }
 }

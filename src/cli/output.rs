@@ -74,7 +74,8 @@ pub fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> Strin
 }
 
 fn line<const N: usize>(cells: &[String; N], widths: &[usize; N]) -> String {
-    let padded: Vec<String> = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+    let padded: Vec<String> =
+        cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
     padded.join("  ").trim_end().to_owned()
 }
 

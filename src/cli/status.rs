@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use crate::{
     cli::output,
+    config,
     telemetry::{client, status::Status},
 };
 
@@ -27,7 +28,7 @@ impl Args {
     pub(super) fn address(&self) -> anyhow::Result<SocketAddr> {
         match &self.config {
             None => Ok(self.admin),
-            Some(_path) => anyhow::bail!("--config"),
+            Some(path) => Ok(config::load(path)?.admin),
         }
     }
 }
@@ -53,7 +54,10 @@ fn describe(status: &Status) -> String {
         ("state", format!("{state}, up {}", duration(status.uptime_seconds))),
         ("version", format!("{}, epoch {}", status.version, status.epoch)),
         ("clients at", format!("{} ({} connected)", status.addresses.channel, status.clients)),
-        ("overlay at", format!("{} ({} links, {} nodes reached)", status.addresses.overlay, status.links, status.nodes)),
+        (
+            "overlay at",
+            format!("{} ({} links, {} nodes reached)", status.addresses.overlay, status.links, status.nodes),
+        ),
         ("admin at", admin),
         ("topics", format!("{} of its own clients", status.topics)),
     ];

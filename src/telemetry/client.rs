@@ -107,8 +107,7 @@ async fn ask<T: DeserializeOwned>(address: SocketAddr, path: &str) -> Result<T, 
 }
 
 async fn fetch(address: SocketAddr, path: &str) -> Result<Bytes, AskError> {
-    let stream =
-        TcpStream::connect(address).await.map_err(|source| AskError::Connect { address, source })?;
+    let stream = TcpStream::connect(address).await.map_err(|source| AskError::Connect { address, source })?;
     let http = |source| AskError::Http { address, source };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(http)?;

@@ -20,7 +20,11 @@ struct Build {
 /// An empty registry with the program's prefix and its version.
 pub fn registry() -> Registry {
     let mut registry = Registry::with_prefix("amop");
-    registry.register("build", "The running program", Info::new(Build { version: env!("CARGO_PKG_VERSION") }));
+    registry.register(
+        "build",
+        "The running program",
+        Info::new(Build { version: env!("CARGO_PKG_VERSION") }),
+    );
     registry
 }
 

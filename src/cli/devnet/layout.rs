@@ -211,7 +211,8 @@ fn client_entry(node: &Node) -> ClientEntry<'_> {
 }
 
 fn config_text(plan: &Plan, node: &Node) -> String {
-    let peers: Vec<String> = plan.dialled_by(node.index).map(|peer| format!("\"{}\"", peer.overlay)).collect();
+    let peers: Vec<String> =
+        plan.dialled_by(node.index).map(|peer| format!("\"{}\"", peer.overlay)).collect();
     format!(
         "# {name} of {institution}, written by `amop devnet`.\n\
          # Every key and its default: amop.example.toml\n\n\

@@ -101,13 +101,10 @@ async fn serve(
             biased;
             () = signals.recv() => return Ok(()),
             exit = nodes.died() => report(&exit, layout),
-            () = &mut demo => unreachable_end(),
+            never = &mut demo => match never {},
         }
     }
 }
-
-/// The demo runs for ever; see `demo::run`.
-fn unreachable_end() {}
 
 fn report(exit: &Exit, layout: &Layout) {
     output::note(format_args!("{} {} has died: {}", output::warning("!"), exit.name, exit.how));

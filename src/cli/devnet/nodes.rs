@@ -25,10 +25,7 @@ use crate::{
         devnet::{START_TIMEOUT, STOP_TIMEOUT, layout::Layout, plan::Plan},
         node::STOP_WITH_STDIN,
     },
-    telemetry::{
-        client,
-        status::Status,
-    },
+    telemetry::{client, status::Status},
 };
 
 /// How often a starting node is asked how far it is.

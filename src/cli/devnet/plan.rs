@@ -197,6 +197,8 @@ mod tests {
         let _taken = TcpListener::bind(plan.nodes[0].channel).expect("free");
         let error = Plan::new(1, Topology::Line, base).expect_err("taken").to_string();
         assert!(error.contains(&base.to_string()) && error.contains("--base-port 0"), "{error}");
-        assert!(Plan::new(3, Topology::Line, 65_000).expect_err("no room").to_string().contains("at most 45533"));
+        assert!(
+            Plan::new(3, Topology::Line, 65_000).expect_err("no room").to_string().contains("at most 45533")
+        );
     }
 }

@@ -70,10 +70,8 @@ impl Admin {
         let listener = TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let bound = listener.local_addr().map_err(listen)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(StartError::Thread)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
         let stop = CancellationToken::new();
         let serving = serve(listener, router(Shared { registry, source }), stop.clone());
         let thread = std::thread::Builder::new()
