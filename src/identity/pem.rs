@@ -87,11 +87,13 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileErr
 /// When the file cannot be read, others may read it, it is damaged, or has no PKCS#8 key.
 pub fn private_key(path: &Path) -> Result<PrivatePkcs8KeyDer<'static>, FileError> {
     let text = zeroize::Zeroizing::new(read(path)?);
-    refuse_exposed(path)?;
     let mut other = None;
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&text) {
         match section.map_err(|cause| FileError::Damaged { path: path.to_owned(), cause })? {
-            (SectionKind::PrivateKey, der) => return Ok(PrivatePkcs8KeyDer::from(der)),
+            (SectionKind::PrivateKey, der) => {
+                refuse_exposed(path)?;
+                return Ok(PrivatePkcs8KeyDer::from(der));
+            }
             (kind, _) => other = other.or(Some(kind)),
         }
     }
