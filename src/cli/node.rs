@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     cli::{output, signals::Signals},
-    config,
+    config::{self, Config, Log, LogFormat},
     node::Node,
     telemetry::logging,
 };
@@ -35,8 +35,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.check {
         return check(&args);
     }
-    let config = config::load(&args.config)?;
-    logging::start(&config.logging.filter, config.logging.format)?;
+    let config = Config::load(&args.config)?;
+    start_logging(&config.log)?;
     let mut signals = Signals::new()?;
     let stdin_closed = stdin_closed();
     tokio::pin!(stdin_closed);
@@ -62,15 +62,26 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn check(args: &Args) -> anyhow::Result<ExitCode> {
-    let problems = config::check(&args.config);
-    if problems.is_empty() {
-        output::say(format_args!("{}: nothing wrong", args.config.display()))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    for problem in &problems {
-        output::say(format_args!("{}: {problem}", args.config.display()))?;
-    }
-    anyhow::bail!("{} problems in {}", problems.len(), args.config.display())
+    let (config, credentials) = config::check(&args.config)?;
+    let subject = credentials.subject();
+    output::say(format_args!(
+        "{} is in order: node {} of {}, clients at {}, overlay at {}, admin at {}",
+        args.config.display(),
+        config.node.name.as_deref().unwrap_or(&subject.name),
+        subject.institution,
+        config.client_port.listen,
+        config.overlay.listen,
+        config.admin.listen,
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start_logging(log: &Log) -> Result<(), logging::StartError> {
+    let format = match log.format {
+        LogFormat::Text => logging::Format::Text,
+        LogFormat::Json => logging::Format::Json,
+    };
+    logging::start(&log.level, format)
 }
 
 /// Resolves when standard input closes, if [`STOP_WITH_STDIN`] asks for that; otherwise never.

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use crate::{
     cli::output,
-    config,
+    config::Config,
     telemetry::{client, status::Status},
 };
 
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The node's admin address
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:40200")]
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:20300")]
     admin: SocketAddr,
     /// Take the admin address from this node's configuration
     #[arg(long, value_name = "FILE", conflicts_with = "admin")]
@@ -28,7 +28,7 @@ impl Args {
     pub(super) fn address(&self) -> anyhow::Result<SocketAddr> {
         match &self.config {
             None => Ok(self.admin),
-            Some(path) => Ok(config::load(path)?.admin),
+            Some(path) => Ok(Config::load(path)?.admin.listen),
         }
     }
 }

@@ -25,7 +25,11 @@ impl StatusSource for Source {
             epoch: 1,
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: 0,
-            addresses: Addresses { channel: self.0.admin, overlay: self.0.admin, admin: Some(self.0.admin) },
+            addresses: Addresses {
+                channel: self.0.admin.listen,
+                overlay: self.0.admin.listen,
+                admin: Some(self.0.admin.listen),
+            },
             links: 9,
             nodes: 9,
             clients: 0,
@@ -43,7 +47,7 @@ impl StatusSource for Source {
 
 impl Node {
     pub async fn start(config: Config) -> anyhow::Result<NodeHandle> {
-        let at = config.admin;
+        let at = config.admin.listen;
         Ok(NodeHandle(Admin::start(at, Arc::new(metrics::registry()), Arc::new(Source(config)))?))
     }
 }

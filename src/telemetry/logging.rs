@@ -1,18 +1,13 @@
-//! Log lines on standard error: for people on a terminal, one JSON object per line otherwise.
+//! Log lines on standard error: text for people, or one JSON object per line for machines.
 
 use std::io::{self, IsTerminal};
 
-use serde::{Deserialize, Serialize};
 use tracing_subscriber::{EnvFilter, fmt};
 
 /// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Text on a terminal, JSON otherwise.
-    #[default]
-    Auto,
-    /// For people.
+    /// A line for people; in colour on a terminal.
     Text,
     /// One JSON object per line.
     Json,
@@ -44,8 +39,7 @@ pub fn start(filter: &str, format: Format) -> Result<(), StartError> {
     let terminal = io::stderr().is_terminal();
     let started = match format {
         Format::Json => lines.json().try_init(),
-        Format::Auto if !terminal => lines.json().try_init(),
-        Format::Auto | Format::Text => lines.with_ansi(terminal).with_target(false).try_init(),
+        Format::Text => lines.with_ansi(terminal).with_target(false).try_init(),
     };
     started.map_err(|_| StartError::Started)
 }

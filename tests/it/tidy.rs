@@ -103,8 +103,7 @@ fn top_level_names(list: &str) -> Vec<String> {
 }
 
 fn name(text: &str) -> Option<String> {
-    let name: String =
-        text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let name: String = text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
     (!name.is_empty()).then_some(name)
 }
 

@@ -216,7 +216,7 @@ fn config_text(plan: &Plan, node: &Node) -> String {
     format!(
         "# {name} of {institution}, written by `amop devnet`.\n\
          # Every key and its default: amop.example.toml\n\n\
-         [identity]\nca = \"ca.crt\"\ncertificate = \"node.crt\"\nkey = \"node.key\"\n\n\
+         [node]\nca = \"ca.crt\"\ncert = \"node.crt\"\nkey = \"node.key\"\n\n\
          [client_port]\nlisten = \"{channel}\"\n\n\
          [overlay]\nlisten = \"{overlay}\"\npeers = [{peers}]\n\n\
          [admin]\nlisten = \"{admin}\"\n",
@@ -255,6 +255,17 @@ mod tests {
 
         let error = Layout::create(dir.path(), &plan()).err().expect("foreign").to_string();
         assert!(error.contains("no devnet has made"), "{error}");
+    }
+
+    #[test]
+    fn a_node_finds_nothing_wrong_with_its_configuration() {
+        let dir = tempfile::tempdir().expect("dir");
+        let plan = plan();
+        let layout = Layout::create(dir.path(), &plan).expect("new");
+        let (config, credentials) = crate::config::check(&layout.config("node-2")).expect("in order");
+        assert_eq!(config.client_port.listen, plan.nodes[1].channel);
+        assert_eq!(config.overlay.peers, [plan.nodes[0].overlay]);
+        assert_eq!(&*credentials.subject().institution, "bank-b");
     }
 
     #[test]

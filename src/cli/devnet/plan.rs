@@ -10,9 +10,9 @@ pub(super) const DEFAULT_BASE_PORT: u16 = 20_200;
 /// From a node's client port to its overlay port.
 const TO_OVERLAY: u16 = 10_100;
 /// From a node's client port to its admin port.
-const TO_ADMIN: u16 = 20_000;
-/// More processes than this help nobody on one machine.
-pub(super) const MAX_NODES: u16 = 100;
+const TO_ADMIN: u16 = 100;
+/// More processes than this help nobody on one machine, and client ports must not meet admin ports.
+pub(super) const MAX_NODES: u16 = TO_ADMIN;
 /// Free ports are looked for below the range from which systems take ports of outgoing
 /// connections, so that a node that died finds its ports free again.
 const FREE_PORTS: std::ops::Range<u16> = 10_240..32_000;
@@ -120,10 +120,10 @@ fn loopback(port: u16) -> SocketAddr {
 }
 
 fn consecutive_ports(count: u16, base: u16) -> anyhow::Result<Vec<[SocketAddr; 3]>> {
-    let highest = u16::MAX - TO_ADMIN - (count - 1);
+    let highest = u16::MAX - TO_OVERLAY - (count - 1);
     if base > highest {
         anyhow::bail!(
-            "--base-port {base} leaves no room for {count} nodes (admin ports begin {TO_ADMIN} higher); use at most {highest}, or 0 for any free ports"
+            "--base-port {base} leaves no room for {count} nodes (overlay ports begin {TO_OVERLAY} higher); use at most {highest}, or 0 for any free ports"
         );
     }
     let ports: Vec<[SocketAddr; 3]> =
@@ -198,7 +198,7 @@ mod tests {
         let error = Plan::new(1, Topology::Line, base).expect_err("taken").to_string();
         assert!(error.contains(&base.to_string()) && error.contains("--base-port 0"), "{error}");
         assert!(
-            Plan::new(3, Topology::Line, 65_000).expect_err("no room").to_string().contains("at most 45533")
+            Plan::new(3, Topology::Line, 65_000).expect_err("no room").to_string().contains("at most 55433")
         );
     }
 }
