@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! The command line: one file per subcommand, each with its `Args` and a `run`.
 //!
 //! Results go to standard output, everything else to standard error. A command that fails
@@ -113,3 +114,8 @@ mod tests {
         Cli::command().debug_assert();
     }
 }
+=======
+//! The subcommands of `amop`.
+
+pub mod certs;
+>>>>>>> ident
