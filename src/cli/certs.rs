@@ -1,16 +1,3 @@
-<<<<<<< HEAD
-//! `amop certs`.
-
-use std::process::ExitCode;
-
-/// Arguments of `amop certs`.
-#[derive(Debug, clap::Args)]
-pub(super) struct Args {}
-
-/// Runs the command.
-pub(super) async fn run(_args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("this command is not in this build")
-=======
 //! `amop certs`: a consortium's certificates, from the root to a client's.
 
 use std::{
@@ -407,5 +394,4 @@ mod tests {
         amop_certs("ca --name trade --out @foreign", directory.path()).unwrap();
         check("inspect @c/sdk.crt --ca @foreign/ca.crt", "one certificate cannot be used");
     }
->>>>>>> ident
 }

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The command line: one file per subcommand, each with its `Args` and a `run`.
 //!
 //! Results go to standard output, everything else to standard error. A command that fails
@@ -70,7 +69,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Devnet(args) => small_runtime()?.block_on(devnet::run(args)),
         Command::Node(args) => node_runtime()?.block_on(node::run(args)),
-        Command::Certs(args) => small_runtime()?.block_on(certs::run(args)),
+        Command::Certs(args) => certs::run(args),
         Command::Subscribe(args) => small_runtime()?.block_on(subscribe::run(args)),
         Command::Publish(args) => small_runtime()?.block_on(publish::run(args)),
         Command::Request(args) => small_runtime()?.block_on(request::run(args)),
@@ -114,8 +113,3 @@ mod tests {
         Cli::command().debug_assert();
     }
 }
-=======
-//! The subcommands of `amop`.
-
-pub mod certs;
->>>>>>> ident
