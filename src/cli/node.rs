@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     cli::{output, signals::Signals},
-    config::{self, Config, Log, LogFormat},
+    config::{self, Log, LogFormat},
     node::Node,
     telemetry::logging,
 };
@@ -35,7 +35,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.check {
         return check(&args);
     }
-    let config = Config::load(&args.config)?;
+    let (config, credentials) = config::check(&args.config)?;
     start_logging(&config.log)?;
     let mut signals = Signals::new()?;
     let stdin_closed = stdin_closed();
@@ -43,7 +43,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut node = tokio::select! {
         biased;
         () = signals.recv() => return Ok(ExitCode::SUCCESS),
-        started = Node::start(config) => started?,
+        started = Node::start(config, credentials) => started?,
     };
     tokio::select! {
         biased;

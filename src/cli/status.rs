@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use crate::{
     cli::output,
-    config::Config,
+    config,
     telemetry::{client, status::Status},
 };
 
@@ -28,7 +28,7 @@ impl Args {
     pub(super) fn address(&self) -> anyhow::Result<SocketAddr> {
         match &self.config {
             None => Ok(self.admin),
-            Some(path) => Ok(Config::load(path)?.admin.listen),
+            Some(path) => Ok(config::load(path)?.admin.listen),
         }
     }
 }

@@ -46,7 +46,7 @@ impl StatusSource for Source {
 }
 
 impl Node {
-    pub async fn start(config: Config) -> anyhow::Result<NodeHandle> {
+    pub async fn start(config: Config, _: crate::identity::Credentials) -> anyhow::Result<NodeHandle> {
         let at = config.admin.listen;
         Ok(NodeHandle(Admin::start(at, Arc::new(metrics::registry()), Arc::new(Source(config)))?))
     }
