@@ -15,7 +15,8 @@ scratch=$(mktemp -d)
 pids=()
 stop() {
     local status=$?
-    for pid in "${pids[@]}"; do kill -INT "$pid" 2>/dev/null || true; done
+    # Each has a process group of its own, so that what it started hears it too.
+    for pid in "${pids[@]}"; do kill -INT -- "-$pid" 2>/dev/null || true; done
     wait
     if [ $status -ne 0 ]; then
         for log in "$scratch"/*.log; do printf '\n---- %s\n' "$log"; tail -n 30 "$log"; done
@@ -44,9 +45,12 @@ awk -v dir="$scratch" '
 ' "$readme"
 
 run_background() { # FILE LOG
-    bash -m -c "exec bash -euo pipefail '$1'" >"$2" 2>&1 </dev/null &
+    set -m
+    bash -euo pipefail "$1" >"$2" 2>&1 </dev/null &
     pids+=($!)
+    set +m
 }
+rm -rf .amop/trade
 
 for block in "$scratch"/[0-9]*; do
     kind=${block##*.}
