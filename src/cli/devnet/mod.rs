@@ -11,7 +11,7 @@ mod plan;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -66,6 +66,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             "this release has no FISCO BCOS certificate profiles yet; leave out --profile or use --profile default"
         );
     }
+    let began = Instant::now();
     let mut signals = Signals::new()?;
     let plan = Plan::new(args.nodes, args.topology, args.base_port)?;
     let layout = Layout::create(&args.dir, &plan)?;
@@ -77,7 +78,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         linked = nodes.linked(&plan) => Some(linked),
     };
     let outcome = match started {
-        Some(Ok(())) => serve(&args, &plan, &layout, &mut nodes, &mut signals).await,
+        Some(Ok(())) => serve(&args, &plan, &layout, &mut nodes, &mut signals, began).await,
         Some(Err(error)) => Err(error),
         None => Ok(()),
     };
@@ -91,10 +92,16 @@ async fn serve(
     layout: &Layout,
     nodes: &mut Nodes,
     signals: &mut Signals,
+    began: Instant,
 ) -> anyhow::Result<()> {
     layout.announce(plan, &nodes.identities())?;
     output::say(summary(plan, layout))?;
-    let demo = demo::run(plan, layout, !args.no_demo);
+    let demo = async {
+        match args.no_demo {
+            true => std::future::pending().await,
+            false => demo::run(plan, layout, began).await,
+        }
+    };
     tokio::pin!(demo);
     loop {
         tokio::select! {
@@ -107,13 +114,13 @@ async fn serve(
 }
 
 fn report(exit: &Exit, layout: &Layout) {
-    output::note(format_args!("{} {} has died: {}", output::warning("!"), exit.name, exit.how));
+    output::note(format_args!("\n{} {} has died: {}", output::warning("!"), exit.name, exit.how));
     output::note(format_args!("  its log:        {}", layout.log(&exit.name).display()));
     output::note(format_args!("  to start again: {}", node_command(&layout.config(&exit.name))));
 }
 
 async fn stop(nodes: Nodes, signals: &mut Signals) {
-    output::note("stopping the nodes …");
+    output::note("\nstopping the nodes …");
     for stopped in nodes.stop(signals.recv()).await {
         output::note(format_args!("{} {}", stopped.name, stopped.how));
     }
