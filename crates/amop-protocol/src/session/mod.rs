@@ -1,1 +1,3 @@
 //! The client port's protocol, both ends, without IO.
+
+pub mod client;

@@ -1,5 +1,7 @@
 //! Bytes to messages and back. What leaves here is valid; deeper code checks nothing again.
 
+pub mod channel;
+pub mod extension;
 pub mod generated;
 pub mod link;
 pub mod peer;
