@@ -64,6 +64,7 @@ for block in "$scratch"/[0-9]*; do
         ;;
     background)
         run_background "$block" "$block.log"
+        until_true 60 test -s "$block.log" # its first line says that it is up
         ;;
     once) bash -euo pipefail "$block" ;;
     *) echo "README.md: unknown kind of block: $kind"; exit 1 ;;
