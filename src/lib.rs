@@ -8,3 +8,8 @@ pub mod node;
 pub mod overlay;
 pub mod tasks;
 pub mod telemetry;
+
+/// README.md's program, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

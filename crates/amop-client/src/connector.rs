@@ -1,0 +1,259 @@
+//! From a list of nodes to one established session: TCP, TLS, handshake, back-off.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use amop_protocol::{
+    NodeKey, Time,
+    certificate::Subject,
+    session::client::{Config, Dialect, Greeting, GreetingError, Session, Step},
+    wire::channel::{Decoder, FrameError},
+};
+use bytes::BytesMut;
+use rand::RngExt;
+use rustls_pki_types::ServerName;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpStream, lookup_host},
+    time::{Instant, sleep, timeout},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::{
+    Options,
+    error::ConnectError,
+    tls::{self, NodeCertificateError},
+};
+
+/// Read from the socket at once, below TLS: several records in one system call.
+const SOCKET_BUFFER: usize = 32 * 1024;
+/// Room kept for reading decrypted bytes.
+pub(crate) const READ_ROOM: usize = 16 * 1024;
+
+/// One node could not be connected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// The name has no address.
+    #[error("the address cannot be resolved ({0})")]
+    Resolve(#[source] io::Error),
+    /// No TCP connection.
+    #[error("no connection ({0}); is a node running there?")]
+    Tcp(#[source] io::Error),
+    /// The node's certificate is not believed.
+    #[error("{0}")]
+    Certificate(NodeCertificateError),
+    /// The node refused this client during the TLS handshake.
+    #[error(
+        "the node refused this client's certificate ({0}); was it issued for a client of this consortium?"
+    )]
+    Refused(rustls::Error),
+    /// TLS failed otherwise.
+    #[error("TLS failed ({0}); is this a node's client port?")]
+    Tls(#[source] io::Error),
+    /// The node's handshake is not understood.
+    #[error("{0}")]
+    Greeting(#[from] GreetingError),
+    /// What came is not a frame.
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    /// The node hung up.
+    #[error("the node closed the connection during the handshake; it may not accept this client")]
+    Closed,
+    /// It took too long.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+}
+
+/// The node a client is connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Node {
+    /// As the options have it.
+    pub address: String,
+    /// The name in its certificate.
+    pub name: Arc<str>,
+    /// Its institution, as its certificate says.
+    pub institution: Arc<str>,
+    /// Its public key, by which other nodes and clients know it.
+    pub key: Option<NodeKey>,
+    /// Whether it speaks the extension frames: deadlines, senders, causes, acknowledged
+    /// subscriptions.
+    pub extended: bool,
+}
+
+pub(crate) type Stream = TlsStream<BufReader<TcpStream>>;
+
+/// A connection whose handshake is done.
+pub(crate) struct Established {
+    pub(crate) stream: Stream,
+    /// Bytes that came behind the handshake.
+    pub(crate) inbound: BytesMut,
+    pub(crate) session: Box<Session>,
+    pub(crate) node: Node,
+}
+
+/// Dials nodes in turn.
+pub(crate) struct Connector {
+    options: Arc<Options>,
+    tls: TlsConnector,
+    instance: u128,
+    next: usize,
+    clock: Clock,
+}
+
+/// The driver's clock: [`Time`] for the session.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    pub(crate) fn now(self) -> Time {
+        Time::from_start(self.0.elapsed())
+    }
+
+    pub(crate) fn instant(self, time: Time) -> Instant {
+        // A far moment stands for "never".
+        const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+        self.0 + time.since_start().min(self.0.elapsed() + FAR)
+    }
+}
+
+impl Connector {
+    pub(crate) fn new(options: Arc<Options>) -> Result<Self, ConnectError> {
+        if options.nodes.is_empty() {
+            return Err(ConnectError::NoNode);
+        }
+        let config = tls::client_config(&options.certificates)?;
+        let instance = rand::rng().random();
+        Ok(Self {
+            options,
+            tls: TlsConnector::from(Arc::new(config)),
+            instance,
+            next: 0,
+            clock: Clock(Instant::now()),
+        })
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Tries every node once, beginning with the next in turn.
+    pub(crate) async fn connect_once(&mut self) -> Result<Established, ConnectError> {
+        let mut failures = Vec::new();
+        for _ in 0..self.options.nodes.len() {
+            let node = self.options.nodes[self.next % self.options.nodes.len()].clone();
+            self.next = self.next.wrapping_add(1);
+            match self.dial(&node).await {
+                Ok(established) => return Ok(established),
+                Err(error) => {
+                    tracing::debug!(node, %error, "cannot connect");
+                    failures.push((node, error));
+                }
+            }
+        }
+        Err(ConnectError::Failed(failures))
+    }
+
+    /// Tries all nodes until one is connected, pausing after each round.
+    pub(crate) async fn connect(&mut self) -> Established {
+        let mut pause = self.options.reconnect.first;
+        loop {
+            match self.connect_once().await {
+                Ok(established) => return established,
+                Err(error) => tracing::debug!(%error, ?pause, "no node; trying again"),
+            }
+            let share = rand::rng().random_range(0.5..=1.0);
+            sleep(pause.mul_f64(share)).await;
+            pause = (pause * 2).min(self.options.reconnect.most);
+        }
+    }
+
+    async fn dial(&self, node: &str) -> Result<Established, DialError> {
+        let bound = self.options.connect_timeout;
+        timeout(bound, self.establish(node)).await.unwrap_or(Err(DialError::TimedOut(bound)))
+    }
+
+    async fn establish(&self, node: &str) -> Result<Established, DialError> {
+        let tcp = tcp_connect(node).await?;
+        let peer = tcp.peer_addr().map_err(DialError::Tcp)?;
+        let socket = BufReader::with_capacity(SOCKET_BUFFER, tcp);
+        let name = ServerName::from(peer.ip());
+        let mut stream = self.tls.connect(name, socket).await.map_err(tls_failed)?;
+        let subject = subject(&stream)?;
+        let (session, inbound) = self.greet(&mut stream).await?;
+        let node = Node {
+            address: node.to_owned(),
+            name: subject.name,
+            institution: subject.institution,
+            key: subject.key,
+            extended: session.dialect() == Dialect::Extended,
+        };
+        Ok(Established { stream, inbound, session, node })
+    }
+
+    async fn greet(&self, stream: &mut Stream) -> Result<(Box<Session>, BytesMut), DialError> {
+        let config = Config {
+            client_type: self.options.name.clone(),
+            instance: self.instance,
+            heartbeat: self.options.heartbeat,
+            silence: self.options.silence,
+            max_frame: self.options.max_frame,
+            ..Config::default()
+        };
+        let base = rand::rng().random();
+        let (mut greeting, hello) = Greeting::new(config, base);
+        let mut outbound = BytesMut::new();
+        hello.put(&mut outbound);
+        // With TLS 1.3 a node refuses our certificate only now.
+        stream.write_all(&outbound).await.map_err(tls_failed)?;
+        stream.flush().await.map_err(tls_failed)?;
+        let decoder = Decoder::new(self.options.max_frame);
+        let mut inbound = BytesMut::with_capacity(READ_ROOM);
+        loop {
+            while let Some(frame) = decoder.decode(&mut inbound)? {
+                match greeting.handle_frame(self.clock.now(), &frame)? {
+                    Step::Ready(session) => return Ok((session, inbound)),
+                    Step::Waiting(same) => greeting = same,
+                }
+            }
+            if stream.read_buf(&mut inbound).await.map_err(tls_failed)? == 0 {
+                return Err(DialError::Closed);
+            }
+        }
+    }
+}
+
+async fn tcp_connect(node: &str) -> Result<TcpStream, DialError> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let addresses: Vec<SocketAddr> = lookup_host(node).await.map_err(DialError::Resolve)?.collect();
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(tcp) => {
+                tcp.set_nodelay(true).map_err(DialError::Tcp)?;
+                return Ok(tcp);
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(DialError::Tcp(failed))
+}
+
+fn subject(stream: &Stream) -> Result<Subject, DialError> {
+    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).ok_or(DialError::Closed)?;
+    Subject::parse(leaf).map_err(|error| DialError::Certificate(error.into()))
+}
+
+/// Finds out what an IO error of a TLS stream means.
+fn tls_failed(error: io::Error) -> DialError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other))) => {
+            match other.0.downcast_ref::<NodeCertificateError>() {
+                Some(cause) => DialError::Certificate(cause.clone()),
+                None => DialError::Tls(error),
+            }
+        }
+        Some(alert @ rustls::Error::AlertReceived(_)) => DialError::Refused(alert.clone()),
+        _ if error.kind() == io::ErrorKind::UnexpectedEof => DialError::Closed,
+        _ => DialError::Tls(error),
+    }
+}

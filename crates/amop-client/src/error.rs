@@ -1,0 +1,230 @@
+//! One error per operation, each with a kind to match on and the documented code.
+
+use std::{fmt, time::Duration};
+
+use amop_protocol::{
+    Cause, Status,
+    session::client::{Ended, TooLarge},
+    topic,
+};
+
+pub use crate::{connector::DialError, tls::IdentityError};
+
+/// No node could be connected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The options name no node.
+    #[error("no node to connect to; name at least one as host:port")]
+    NoNode,
+    /// The certificates cannot be used.
+    #[error("the certificates cannot be used")]
+    Identity(#[from] IdentityError),
+    /// Every node was tried.
+    #[error("cannot connect to {}", list(.0))]
+    Failed(Vec<(String, DialError)>),
+}
+
+fn list(failures: &[(String, DialError)]) -> String {
+    let each: Vec<_> = failures.iter().map(|(node, error)| format!("{node}: {error}")).collect();
+    each.join("; ")
+}
+
+/// A subscription did not come about.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// Not a topic name.
+    #[error("{name:?} is not a topic")]
+    Topic {
+        /// The name.
+        name: String,
+        /// Why.
+        source: topic::ParseError,
+    },
+    /// No topic was named.
+    #[error("a subscription needs at least one topic")]
+    NoTopic,
+    /// The node does not accept it.
+    #[error("the node refused the topic {0:?}")]
+    Refused(String),
+    /// This client has as many subscriptions as it may.
+    #[error("this client has {0} subscriptions, which is the limit; drop some")]
+    TooMany(usize),
+    /// The node did not confirm in time.
+    #[error("no node confirmed the subscription within {0:?}")]
+    TimedOut(Duration),
+    /// The client was closed.
+    #[error("the client is closed")]
+    Closed,
+}
+
+/// How a send failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The topic is not a valid name, or reserved. Never retry.
+    Topic,
+    /// The message does not fit a frame. Never retry.
+    TooLarge,
+    /// No node is connected: the message went nowhere. Retry when connected.
+    NotConnected,
+    /// The node is shutting down: the message went nowhere. Retry at another node.
+    Draining,
+    /// The connection broke after the message was sent: whether it arrived is not known.
+    ConnectionLost,
+    /// Nobody subscribed, or no way to those who did.
+    NoPath,
+    /// Reached the subscriber's node, but no subscriber could be handed it.
+    NotHanded,
+    /// The subscriber answered with an error of its own.
+    Refused,
+    /// No answer in time: whether it was handled is not known.
+    TimedOut,
+    /// Bandwidth or quota is used up. Retry after [`retry_after`](RequestError::retry_after).
+    Limited,
+}
+
+/// What both errors of sending hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    kind: ErrorKind,
+    status: Status,
+    cause: Cause,
+    retry_after: Option<Duration>,
+    detail: Option<Detail>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Detail {
+    Topic(topic::ParseError),
+    TooLarge(TooLarge),
+}
+
+impl Failure {
+    pub(crate) fn not_connected() -> Self {
+        Self::new(ErrorKind::NotConnected, Cause::NotConnected)
+    }
+
+    pub(crate) fn draining() -> Self {
+        Self::new(ErrorKind::Draining, Cause::Draining)
+    }
+
+    pub(crate) fn lost() -> Self {
+        Self::new(ErrorKind::ConnectionLost, Cause::OutcomeLost)
+    }
+
+    pub(crate) fn ended(ended: &Ended) -> Self {
+        let kind = match (ended.status, ended.cause) {
+            (_, Cause::BadTopic | Cause::ReservedTopic) => ErrorKind::Topic,
+            (_, Cause::SubscriberRefused) => ErrorKind::Refused,
+            (Status::NoNode, _) => ErrorKind::Draining,
+            (Status::Success | Status::NoPath, _) => ErrorKind::NoPath,
+            (Status::NotHanded, _) => ErrorKind::NotHanded,
+            (Status::TimedOut, _) => ErrorKind::TimedOut,
+            (Status::Refused, _) => ErrorKind::Limited,
+        };
+        let (status, cause, retry_after) = (ended.status, ended.cause, ended.retry_after);
+        Self { kind, status, cause, retry_after, detail: None }
+    }
+
+    fn new(kind: ErrorKind, cause: Cause) -> Self {
+        Self { kind, status: cause.status(), cause, retry_after: None, detail: None }
+    }
+}
+
+impl From<topic::ParseError> for Failure {
+    fn from(error: topic::ParseError) -> Self {
+        let failure = Self::new(ErrorKind::Topic, Cause::BadTopic);
+        Self { detail: Some(Detail::Topic(error)), ..failure }
+    }
+}
+
+impl From<TooLarge> for Failure {
+    fn from(error: TooLarge) -> Self {
+        // It reached no node: the code for that, though nobody is missing.
+        let failure = Self::new(ErrorKind::TooLarge, Cause::NotConnected);
+        Self { detail: Some(Detail::TooLarge(error)), ..failure }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = self.status.code();
+        match (&self.detail, self.kind, self.cause) {
+            (Some(Detail::Topic(error)), ..) => write!(f, "{error}"),
+            (Some(Detail::TooLarge(error)), ..) => write!(f, "{error}"),
+            (None, ErrorKind::ConnectionLost, _) => {
+                write!(f, "the connection broke before the outcome came; the message may have arrived")
+            }
+            (None, _, Cause::Unspecified) => write!(f, "{} (code {code})", plain(self.status)),
+            (None, _, cause) => write!(f, "{cause} (code {code})"),
+        }
+    }
+}
+
+/// What a code says when the node gave no cause.
+fn plain(status: Status) -> &'static str {
+    match status {
+        Status::Success => "delivered",
+        Status::NoNode => "the message did not reach any node",
+        Status::NoPath => "no path to a node that can take the message; is anybody subscribed?",
+        Status::NotHanded => "no subscriber could be handed the message",
+        Status::TimedOut => "no answer in time",
+        Status::Refused => "refused for bandwidth or quota; send less, or later",
+    }
+}
+
+macro_rules! send_error {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name(pub(crate) Failure);
+
+        impl $name {
+            /// What to match on.
+            pub fn kind(&self) -> ErrorKind {
+                self.0.kind
+            }
+
+            /// The documented code: 99 to 103.
+            pub fn code(&self) -> i32 {
+                self.0.status.code()
+            }
+
+            /// Why, as closely as the node said.
+            pub fn cause(&self) -> Cause {
+                self.0.cause
+            }
+
+            /// With [`ErrorKind::Limited`]: when to try again, if the node said so.
+            pub fn retry_after(&self) -> Option<Duration> {
+                self.0.retry_after
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl std::error::Error for $name {}
+
+        impl From<Failure> for $name {
+            fn from(failure: Failure) -> Self {
+                Self(failure)
+            }
+        }
+    };
+}
+
+send_error! {
+    /// A message was handed to nobody, or it is not known whether it was.
+    PublishError
+}
+
+send_error! {
+    /// A request brought no answer.
+    RequestError
+}

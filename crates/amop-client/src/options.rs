@@ -1,0 +1,122 @@
+//! What a client is told before it connects.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use amop_protocol::limits::MAX_CHANNEL_FRAME;
+
+/// How to connect and within which bounds to work. Start with [`Options::new`] and change what
+/// does not suit.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Client ports of one or more nodes, each `host:port`. They are tried in order; after a loss
+    /// the next one comes first.
+    pub nodes: Vec<String>,
+    /// Who this client is and whom it trusts.
+    pub certificates: Certificates,
+    /// What the client calls itself to the node, for the node's log.
+    pub name: String,
+    /// Bound on connecting to one node: TCP, TLS and handshake. Default 5 s.
+    pub connect_timeout: Duration,
+    /// Bound on a subscription becoming effective, reconnecting included. Default 30 s.
+    pub subscribe_timeout: Duration,
+    /// How often the node is asked for a sign of life. Default 3 s.
+    pub heartbeat: Duration,
+    /// A node that sends nothing for this long is given up. Default 10 s.
+    pub silence: Duration,
+    /// How a lost connection is restored.
+    pub reconnect: Reconnect,
+    /// Sends without an outcome; more wait in line. Default 1,024, what a node allows one client.
+    pub max_in_flight: usize,
+    /// Requests handed to the application and not answered yet; more are refused at once.
+    /// Default 1,024.
+    pub max_unanswered: usize,
+    /// Messages waiting in one subscription; see [`Subscription`](crate::Subscription) for what
+    /// happens to more. Default 1,024.
+    pub queue_messages: usize,
+    /// Bytes waiting in one subscription; one message is always admitted to an empty queue.
+    /// Default 16 MiB.
+    pub queue_bytes: usize,
+    /// Largest frame sent or received. Default 100 MiB.
+    pub max_frame: usize,
+}
+
+impl Options {
+    /// Options for these nodes, with the certificates in `directory` (`ca.crt`, `sdk.crt`, `sdk.key`).
+    pub fn new<N: Into<String>>(nodes: impl IntoIterator<Item = N>, directory: impl AsRef<Path>) -> Self {
+        Self {
+            nodes: nodes.into_iter().map(Into::into).collect(),
+            certificates: Certificates::in_directory(directory),
+            name: concat!("amop-rust/", env!("CARGO_PKG_VERSION")).into(),
+            connect_timeout: Duration::from_secs(5),
+            subscribe_timeout: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(3),
+            silence: Duration::from_secs(10),
+            reconnect: Reconnect::default(),
+            max_in_flight: 1024,
+            max_unanswered: 1024,
+            queue_messages: 1024,
+            queue_bytes: 16 * 1024 * 1024,
+            max_frame: MAX_CHANNEL_FRAME,
+        }
+    }
+}
+
+/// The PEM files a client connects with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificates {
+    /// The consortium's root certificates.
+    pub ca: PathBuf,
+    /// This client's certificate, followed by its institution's.
+    pub certificate: PathBuf,
+    /// The private key of this client's certificate, not encrypted.
+    pub key: PathBuf,
+}
+
+impl Certificates {
+    /// `ca.crt`, `sdk.crt` and `sdk.key` in a directory, as FISCO BCOS SDKs have them.
+    pub fn in_directory(directory: impl AsRef<Path>) -> Self {
+        let directory = directory.as_ref();
+        Self {
+            ca: directory.join("ca.crt"),
+            certificate: directory.join("sdk.crt"),
+            key: directory.join("sdk.key"),
+        }
+    }
+}
+
+/// How a lost connection is restored: every node once, then after a pause that doubles from
+/// `first` to `most` and is shortened by chance, so that clients do not return all at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reconnect {
+    /// The first pause. Default 100 ms.
+    pub first: Duration,
+    /// The longest pause. Default 5 s.
+    pub most: Duration,
+}
+
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self { first: Duration::from_millis(100), most: Duration::from_secs(5) }
+    }
+}
+
+/// What a single request or publication may ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RequestOptions {
+    /// How long the answer may take; `None`: as long as the node allows, by default 30 s.
+    pub deadline: Option<Duration>,
+}
+
+impl RequestOptions {
+    /// With a deadline.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+}
