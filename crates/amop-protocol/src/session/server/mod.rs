@@ -47,6 +47,8 @@ pub struct Config {
 pub enum Event {
     /// Write this to the client.
     Reply(Encoded),
+    /// A send cannot be admitted; write its outcome to the client.
+    Refused(Encoded),
     /// A JSON-RPC call; [`Server::answer_call`] answers it from the facts of the moment.
     Call {
         /// Names the call.
@@ -260,7 +262,8 @@ impl Server {
 
     fn publish(&mut self, frame: Frame, mode: Mode, config: &Config) -> Event {
         let seq = frame.seq;
-        let parsed = TopicBody::parse(frame.body).ok().and_then(|body| Some((body.topic().ok()?, body.payload)));
+        let parsed =
+            TopicBody::parse(frame.body).ok().and_then(|body| Some((body.topic().ok()?, body.payload)));
         match parsed {
             Some((topic, payload)) => {
                 self.admit(Published { seq, mode, topic, payload, deadline: None }, config)
@@ -286,7 +289,7 @@ impl Server {
 
     fn refuse(&self, seq: Seq, cause: Cause) -> Event {
         let status = cause.status();
-        Event::Reply(if self.is_extended() {
+        Event::Refused(if self.is_extended() {
             let retry_after = (status == Status::Refused).then_some(QUOTA_RETRY);
             FromNode::PublishResult { status, cause, retry_after, payload: Bytes::new() }.encode(seq)
         } else {
