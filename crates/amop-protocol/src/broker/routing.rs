@@ -117,6 +117,11 @@ impl Routing {
         self.topics.iter().map(|(topic, routes)| (topic, &**routes))
     }
 
+    /// Whether ways may differ from those of `other`; a mere change of topics does not.
+    pub fn ways_differ(&self, other: &Self) -> bool {
+        !Arc::ptr_eq(&self.nodes, &other.nodes)
+    }
+
     /// Who is linked to whom.
     pub fn graph(&self) -> &Graph {
         &self.graph
