@@ -188,16 +188,16 @@ impl Config {
     pub fn defaults(directory: &Path) -> Self {
         resolve::defaults(directory)
     }
+}
 
-    /// Reads a configuration file. Relative paths in it are relative to the file.
-    ///
-    /// # Errors
-    /// With everything that is wrong with it.
-    pub fn load(path: &Path) -> Result<Self, Problems> {
-        match read(path) {
-            (Some(config), problems) if problems.is_empty() => Ok(config),
-            (_, all) => Err(Problems { path: path.to_owned(), all }),
-        }
+/// Reads a configuration file. Relative paths in it are relative to the file.
+///
+/// # Errors
+/// With everything that is wrong with it.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    match read(path) {
+        (Some(config), problems) if problems.is_empty() => Ok(config),
+        (_, all) => Err(Problems { path: path.to_owned(), all }),
     }
 }
 
