@@ -2,11 +2,15 @@
 //!
 //! `cargo bench --bench codec`
 
-use std::hint::black_box;
+use std::{hint::black_box, sync::Arc, time::Duration};
 
 use amop_protocol::{
-    Seq, Topic,
-    wire::channel::{Decoder, Encoded, TopicBody, Type},
+    ClientIdentity, Fingerprint, NodeId, Seq, Topic,
+    broker::event::{Mode, Sender},
+    wire::{
+        channel::{Decoder, Encoded, TopicBody, Type},
+        extension::FromNode,
+    },
 };
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -68,6 +72,23 @@ fn encode(c: &mut Criterion) {
             let frame =
                 Encoded::with_topic(Type::UNICAST, Seq::from_u128(7), 0, &topic, black_box(payload.clone()));
             frame.put(&mut batch);
+            black_box(&batch);
+        });
+    });
+    let client = ClientIdentity { fingerprint: Fingerprint::new([3; 32]), name: "settlement".into() };
+    let sender =
+        Sender { institution: "bank-a".into(), node: NodeId::new([9; 32]), client: Arc::new(client) };
+    group.bench_function("encode 1 KiB for an extension client, and copy into a batch", |b| {
+        b.iter(|| {
+            batch.clear();
+            let deliver = FromNode::Deliver {
+                mode: Mode::Unicast,
+                topic: topic.clone(),
+                sender: sender.clone(),
+                answer_within: Duration::from_secs(5),
+                payload: black_box(payload.clone()),
+            };
+            deliver.encode(Seq::from_u128(7)).put(&mut batch);
             black_box(&batch);
         });
     });

@@ -158,6 +158,11 @@ impl Server {
         self.extension.is_some()
     }
 
+    /// The running application that an extension client named; 0 if it named none.
+    pub fn instance(&self) -> Option<u128> {
+        self.extension
+    }
+
     /// Sends that have no outcome yet.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
