@@ -81,7 +81,7 @@ async fn bad_topics_are_dropped_singly_and_too_many_close() {
 
 #[tokio::test]
 async fn a_silent_client_is_disconnected_and_a_talking_one_is_not() {
-    let bed = Bed::new(|config| config.idle_timeout = Duration::from_millis(400)).await;
+    let bed = Bed::new(|config| config.idle_timeout = Duration::from_millis(1500)).await;
     let (mut silent, mut talking) = (bed.client().await, bed.client().await);
     let ended = spawn(async move { silent.try_receive().await });
     while !ended.is_finished() {
