@@ -47,6 +47,8 @@ pub struct Config {
 pub enum Event {
     /// Write this to the client.
     Reply(Encoded),
+    /// A send cannot be admitted; write its outcome to the client.
+    Refused(Encoded),
     /// A JSON-RPC call; [`Server::answer_call`] answers it from the facts of the moment.
     Call {
         /// Names the call.
@@ -154,6 +156,11 @@ impl Server {
     /// Whether the client was granted extension frames.
     pub fn is_extended(&self) -> bool {
         self.extension.is_some()
+    }
+
+    /// The running application that an extension client named; 0 if it named none.
+    pub fn instance(&self) -> Option<u128> {
+        self.extension
     }
 
     /// Sends that have no outcome yet.
@@ -287,7 +294,7 @@ impl Server {
 
     fn refuse(&self, seq: Seq, cause: Cause) -> Event {
         let status = cause.status();
-        Event::Reply(if self.is_extended() {
+        Event::Refused(if self.is_extended() {
             let retry_after = (status == Status::Refused).then_some(QUOTA_RETRY);
             FromNode::PublishResult { status, cause, retry_after, payload: Bytes::new() }.encode(seq)
         } else {

@@ -21,9 +21,6 @@ use crate::{
 /// The extension version this build speaks: the `version` of the handshake's member `amop`.
 pub const VERSION: u32 = 1;
 
-/// Names of institutions and clients are cut to this many bytes.
-const MAX_NAME: usize = 1024;
-
 /// What an extension client tells its node. The frame's seq stands beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromClient {
@@ -209,13 +206,8 @@ impl FromNode {
                 encode(Type::PUBLISH_RESULT, seq, status.code(), &header, payload)
             }
             Self::Deliver { mode, topic, sender, answer_within, payload } => {
-                let header = pb::Deliver {
-                    mode: pb::Mode::from(mode).into(),
-                    topic: topic.as_str().to_owned(),
-                    sender: Some(pb::Sender::from(&sender)),
-                    answer_within_ms: to_millis(answer_within),
-                };
-                encode(Type::DELIVER, seq, 0, &header, payload)
+                let header = deliver::header(mode, &topic, &sender, to_millis(answer_within));
+                Encoded::new(Type::DELIVER, seq, 0, &header, payload)
             }
             Self::Goodbye { grace } => {
                 let header = pb::Goodbye { grace_ms: to_millis(grace) };
@@ -276,24 +268,6 @@ fn sender(sender: pb::Sender) -> Result<Sender, ExtensionError> {
     })
 }
 
-impl From<&Sender> for pb::Sender {
-    fn from(sender: &Sender) -> Self {
-        Self {
-            institution: bounded(&sender.institution),
-            node: sender.node.to_hex(),
-            client: Some(pb::ClientIdentity {
-                fingerprint: Bytes::copy_from_slice(sender.client.fingerprint.as_bytes()),
-                name: bounded(&sender.client.name),
-            }),
-        }
-    }
-}
-
-/// Names come from certificates, which do not bound them.
-fn bounded(name: &str) -> String {
-    name[..name.floor_char_boundary(MAX_NAME)].to_owned()
-}
-
 impl From<Mode> for pb::Mode {
     fn from(mode: Mode) -> Self {
         match mode {
@@ -319,5 +293,6 @@ fn to_millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
+mod deliver;
 #[cfg(test)]
 mod tests;
