@@ -1,1 +1,136 @@
 //! The TLS port that SDKs connect to.
+//!
+//! It owns the listener and one task per client; a session's protocol is the core's
+//! ([`amop_protocol::session`]), and what becomes of messages is its [`Broker`]'s affair. Nothing
+//! here knows the overlay.
+//!
+//! A session's task is woken by bytes to read, room to write, its queue, its idle timer and the
+//! end of the port. It waits on nothing else: a slow writer delays neither reading nor anybody
+//! else. Whoever has frames for a client puts them on its queue in the [`Registry`], which is
+//! bounded in bytes; who does not read is disconnected.
+//!
+//! Invariants: a session's topics are in force before its next frame is read; to a 2.x client
+//! two frames never share a TLS record; [`Broker::closed`] comes exactly once for each
+//! [`Broker::opened`], after the fate of every queued push was told.
+
+mod config;
+mod connection;
+mod handshakes;
+mod listener;
+mod metrics;
+mod queue;
+mod registry;
+mod session;
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use amop_protocol::{
+    ClientIdentity, SessionId, Topic,
+    broker::{
+        event::{Answer, Publish, PushError, PushId},
+        routing::Routing,
+    },
+};
+use futures::future::BoxFuture;
+
+use crate::tasks::Tasks;
+
+pub use self::{
+    config::Config,
+    listener::StartError,
+    metrics::Metrics,
+    registry::{Disconnect, Registry},
+};
+
+/// What the client port needs of the node around it.
+pub trait Broker: Send + Sync + 'static {
+    /// A session is up. Must not block. Called before any of its frames is handled.
+    fn opened(&self, session: &Arc<SessionInfo>);
+    /// Replaces the session's topics; resolves once the routing snapshot has them.
+    fn report(&self, session: SessionId, topics: Vec<Topic>) -> BoxFuture<'static, ()>;
+    /// Resolves true once all reachable nodes hold our current topics, false if a bound passed first.
+    fn settled(&self) -> BoxFuture<'static, bool>;
+    /// Sends a message; its outcome comes through the registry, now or later.
+    fn publish(&self, publish: Publish);
+    /// Takes a subscriber's answer to a push.
+    fn answer(&self, session: SessionId, push: PushId, answer: Answer);
+    /// All bytes of these pushes were written, or they never will be.
+    fn pushed(&self, session: SessionId, pushes: &[PushId], result: Result<(), PushError>);
+    /// The session is gone. Exactly once per `opened`.
+    fn closed(&self, session: SessionId);
+    /// What is known now of nodes and topics; for what SDKs ask at start-up.
+    fn routing(&self) -> Arc<Routing>;
+}
+
+/// Who is at the other end of a session, as TLS verified it.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    /// Numbers the session.
+    pub id: SessionId,
+    /// The client.
+    pub client: Arc<ClientIdentity>,
+    /// The institution whose CA issued its certificate.
+    pub institution: Arc<str>,
+    /// Where it connects from.
+    pub address: SocketAddr,
+    /// When it connected.
+    pub since: Instant,
+}
+
+/// A running client port. Dropping it does not stop it; its [`Tasks`] do.
+#[derive(Debug)]
+pub struct ClientPort {
+    address: SocketAddr,
+    accepting: Tasks,
+    registry: Arc<Registry>,
+}
+
+impl ClientPort {
+    /// Binds, and starts to accept clients.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn start(
+        tasks: &Tasks,
+        config: Config,
+        tls: Arc<rustls::ServerConfig>,
+        broker: Arc<dyn Broker>,
+        registry: Arc<Registry>,
+    ) -> Result<Self, StartError> {
+        let listener = listener::bind(config.listen).await?;
+        let address =
+            listener.local_addr().map_err(|source| StartError::Bind { address: config.listen, source })?;
+        let accepting = tasks.child();
+        let shared = Arc::new(session::Shared::new(config, broker, registry.clone(), tasks.clone()));
+        let stop = accepting.token().clone();
+        accepting.spawn("client listener", listener::run(listener, tls, shared, stop));
+        Ok(Self { address, accepting, registry })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting, and tells extension clients to go elsewhere within `grace`. Sessions
+    /// stay up until [`ClientPort::close`].
+    pub fn drain(&self, grace: Duration) {
+        self.accepting.cancel();
+        self.registry.goodbye(grace);
+    }
+
+    /// Ends all sessions in order, each once its queue is written; true if all were within `limit`.
+    /// Cancel safe.
+    pub async fn close(&self, limit: Duration) -> bool {
+        self.accepting.cancel();
+        self.registry.close_all();
+        tokio::time::timeout(limit, self.registry.emptied()).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,3 +4,4 @@ pub mod channel;
 pub mod extension;
 pub mod generated;
 pub mod link;
+pub mod peer;

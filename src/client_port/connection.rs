@@ -1,0 +1,171 @@
+//! A client's byte stream: frames read in batches, frames written as they are to appear in TLS records.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use amop_protocol::wire::channel::{Decoder, Encoded, Frame, FrameError};
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio_util::io::poll_read_buf;
+
+/// Room made in the read buffer at a time.
+const READ_BUFFER: usize = 32 * 1024;
+/// With less room than this a read is not worth its system call.
+const READ_LEAST: usize = 8 * 1024;
+/// Frames up to this size are copied together for clients that take several in one record.
+const COALESCE: usize = 16 * 1024;
+
+/// What a [`Connection::step`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// That many bytes were read; 0: the client will send no more.
+    Read(usize),
+    /// Everything submitted was written and flushed.
+    Written,
+}
+
+/// Whether the step may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    Allowed,
+    Paused,
+}
+
+/// How frames are laid into TLS records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Records {
+    /// Each frame in records of its own: 2.x SDKs take what one read gives for one frame.
+    OfOneFrame,
+    /// Small frames together.
+    Coalesced,
+}
+
+/// The stream, what was read and not handled, and what is being written.
+#[derive(Debug)]
+pub(super) struct Connection<S> {
+    stream: S,
+    decoder: Decoder,
+    input: BytesMut,
+    /// Each is written in one call, which makes TLS records of it alone.
+    output: VecDeque<(Bytes, Bytes)>,
+    /// Bytes of the first of `output` that are written.
+    written: usize,
+    unflushed: bool,
+    read_next: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub(super) fn new(stream: S, max_frame: usize) -> Self {
+        Self {
+            stream,
+            decoder: Decoder::new(max_frame),
+            input: BytesMut::new(),
+            output: VecDeque::new(),
+            written: 0,
+            unflushed: false,
+            read_next: false,
+        }
+    }
+
+    /// The next frame that was read as a whole.
+    pub(super) fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        self.decoder.decode(&mut self.input)
+    }
+
+    /// Bytes read and not handled.
+    pub(super) fn held(&self) -> usize {
+        self.input.len()
+    }
+
+    /// Whether something submitted is not written yet.
+    pub(super) fn is_writing(&self) -> bool {
+        self.unflushed
+    }
+
+    /// Submits frames to be written by the coming steps.
+    pub(super) fn submit(&mut self, frames: impl Iterator<Item = Encoded>, records: Records) {
+        let mut batch = BytesMut::new();
+        for frame in frames {
+            self.unflushed = true;
+            if records == Records::Coalesced && frame.wire_len() <= COALESCE {
+                frame.put(&mut batch);
+                continue;
+            }
+            if !batch.is_empty() {
+                self.output.push_back((batch.split().freeze(), Bytes::new()));
+            }
+            self.output.push_back((frame.head().clone(), frame.payload().clone()));
+        }
+        if !batch.is_empty() {
+            self.output.push_back((batch.freeze(), Bytes::new()));
+        }
+    }
+
+    /// Reads some, or finishes writing what was submitted, whichever comes first. Cancel safe:
+    /// both go on where they were.
+    pub(super) async fn step(&mut self, reading: Reading) -> io::Result<Step> {
+        poll_fn(|cx| {
+            // Whoever was not served last goes first, so that neither starves the other.
+            self.read_next = !self.read_next;
+            if self.read_next {
+                if let Poll::Ready(step) = self.poll_read(cx, reading) {
+                    return Poll::Ready(step);
+                }
+                return self.poll_write(cx);
+            }
+            if let Poll::Ready(step) = self.poll_write(cx) {
+                return Poll::Ready(step);
+            }
+            self.poll_read(cx, reading)
+        })
+        .await
+    }
+
+    /// Says goodbye on the TLS level.
+    pub(super) async fn shutdown(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, reading: Reading) -> Poll<io::Result<Step>> {
+        if reading == Reading::Paused {
+            return Poll::Pending;
+        }
+        if self.input.capacity() - self.input.len() < READ_LEAST {
+            // A large frame makes the buffer grow with what has come, not with what it claims.
+            let missing = self.decoder.missing(&self.input).unwrap_or(0);
+            self.input.reserve(READ_BUFFER.max(missing.min(self.input.len())));
+        }
+        let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input))?;
+        Poll::Ready(Ok(Step::Read(read)))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Step>> {
+        if !self.unflushed {
+            return Poll::Pending;
+        }
+        while let Some((head, payload)) = self.output.front() {
+            let rest = [
+                IoSlice::new(&head[self.written.min(head.len())..]),
+                IoSlice::new(&payload[self.written.saturating_sub(head.len())..]),
+            ];
+            let len = head.len() + payload.len();
+            let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += written;
+            if self.written >= len {
+                self.written = 0;
+                self.output.pop_front();
+            }
+        }
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(Step::Written))
+    }
+}

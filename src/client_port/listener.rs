@@ -1,0 +1,220 @@
+//! Accepts clients and takes each through its TLS handshake.
+
+use std::{
+    error::Error,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use amop_protocol::{
+    ClientIdentity,
+    certificate::{Description, ParseError},
+};
+use rustls_pki_types::CertificateDer;
+use tokio::{
+    io::BufStream,
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    SessionInfo,
+    handshakes::Handshake,
+    metrics::{HandshakeFailure, HandshakeLabels},
+    session::{self, Shared},
+};
+use crate::identity::{self, Role, Subject};
+
+/// Pauses after a failed `accept`: so long at first, and up to so long.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// Buffers below TLS, so that several records share a system call.
+const READ_BUFFER: usize = 16 * 1024;
+const WRITE_BUFFER: usize = 32 * 1024;
+
+/// Why the port cannot open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address cannot be had.
+    #[error(
+        "cannot listen for clients on {address}; is the port in use, or the address not of this machine?"
+    )]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Why a client whose TLS handshake succeeded is not served.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("it presented no certificate")]
+    NoCertificate,
+    #[error(transparent)]
+    Subject(#[from] ParseError),
+    #[error("its certificate is a {0}'s; clients need one with role client")]
+    Role(Role),
+    #[error("as many clients as may be are connected ({0})")]
+    Full(usize),
+}
+
+type Stream = TlsStream<BufStream<TcpStream>>;
+
+pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
+}
+
+/// The listener's task: woken by connections and by `stop`.
+pub(super) async fn run(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    let acceptor = TlsAcceptor::from(tls);
+    let mut pause = PAUSE.0;
+    loop {
+        // The end first, then connections.
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((tcp, address)) => {
+                pause = PAUSE.0;
+                shared.metrics().accepted.inc();
+                let handshake = shared.handshakes.begin();
+                shared
+                    .tasks
+                    .spawn("client", client(tcp, address, acceptor.clone(), handshake, shared.clone()));
+            }
+            // The connection was gone before it was taken: nothing is wrong here.
+            Err(error) if is_of_connection(&error) => {}
+            Err(error) => {
+                shared.metrics().accept_errors.inc();
+                tracing::error!(%error, pause_ms = pause.as_millis(), "cannot accept clients; are there too many open files?");
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = (pause * 2).min(PAUSE.1);
+            }
+        }
+    }
+}
+
+fn is_of_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+async fn client(
+    tcp: TcpStream,
+    address: SocketAddr,
+    acceptor: TlsAcceptor,
+    handshake: Handshake,
+    shared: Arc<Shared>,
+) {
+    let Some(stream) = accept(tcp, address, &acceptor, &handshake, &shared).await else { return };
+    drop(handshake);
+    let Ok(permit) = shared.clients.clone().try_acquire_owned() else {
+        shared.metrics().refused.inc();
+        tracing::warn!(%address, cause = %Refusal::Full(shared.config.max_clients), "client refused");
+        return;
+    };
+    let (subject, client) = match identify(&stream) {
+        Ok(identified) => identified,
+        Err(cause) => {
+            shared.metrics().refused.inc();
+            log_refusal(&stream, address, &cause);
+            return;
+        }
+    };
+    let info = |id| SessionInfo {
+        id,
+        client: Arc::new(client),
+        institution: subject.institution,
+        address,
+        since: Instant::now(),
+    };
+    session::run(stream, info, shared).await;
+    drop(permit);
+}
+
+async fn accept(
+    tcp: TcpStream,
+    address: SocketAddr,
+    acceptor: &TlsAcceptor,
+    handshake: &Handshake,
+    shared: &Shared,
+) -> Option<Stream> {
+    // Answers are written whole, so waiting to fill a packet only delays them.
+    let _ = tcp.set_nodelay(true);
+    let buffered = BufStream::with_capacity(READ_BUFFER, WRITE_BUFFER, tcp);
+    let accept = tokio::time::timeout(shared.config.handshake_timeout, acceptor.accept(buffered));
+    // The ends first, then the handshake.
+    let reason = tokio::select! {
+        biased;
+        () = shared.tasks.cancelled() => return None,
+        () = handshake.evicted() => {
+            tracing::debug!(%address, "handshake given up: too many under way");
+            HandshakeFailure::Evicted
+        }
+        accepted = accept => match accepted {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(error)) => {
+                log_failure(address, &error);
+                HandshakeFailure::Failed
+            }
+            Err(_) => {
+                tracing::debug!(%address, "handshake given up: not finished in time");
+                HandshakeFailure::TimedOut
+            }
+        },
+    };
+    shared.metrics().handshakes_failed.get_or_create(&HandshakeLabels { reason }).inc();
+    None
+}
+
+/// A certificate that is refused is logged where it is verified.
+fn log_failure(address: SocketAddr, error: &io::Error) {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(rustls::Error::NoCertificatesPresented) = tls {
+        tracing::warn!(%address, "client refused: it presented no certificate");
+    } else {
+        let source = error.source().map(ToString::to_string);
+        tracing::debug!(%address, %error, source, "TLS handshake failed");
+    }
+}
+
+fn identify(stream: &Stream) -> Result<(Subject, ClientIdentity), Refusal> {
+    let leaf = leaf(stream).ok_or(Refusal::NoCertificate)?;
+    let subject = Subject::parse(leaf)?;
+    if subject.role != Role::Client {
+        return Err(Refusal::Role(subject.role));
+    }
+    let client = ClientIdentity { fingerprint: identity::fingerprint(leaf), name: subject.name.clone() };
+    Ok((subject, client))
+}
+
+fn leaf(stream: &Stream) -> Option<&CertificateDer<'static>> {
+    stream.get_ref().1.peer_certificates()?.first()
+}
+
+fn log_refusal(stream: &Stream, address: SocketAddr, cause: &Refusal) {
+    match leaf(stream).map(|leaf| Description::parse(leaf)) {
+        Some(Ok(Description { subject, serial, issuer, .. })) => {
+            tracing::warn!(%address, %subject, serial, %issuer, %cause, "client refused");
+        }
+        _ => tracing::warn!(%address, %cause, "client refused"),
+    }
+}

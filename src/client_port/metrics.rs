@@ -1,0 +1,140 @@
+//! What the client port counts.
+
+use amop_protocol::session::server::Ignored;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// Counters of a client port; clones count together.
+///
+/// Relations: accepted = handshakes failed + refused + opened + handshakes under way;
+/// open = opened − closed.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// TCP connections accepted.
+    pub accepted: Counter,
+    /// Failures of `accept` itself, after each of which the listener pauses.
+    pub accept_errors: Counter,
+    /// TLS handshakes that came to nothing.
+    pub handshakes_failed: Family<HandshakeLabels, Counter>,
+    /// Clients refused because as many as may be are connected.
+    pub refused: Counter,
+    /// Sessions that came up.
+    pub opened: Counter,
+    /// Sessions that ended, by reason.
+    pub closed: Family<CloseLabels, Counter>,
+    /// Sessions that are up.
+    pub open: Gauge,
+    /// Frames read.
+    pub frames_received: Counter,
+    /// Frames whose last byte was written.
+    pub frames_sent: Counter,
+    /// Bytes of frames read.
+    pub bytes_received: Counter,
+    /// Bytes of frames written.
+    pub bytes_sent: Counter,
+    /// Frames that led to nothing, by reason.
+    pub ignored: Family<IgnoredLabels, Counter>,
+    /// Names in topic reports that are no topics, each dropped singly.
+    pub bad_topics: Counter,
+    /// Sends refused before delivery: bad or reserved topics, quota.
+    pub sends_refused: Counter,
+    /// Pushes refused because the session's queue was full.
+    pub pushes_refused: Counter,
+    /// Bytes held of frames that are not complete yet.
+    pub partial_bytes: Gauge,
+}
+
+/// Why a TLS handshake came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum HandshakeFailure {
+    /// TLS or certificate refused, or the client went away.
+    Failed,
+    /// Not finished in time.
+    TimedOut,
+    /// Too many under way; this was the oldest.
+    Evicted,
+}
+
+/// Label of [`Metrics::handshakes_failed`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HandshakeLabels {
+    /// Why.
+    pub reason: HandshakeFailure,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum CloseReason {
+    /// The client closed the connection.
+    Client,
+    /// The connection failed.
+    Io,
+    /// The client broke the framing.
+    Protocol,
+    /// No common version.
+    Incompatible,
+    /// Too many topics.
+    Topics,
+    /// Silence.
+    Idle,
+    /// It did not read what it was sent.
+    Slow,
+    /// The node's room for incomplete frames was used up.
+    Memory,
+    /// The node asked it to.
+    Node,
+}
+
+/// Label of [`Metrics::closed`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CloseLabels {
+    /// Why.
+    pub reason: CloseReason,
+}
+
+/// Label of [`Metrics::ignored`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct IgnoredLabels {
+    /// Why, in snake case.
+    pub reason: &'static str,
+}
+
+impl Metrics {
+    /// Registers every metric under `amop_client_port_`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("amop_client_port");
+        let mut counter = |name: &str, help: &str, counter: &Counter| {
+            registry.register(name, help, counter.clone());
+        };
+        counter("accepted", "TCP connections accepted", &self.accepted);
+        counter("accept_errors", "Failures to accept a connection", &self.accept_errors);
+        counter("refused", "Clients refused because the port is full", &self.refused);
+        counter("opened", "Sessions that came up", &self.opened);
+        counter("frames_received", "Frames read", &self.frames_received);
+        counter("frames_sent", "Frames written", &self.frames_sent);
+        counter("received_bytes", "Bytes of frames read", &self.bytes_received);
+        counter("sent_bytes", "Bytes of frames written", &self.bytes_sent);
+        counter("bad_topics", "Names in topic reports that are no topics", &self.bad_topics);
+        counter("sends_refused", "Sends refused before delivery", &self.sends_refused);
+        counter("pushes_refused", "Pushes refused at a full queue", &self.pushes_refused);
+        registry.register("handshakes_failed", "Handshakes that failed", self.handshakes_failed.clone());
+        registry.register("closed", "Sessions that ended", self.closed.clone());
+        registry.register("ignored", "Frames that led to nothing", self.ignored.clone());
+        registry.register("open", "Sessions that are up", self.open.clone());
+        registry.register("partial_bytes", "Bytes of incomplete frames", self.partial_bytes.clone());
+    }
+
+    pub(super) fn count_ignored(&self, why: Ignored) {
+        let reason = match why {
+            Ignored::Heartbeat => "heartbeat",
+            Ignored::UnknownType => "unknown_type",
+            Ignored::Malformed => "malformed",
+            Ignored::UnknownAnswer => "unknown_answer",
+            Ignored::Verification => "verification",
+        };
+        self.ignored.get_or_create(&IgnoredLabels { reason }).inc();
+    }
+}

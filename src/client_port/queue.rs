@@ -1,0 +1,141 @@
+//! What waits to be written to one client: bounded in bytes, filled by whoever has something for
+//! it, emptied by its session.
+
+use std::{collections::VecDeque, time::Duration};
+
+use amop_protocol::{
+    broker::event::{Mode, Outcome, Push, PushError, PushId},
+    wire::channel::{Encoded, HEADER},
+};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::registry::Disconnect;
+
+/// Something to write.
+#[derive(Debug)]
+pub(super) enum Item {
+    Push(Push),
+    Outcome(Outcome),
+    Reply(Encoded),
+    Goodbye(Duration),
+}
+
+/// Bookkeeping that every queued item costs beside its bytes: tiny frames count for what they take.
+const OVERHEAD: usize = 256;
+
+impl Item {
+    pub(super) fn cost(&self) -> usize {
+        OVERHEAD
+            + match self {
+                Self::Push(push) => HEADER + push.topic.as_str().len() + push.payload.len(),
+                Self::Outcome(outcome) => HEADER + outcome.body.prefix.len() + outcome.body.payload.len(),
+                Self::Reply(frame) => frame.wire_len(),
+                Self::Goodbye(_) => HEADER,
+            }
+    }
+
+    pub(super) fn push_id(&self) -> Option<PushId> {
+        match self {
+            Self::Push(push) => Some(push.id),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    items: VecDeque<Item>,
+    /// Of items here and of items taken but not yet written.
+    bytes: usize,
+    ending: Option<Disconnect>,
+    gone: bool,
+}
+
+/// The queue.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    filled: Notify,
+    ended: Notify,
+    max_bytes: usize,
+}
+
+impl Queue {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { state: Mutex::default(), filled: Notify::new(), ended: Notify::new(), max_bytes }
+    }
+
+    /// Queues an item, or says why not; an overflow by anything but a unicast ends the session.
+    pub(super) fn offer(&self, item: Item) -> Result<(), PushError> {
+        let cost = item.cost();
+        let mut state = self.state.lock();
+        if state.gone || matches!(state.ending, Some(Disconnect::Slow)) {
+            return Err(PushError::Gone);
+        }
+        let fits = state.bytes == 0 || state.bytes.saturating_add(cost) <= self.max_bytes;
+        if fits {
+            state.bytes += cost;
+            state.items.push_back(item);
+        } else if !matches!(&item, Item::Push(push) if push.mode == Mode::Unicast) {
+            state.ending = Some(Disconnect::Slow);
+            self.ended.notify_one();
+        }
+        drop(state);
+        if !fits {
+            return Err(PushError::Full);
+        }
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Ends the session: at once, or in order for [`Disconnect::Finished`].
+    pub(super) fn end(&self, how: Disconnect) {
+        let mut state = self.state.lock();
+        state.ending.get_or_insert(how);
+        drop(state);
+        self.ended.notify_one();
+    }
+
+    /// Takes items worth up to about `bytes`, at least one if there is any.
+    pub(super) fn take(&self, bytes: usize) -> Vec<Item> {
+        let mut state = self.state.lock();
+        let mut items = Vec::new();
+        let mut cost = 0;
+        while cost < bytes
+            && let Some(item) = state.items.pop_front()
+        {
+            cost += item.cost();
+            items.push(item);
+        }
+        items
+    }
+
+    /// Items of this cost were written.
+    pub(super) fn release(&self, cost: usize) {
+        let mut state = self.state.lock();
+        state.bytes = state.bytes.saturating_sub(cost);
+    }
+
+    /// Resolves when there is something to take. Cancel safe; for one waiter.
+    pub(super) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+
+    /// Resolves when the session is to end. Cancel safe; for one waiter.
+    pub(super) async fn ended(&self) {
+        self.ended.notified().await;
+    }
+
+    /// Whether and how the session is to end.
+    pub(super) fn ending(&self) -> Option<Disconnect> {
+        self.state.lock().ending
+    }
+
+    /// Nothing is taken in any more; gives what is left.
+    pub(super) fn retire(&self) -> VecDeque<Item> {
+        let mut state = self.state.lock();
+        state.gone = true;
+        std::mem::take(&mut state.items)
+    }
+}

@@ -1,0 +1,128 @@
+//! The sessions that are up, and how to reach each: where many tasks look up what others register.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use amop_protocol::{
+    SessionId,
+    broker::event::{Outcome, Push, PushError},
+};
+use dashmap::DashMap;
+use tokio::sync::Notify;
+
+use super::{
+    metrics::Metrics,
+    queue::{Item, Queue},
+};
+
+/// Why the node ends a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disconnect {
+    /// It does not read what it is sent; ends at once.
+    Slow,
+    /// The node is done with it; ends once its queue is written.
+    Finished,
+}
+
+/// All sessions of a node. Made by the node, filled by the client port.
+#[derive(Debug, Default)]
+pub struct Registry {
+    sessions: DashMap<SessionId, Arc<Queue>>,
+    next: AtomicU64,
+    emptied: Notify,
+    metrics: Metrics,
+}
+
+impl Registry {
+    /// An empty registry that counts in `metrics`.
+    pub fn new(metrics: Metrics) -> Self {
+        Self { metrics, ..Self::default() }
+    }
+
+    /// What the client port counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// How many sessions are up.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether no session is up.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// Queues a message for its session, whose end of it comes through `Broker::pushed`.
+    ///
+    /// # Errors
+    /// When the session is gone, or its queue is full; a multicast that does not fit also ends
+    /// the session. `Broker::pushed` is then not called.
+    pub fn push(&self, push: Push) -> Result<(), PushError> {
+        let queue = self.queue(push.session).ok_or(PushError::Gone)?;
+        let queued = queue.offer(Item::Push(push));
+        if queued == Err(PushError::Full) {
+            self.metrics.pushes_refused.inc();
+        }
+        queued
+    }
+
+    /// Queues an outcome for its publisher. If its queue is full the session ends; if it is gone
+    /// already, nobody is left to tell.
+    pub fn outcome(&self, outcome: Outcome) {
+        if let Some(queue) = self.queue(outcome.session) {
+            let _ = queue.offer(Item::Outcome(outcome));
+        }
+    }
+
+    /// Ends one session.
+    pub fn disconnect(&self, session: SessionId, how: Disconnect) {
+        if let Some(queue) = self.queue(session) {
+            queue.end(how);
+        }
+    }
+
+    pub(super) fn goodbye(&self, grace: Duration) {
+        for session in &self.sessions {
+            let _ = session.offer(Item::Goodbye(grace));
+        }
+    }
+
+    pub(super) fn close_all(&self) {
+        for session in &self.sessions {
+            session.end(Disconnect::Finished);
+        }
+    }
+
+    /// Resolves when no session is up. Cancel safe.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    pub(super) fn register(&self, queue: Arc<Queue>) -> SessionId {
+        let id = SessionId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
+        self.sessions.insert(id, queue);
+        id
+    }
+
+    pub(super) fn remove(&self, session: SessionId) {
+        self.sessions.remove(&session);
+        self.emptied.notify_waiters();
+    }
+
+    fn queue(&self, session: SessionId) -> Option<Arc<Queue>> {
+        self.sessions.get(&session).map(|queue| queue.clone())
+    }
+}

@@ -1,0 +1,421 @@
+//! One client's task.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use amop_protocol::{
+    Time,
+    broker::event::{Publish, PushError, PushId},
+    session::{
+        server::{self, Acknowledge, Close, Event, Server},
+        startup::Facts,
+    },
+    wire::channel::{Encoded, FrameError},
+};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Semaphore,
+};
+
+use super::{
+    Broker, Config, Metrics, Registry, SessionInfo,
+    connection::{Connection, Reading, Records, Step},
+    handshakes::Handshakes,
+    metrics::{CloseLabels, CloseReason},
+    queue::{Item, Queue},
+    registry::Disconnect,
+};
+use crate::tasks::Tasks;
+
+/// Written in one go, with one flush.
+const BATCH: usize = 64 * 1024;
+/// Subscriptions of one session that wait to be known everywhere; with more its frames wait.
+const MAX_SETTLING: usize = 16;
+/// An incomplete frame below this size is not worth counting against the node's room.
+const SMALL: usize = 64 * 1024;
+/// How long a client may take to hear that the session is over.
+const SHUTDOWN: Duration = Duration::from_secs(1);
+
+/// What all sessions of a port share.
+pub(super) struct Shared {
+    pub(super) config: Config,
+    session: server::Config,
+    broker: Arc<dyn Broker>,
+    registry: Arc<Registry>,
+    pub(super) tasks: Tasks,
+    pub(super) handshakes: Arc<Handshakes>,
+    pub(super) clients: Arc<Semaphore>,
+    partial: AtomicUsize,
+    started: Instant,
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: Config,
+        broker: Arc<dyn Broker>,
+        registry: Arc<Registry>,
+        tasks: Tasks,
+    ) -> Self {
+        Self {
+            session: config.session(),
+            handshakes: Arc::new(Handshakes::new(config.max_handshakes)),
+            clients: Arc::new(Semaphore::new(config.max_clients.min(Semaphore::MAX_PERMITS))),
+            config,
+            broker,
+            registry,
+            tasks,
+            partial: AtomicUsize::new(0),
+            started: Instant::now(),
+        }
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        self.registry.metrics()
+    }
+
+    fn now(&self) -> Time {
+        Time::from_start(self.started.elapsed())
+    }
+}
+
+/// Why a session is over.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the client closed the connection")]
+    Client,
+    #[error("the connection failed")]
+    Io(#[source] io::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Protocol(#[from] Close),
+    #[error("the client does not read what it is sent, and its queue is full")]
+    Slow,
+    #[error("the node's room for incomplete frames is used up")]
+    Memory,
+    #[error("the node ends the session")]
+    Node,
+}
+
+impl End {
+    fn reason(&self) -> CloseReason {
+        match self {
+            Self::Client => CloseReason::Client,
+            Self::Io(_) => CloseReason::Io,
+            Self::Frame(_) => CloseReason::Protocol,
+            Self::Protocol(Close::Incompatible(_)) => CloseReason::Incompatible,
+            Self::Protocol(Close::TooManyTopics(_)) => CloseReason::Topics,
+            Self::Protocol(Close::Idle(_)) => CloseReason::Idle,
+            Self::Slow => CloseReason::Slow,
+            Self::Memory => CloseReason::Memory,
+            Self::Node => CloseReason::Node,
+        }
+    }
+
+    /// Something an operator should look at: the client misbehaves, or a bound is too low for it.
+    fn is_notable(&self) -> bool {
+        matches!(self, Self::Frame(_) | Self::Protocol(_) | Self::Slow | Self::Memory)
+    }
+}
+
+/// Serves one client whose TLS handshake is done, until either side ends it.
+pub(super) async fn run<S>(
+    stream: S,
+    info: impl FnOnce(amop_protocol::SessionId) -> SessionInfo,
+    shared: Arc<Shared>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let queue = Arc::new(Queue::new(shared.config.max_queued_bytes));
+    let id = shared.registry.register(queue.clone());
+    let mut session = Session {
+        info: Arc::new(info(id)),
+        queue,
+        server: Server::new(shared.now()),
+        connection: Connection::new(stream, shared.config.max_frame),
+        reporting: None,
+        settling: FuturesUnordered::new(),
+        batch: Batch::default(),
+        charged: 0,
+        shared,
+    };
+    session.opened();
+    let end = session.serve().await;
+    session.closed(&end);
+    if matches!(end, End::Node | End::Protocol(_)) {
+        // Best effort: the session is over either way.
+        let _ = tokio::time::timeout(SHUTDOWN, session.connection.shutdown()).await;
+    }
+}
+
+/// What is being written.
+#[derive(Debug, Default)]
+struct Batch {
+    pushes: Vec<PushId>,
+    cost: usize,
+    frames: u64,
+    bytes: u64,
+}
+
+struct Session<S> {
+    shared: Arc<Shared>,
+    info: Arc<SessionInfo>,
+    queue: Arc<Queue>,
+    server: Server,
+    connection: Connection<S>,
+    /// A topic report that is not in force yet: no frame is handled until it is.
+    reporting: Option<(BoxFuture<'static, ()>, Option<Acknowledge>)>,
+    /// Subscriptions that other nodes do not all know yet.
+    settling: FuturesUnordered<BoxFuture<'static, (Acknowledge, bool)>>,
+    batch: Batch,
+    /// What this session holds of the node's room for incomplete frames.
+    charged: usize,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+    fn opened(&self) {
+        let metrics = self.shared.metrics();
+        metrics.opened.inc();
+        metrics.open.inc();
+        let SessionInfo { client, institution, address, .. } = &*self.info;
+        tracing::info!(client = %client.name, %institution, fingerprint = %client.fingerprint, %address, "client connected");
+        self.shared.broker.opened(&self.info);
+    }
+
+    async fn serve(&mut self) -> End {
+        let cancelled = self.shared.tasks.token().clone();
+        let mut timer = Box::pin(tokio::time::sleep(self.shared.config.idle_timeout));
+        loop {
+            self.fill();
+            if self.is_finished() {
+                return End::Node;
+            }
+            let reading = self.reading();
+            // The end first; then what is due; then the report that holds frames back; then bytes
+            // in both directions; then what others have for this client.
+            let done = tokio::select! {
+                biased;
+                () = cancelled.cancelled() => return End::Node,
+                () = self.queue.ended() => self.ending(),
+                () = &mut timer => self.timeout(timer.as_mut()),
+                () = in_force(&mut self.reporting) => self.reported(),
+                Some((acknowledge, complete)) = self.settling.next(), if !self.settling.is_empty() => {
+                    self.reply(Server::subscribed(acknowledge, complete));
+                    self.handle_input()
+                }
+                step = self.connection.step(reading) => self.stepped(step),
+                () = self.queue.filled(), if !self.connection.is_writing() => Ok(()),
+            };
+            if let Err(end) = done {
+                return end;
+            }
+        }
+    }
+
+    /// Moves a batch from the queue to the connection, once the last one is written.
+    fn fill(&mut self) {
+        if self.connection.is_writing() {
+            return;
+        }
+        let items = self.queue.take(BATCH);
+        if items.is_empty() {
+            return;
+        }
+        let records = if self.server.is_extended() { Records::Coalesced } else { Records::OfOneFrame };
+        let mut frames = Vec::with_capacity(items.len());
+        for item in items {
+            self.batch.cost += item.cost();
+            self.batch.pushes.extend(item.push_id());
+            frames.extend(self.encode(item));
+        }
+        self.batch.frames += frames.len() as u64;
+        self.batch.bytes += frames.iter().map(|frame| frame.wire_len() as u64).sum::<u64>();
+        self.connection.submit(frames.into_iter(), records);
+        if !self.connection.is_writing() {
+            self.written();
+        }
+    }
+
+    fn encode(&mut self, item: Item) -> Option<Encoded> {
+        match item {
+            Item::Push(push) => Some(self.server.push(push)),
+            Item::Outcome(outcome) => Some(self.server.outcome(outcome)),
+            Item::Reply(frame) => Some(frame),
+            Item::Goodbye(grace) => self.server.goodbye(grace),
+        }
+    }
+
+    /// Whether the node asked for an orderly end and all is written.
+    fn is_finished(&self) -> bool {
+        !self.connection.is_writing() && self.queue.ending() == Some(Disconnect::Finished)
+    }
+
+    fn reading(&self) -> Reading {
+        let held_back = self.reporting.is_some() || self.settling.len() >= MAX_SETTLING;
+        if held_back { Reading::Paused } else { Reading::Allowed }
+    }
+
+    fn ending(&self) -> Result<(), End> {
+        match self.queue.ending() {
+            Some(Disconnect::Slow) => Err(End::Slow),
+            Some(Disconnect::Finished) | None => Ok(()),
+        }
+    }
+
+    fn timeout(&mut self, timer: std::pin::Pin<&mut tokio::time::Sleep>) -> Result<(), End> {
+        let now = self.shared.now();
+        self.server.handle_timeout(now, &self.shared.session)?;
+        let wait = self.server.poll_timeout(&self.shared.session).since(now);
+        timer.reset(tokio::time::Instant::now() + wait);
+        Ok(())
+    }
+
+    fn reported(&mut self) -> Result<(), End> {
+        if let Some((_, Some(acknowledge))) = self.reporting.take() {
+            let settled = self.shared.broker.settled();
+            self.settling.push(Box::pin(async move { (acknowledge, settled.await) }));
+        }
+        self.handle_input()
+    }
+
+    fn stepped(&mut self, step: io::Result<Step>) -> Result<(), End> {
+        match step {
+            Ok(Step::Read(0)) => Err(End::Client),
+            Ok(Step::Read(read)) => {
+                self.server.handle_bytes(self.shared.now());
+                self.shared.metrics().bytes_received.inc_by(read as u64);
+                self.handle_input()
+            }
+            Ok(Step::Written) => {
+                self.server.handle_bytes(self.shared.now());
+                self.written();
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(End::Client),
+            Err(error) => Err(End::Io(error)),
+        }
+    }
+
+    fn written(&mut self) {
+        let Batch { pushes, cost, frames, bytes } = std::mem::take(&mut self.batch);
+        self.queue.release(cost);
+        let metrics = self.shared.metrics();
+        metrics.frames_sent.inc_by(frames);
+        metrics.bytes_sent.inc_by(bytes);
+        if !pushes.is_empty() {
+            self.shared.broker.pushed(self.info.id, &pushes, Ok(()));
+        }
+    }
+
+    /// Handles all frames that are there, up to one that must wait for a report.
+    fn handle_input(&mut self) -> Result<(), End> {
+        while self.reading() == Reading::Allowed
+            && let Some(frame) = self.connection.next_frame()?
+        {
+            self.shared.metrics().frames_received.inc();
+            let event = self.server.handle_frame(frame, &self.shared.session)?;
+            self.handle(event);
+        }
+        self.charge()
+    }
+
+    fn handle(&mut self, event: Event) {
+        let Shared { broker, config, .. } = &*self.shared;
+        match event {
+            Event::Reply(frame) => self.reply(frame),
+            Event::Refused(frame) => {
+                self.shared.metrics().sends_refused.inc();
+                self.reply(frame);
+            }
+            Event::Call { seq, body } => {
+                let routing = broker.routing();
+                let facts = Facts { config: &config.startup, routing: &routing };
+                self.reply(Server::answer_call(seq, &body, facts));
+            }
+            Event::Report(report) => {
+                self.shared.metrics().bad_topics.inc_by(report.refused);
+                self.reporting = Some((broker.report(self.info.id, report.topics), report.acknowledge));
+            }
+            Event::Publish(published) => {
+                let server::Published { seq, mode, topic, payload, deadline } = published;
+                let client = self.info.client.clone();
+                let session = self.info.id;
+                broker.publish(Publish { session, client, seq, mode, topic, payload, deadline });
+            }
+            Event::Answer(push, answer) => broker.answer(self.info.id, push, answer),
+            Event::Ignored(why) => self.shared.metrics().count_ignored(why),
+        }
+    }
+
+    /// Replies share the queue, so that a client which asks without reading is bounded too.
+    fn reply(&self, frame: Encoded) {
+        let _ = self.queue.offer(Item::Reply(frame));
+    }
+
+    /// Counts what is held of an incomplete frame against the node's room.
+    fn charge(&mut self) -> Result<(), End> {
+        let held = self.connection.held();
+        let held = if held < SMALL { 0 } else { held };
+        if held == self.charged {
+            return Ok(());
+        }
+        let partial = &self.shared.partial;
+        let before = if held > self.charged {
+            partial.fetch_add(held - self.charged, Ordering::Relaxed)
+        } else {
+            partial.fetch_sub(self.charged - held, Ordering::Relaxed)
+        };
+        let total = before + held - self.charged;
+        let grows = held > self.charged;
+        self.charged = held;
+        self.shared.metrics().partial_bytes.set(i64::try_from(total).unwrap_or(i64::MAX));
+        if grows && total > self.shared.config.max_partial_bytes { Err(End::Memory) } else { Ok(()) }
+    }
+
+    fn closed(&self, end: &End) {
+        let metrics = self.shared.metrics();
+        metrics.closed.get_or_create(&CloseLabels { reason: end.reason() }).inc();
+        let client = &self.info.client.name;
+        let source = std::error::Error::source(end).map(ToString::to_string);
+        if end.is_notable() {
+            tracing::warn!(client = %client, cause = %end, "client disconnected");
+        } else {
+            tracing::info!(client = %client, cause = %end, source, "client disconnected");
+        }
+    }
+}
+
+/// However the task ends, every push's fate is told and the session is closed once.
+impl<S> Drop for Session<S> {
+    fn drop(&mut self) {
+        let Shared { broker, registry, partial, .. } = &*self.shared;
+        let id = self.info.id;
+        let left = self.queue.retire();
+        registry.remove(id);
+        partial.fetch_sub(self.charged, Ordering::Relaxed);
+        if !self.batch.pushes.is_empty() {
+            broker.pushed(id, &self.batch.pushes, Err(PushError::WriteFailed));
+        }
+        let left: Vec<_> = left.iter().filter_map(Item::push_id).collect();
+        if !left.is_empty() {
+            broker.pushed(id, &left, Err(PushError::Gone));
+        }
+        broker.closed(id);
+        registry.metrics().open.dec();
+    }
+}
+
+/// Resolves when the report is in force; never without one. Cancel safe.
+async fn in_force(reporting: &mut Option<(BoxFuture<'static, ()>, Option<Acknowledge>)>) {
+    match reporting {
+        Some((report, _)) => report.await,
+        None => std::future::pending().await,
+    }
+}
