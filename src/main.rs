@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The `amop` program: parse, dispatch, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    amop::cli::main()
+}

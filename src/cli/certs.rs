@@ -20,7 +20,7 @@ use crate::identity::{
 /// Make and inspect certificates
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
     /// Print JSON for scripts
@@ -112,7 +112,7 @@ enum Profile {
 ///
 /// # Errors
 /// When a certificate cannot be made, read or verified, or standard output is gone.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     execute(args, &mut std::io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }

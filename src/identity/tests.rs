@@ -298,3 +298,63 @@ fn pem_sections_are_what_everybody_reads() {
         assert_eq!(CertificateDer::from_pem_slice(text.as_bytes()).unwrap().as_ref(), der);
     }
 }
+
+/// What the documented profile says of one kind of certificate, as the certificate itself has it.
+fn profile_of(der: &CertificateDer<'_>) -> toml::Table {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).unwrap();
+    let text = |attribute: Option<&x509_parser::x509::AttributeTypeAndValue<'_>>| {
+        attribute.unwrap().as_str().unwrap().to_owned()
+    };
+    let subject = certificate.subject();
+    let constraints = certificate.basic_constraints().unwrap().unwrap();
+    let usage = certificate.key_usage().unwrap().unwrap().value;
+    let usages = [
+        ("digitalSignature", usage.digital_signature()),
+        ("keyEncipherment", usage.key_encipherment()),
+        ("keyCertSign", usage.key_cert_sign()),
+        ("cRLSign", usage.crl_sign()),
+    ];
+    let extended = certificate.extended_key_usage().unwrap().map(|usage| usage.value);
+    let extended = [
+        ("serverAuth", extended.is_some_and(|usage| usage.server_auth)),
+        ("clientAuth", extended.is_some_and(|usage| usage.client_auth)),
+    ];
+    let days = (certificate.validity().not_after - certificate.validity().not_before).unwrap().whole_days();
+    assert!(constraints.critical && certificate.version().0 == 2 && certificate.raw_serial().len() == 16);
+    assert_eq!(certificate.signature_algorithm.algorithm.to_id_string(), "1.2.840.10045.4.3.2");
+
+    let mut table = toml::Table::new();
+    let mut name = toml::Table::new();
+    name.insert("CN".into(), text(subject.iter_common_name().next()).into());
+    name.insert("O".into(), text(subject.iter_organization().next()).into());
+    name.insert("OU".into(), text(subject.iter_organizational_unit().next()).into());
+    table.insert("subject".into(), name.into());
+    table.insert("days".into(), days.into());
+    table.insert("ca".into(), constraints.value.ca.into());
+    if let Some(length) = constraints.value.path_len_constraint {
+        table.insert("path_length".into(), i64::from(length).into());
+    }
+    table.insert("key_usage".into(), set(&usages));
+    table.insert("extended_key_usage".into(), set(&extended));
+    table
+}
+
+fn set(all: &[(&str, bool)]) -> toml::Value {
+    toml::Value::Array(all.iter().filter(|(_, set)| *set).map(|(name, _)| (*name).into()).collect())
+}
+
+#[test]
+fn the_documented_profile_is_the_one_that_is_made() {
+    let documented: toml::Table = include_str!("../../certs/profile.toml").parse().unwrap();
+    let root = mint::Ca::consortium("<consortium>", mint::CA_DAYS).unwrap();
+    let bank = root.institution("<institution>", mint::CA_DAYS).unwrap();
+    let check = |kind: &str, made: &CertificateDer<'_>| {
+        assert_eq!(documented[kind].as_table(), Some(&profile_of(made)), "{kind}");
+    };
+    check("consortium", root.certificate());
+    check("institution", bank.certificate());
+    for (kind, role) in [("node", Role::Node), ("client", Role::Client)] {
+        let leaf = bank.leaf(role, &format!("<{kind}>"), mint::LEAF_DAYS).unwrap();
+        check(kind, &leaf.chain()[0]);
+    }
+}

@@ -1,1 +1,10 @@
-//! Logs, metrics and the admin port.
+//! What a node shows of itself: log lines, metrics, health and status.
+//!
+//! Components own and register their metrics; this module owns the registry's shape, the admin
+//! port that serves it, and the types of the status API, which the command line reads back.
+
+pub mod admin;
+pub mod client;
+pub mod logging;
+pub mod metrics;
+pub mod status;

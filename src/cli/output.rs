@@ -1,0 +1,93 @@
+//! What people read: lines, tables, errors. Colour only on a terminal.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+};
+
+use owo_colors::{OwoColorize, Stream};
+use serde::Serialize;
+
+/// Writes one line to standard output.
+///
+/// # Errors
+/// When standard output cannot be written; a pipe whose reader has gone gives `BrokenPipe`,
+/// which [`super::main`] takes as a quiet end.
+pub fn say(line: impl Display) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+/// Writes one line to standard error; if that fails there is nobody left to tell.
+pub fn note(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Writes `value` as one line of JSON to standard output.
+///
+/// # Errors
+/// As [`say`].
+pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    Ok(say(serde_json::to_string(value)?)?)
+}
+
+/// Prints an error and its causes to standard error.
+pub fn failure(error: &anyhow::Error) {
+    note(format_args!("{} {error}", "error:".if_supports_color(Stream::Stderr, |t| t.red())));
+    for cause in error.chain().skip(1) {
+        note(format_args!("  {} {cause}", "caused by:".if_supports_color(Stream::Stderr, |t| t.dimmed())));
+    }
+}
+
+/// `text`, bold on a terminal.
+pub fn bold(text: impl Display) -> String {
+    text.if_supports_color(Stream::Stdout, |t| t.bold()).to_string()
+}
+
+/// `text`, dim on a terminal.
+pub fn dim(text: impl Display) -> String {
+    text.if_supports_color(Stream::Stdout, |t| t.dimmed()).to_string()
+}
+
+/// `text`, green on a terminal.
+pub fn good(text: impl Display) -> String {
+    text.if_supports_color(Stream::Stdout, |t| t.green()).to_string()
+}
+
+/// `text`, yellow on a terminal.
+pub fn warning(text: impl Display) -> String {
+    text.if_supports_color(Stream::Stdout, |t| t.yellow()).to_string()
+}
+
+/// Rows under headings, in columns as wide as their widest cell.
+pub fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
+    let mut widths = headings.map(|heading| heading.chars().count());
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut lines = vec![bold(line(&headings.map(str::to_owned), &widths))];
+    lines.extend(rows.iter().map(|row| line(row, &widths)));
+    lines.join("\n")
+}
+
+fn line<const N: usize>(cells: &[String; N], widths: &[usize; N]) -> String {
+    let padded: Vec<String> =
+        cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+    padded.join("  ").trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["a".to_owned(), "1".to_owned()], ["市场".to_owned(), "22".to_owned()]];
+        let text = table(["topic", "n"], &rows);
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        assert_eq!(lines, ["a      1", "市场     22"]);
+    }
+}

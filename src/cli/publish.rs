@@ -1,0 +1,12 @@
+//! `amop publish`.
+
+use std::process::ExitCode;
+
+/// Arguments of `amop publish`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+
+/// Runs the command.
+pub(super) async fn run(_args: Args) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("this command is not in this build")
+}

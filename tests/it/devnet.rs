@@ -1,0 +1,180 @@
+//! `amop devnet` with real processes: what it writes, what it says, and that nothing outlives it.
+
+use std::{
+    fs::{self, File},
+    io,
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const AMOP: &str = env!("CARGO_BIN_EXE_amop");
+/// Far longer than anything here takes; reached only when it never comes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running devnet on free ports; killed when the test ends, however it ends.
+struct Devnet {
+    child: Child,
+    dir: TempDir,
+}
+
+impl Devnet {
+    fn start(arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let output = File::create(dir.path().join("output.txt")).expect("a file");
+        let child = Command::new(AMOP)
+            .args(["devnet", "--base-port", "0", "--dir"])
+            .arg(dir.path().join("net"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("shared"))
+            .stderr(output)
+            .spawn()
+            .expect("amop starts");
+        let mut devnet = Self { child, dir };
+        let announcement = devnet.path("devnet.json");
+        wait("devnet.json", || {
+            let ended = devnet.child.try_wait().expect("a child");
+            assert_eq!(ended, None, "the devnet has ended: {}", devnet.output());
+            announcement.exists()
+        });
+        devnet
+    }
+
+    fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.path().join("net").join(name)
+    }
+
+    fn output(&self) -> String {
+        fs::read_to_string(self.dir.path().join("output.txt")).expect("output")
+    }
+
+    fn announcement(&self) -> Value {
+        serde_json::from_slice(&fs::read(self.path("devnet.json")).expect("there")).expect("JSON")
+    }
+
+    fn wait_for_output(&self, text: &str) {
+        wait(text, || self.output().contains(text));
+    }
+
+    fn stop(&mut self, signal: &str) -> ExitStatus {
+        send(signal, self.child.id());
+        wait("the devnet's end", || self.child.try_wait().expect("a child").is_some());
+        self.child.wait().expect("ended")
+    }
+}
+
+impl Drop for Devnet {
+    fn drop(&mut self) {
+        // It fails only if the devnet has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn wait(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "gave up waiting for {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+fn send(signal: &str, pid: u32) {
+    let sent = Command::new("kill").args([signal, &pid.to_string()]).status().expect("kill");
+    assert!(sent.success());
+}
+
+fn pid(node: &Value) -> u32 {
+    node["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
+}
+
+fn address(node: &Value, port: &str) -> SocketAddr {
+    node[port].as_str().expect("text").parse().expect("ip:port")
+}
+
+fn refuses(address: SocketAddr) -> bool {
+    TcpStream::connect(address).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+fn nodes(announcement: &Value) -> &[Value] {
+    announcement["nodes"].as_array().expect("nodes")
+}
+
+#[test]
+fn a_devnet_says_who_there_is_and_ends_as_one() {
+    let mut devnet = Devnet::start(&["--no-demo"]);
+    let announcement = devnet.announcement();
+    let names: Vec<&str> = nodes(&announcement).iter().filter_map(|node| node["name"].as_str()).collect();
+    assert_eq!(names, ["node-1", "node-2", "node-3"]);
+    for node in nodes(&announcement) {
+        let id = node["node_id"].as_str().expect("text");
+        assert!(id.len() == 128 && id.bytes().all(|digit| digit.is_ascii_hexdigit()), "{id}");
+        assert!(devnet.path(node["config"].as_str().expect("text")).exists());
+        for port in ["channel", "overlay", "admin"] {
+            assert!(address(node, port).ip().is_loopback());
+        }
+        assert!(!refuses(address(node, "admin")));
+    }
+    for client in announcement["clients"].as_array().expect("clients") {
+        assert!(names.contains(&client["node"].as_str().expect("text")));
+        assert!(devnet.path(client["dir"].as_str().expect("text")).join("sdk.key").exists());
+    }
+
+    assert_eq!(devnet.stop("-INT").code(), Some(0), "{}", devnet.output());
+    for node in nodes(&announcement) {
+        assert!(refuses(address(node, "admin")), "{} is still there", node["name"]);
+    }
+}
+
+#[test]
+fn a_node_that_dies_is_named_and_comes_back_by_hand() {
+    let mut devnet = Devnet::start(&["--no-demo", "--nodes", "2"]);
+    let announcement = devnet.announcement();
+    let second = &nodes(&announcement)[1];
+    send("-KILL", pid(second));
+    devnet.wait_for_output("node-2 has died: killed by signal 9");
+    devnet.wait_for_output("node --config");
+
+    let config = devnet.path(second["config"].as_str().expect("text"));
+    let mut by_hand = Command::new(AMOP)
+        .args(["node", "--config"])
+        .arg(config)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("amop starts");
+    wait("the node by hand", || !refuses(address(second, "admin")));
+    assert_eq!(devnet.stop("-TERM").code(), Some(0), "{}", devnet.output());
+    assert!(by_hand.try_wait().expect("a child").is_none(), "it is no child of the devnet");
+    send("-TERM", by_hand.id());
+    assert!(by_hand.wait().expect("ended").success());
+}
+
+#[test]
+fn nodes_end_with_a_devnet_that_is_killed() {
+    let mut devnet = Devnet::start(&["--no-demo", "--nodes", "2", "--topology", "full"]);
+    let announcement = devnet.announcement();
+    devnet.stop("-KILL");
+    for node in nodes(&announcement) {
+        wait("a node's end", || refuses(address(node, "admin")));
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_plain_words() {
+    for (arguments, words) in [
+        (&["--profile", "fisco-rsa"][..], "no FISCO BCOS certificate profiles yet"),
+        (&["--base-port", "65000"], "leaves no room"),
+        (&["--nodes", "0"], "0 is not in 1..=100"),
+        (&["--dir", env!("CARGO_MANIFEST_DIR"), "--base-port", "0"], "choose an empty or new directory"),
+    ] {
+        let output = Command::new(AMOP).arg("devnet").args(arguments).output().expect("amop starts");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains(words), "{arguments:?}: {text}");
+    }
+}

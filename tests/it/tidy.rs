@@ -1,0 +1,252 @@
+//! Tests the repository itself: floors, file sizes, headers, documents.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use walkdir::WalkDir;
+
+/// Which module of the root package may use which others. A new edge is an architectural change:
+/// edit this table and ARCHITECTURE.md in the same commit.
+const EDGES: &[(&str, &[&str])] = &[
+    // Floor 2: the shell. `overlay` and `client_port` never know each other.
+    ("tasks", &[]),
+    ("identity", &[]),
+    ("overlay", &["identity", "tasks"]),
+    ("client_port", &["identity", "tasks"]),
+    ("telemetry", &["tasks"]),
+    // Floor 3: composition.
+    ("config", &["client_port", "identity", "overlay", "telemetry"]),
+    ("node", &["client_port", "config", "identity", "overlay", "tasks", "telemetry"]),
+    // Floor 4: programs.
+    ("cli", &["config", "identity", "node", "tasks", "telemetry"]),
+    ("main", &["cli"]),
+    ("lib", &[]),
+];
+/// Composition may take the settings of what it composes, nothing more.
+const CONFIG_ONLY: &[(&str, &str)] = &[("config", "overlay"), ("config", "client_port")];
+/// Lines of code that fail, and that deserve a second look. Tests files are not counted.
+const MAX_LINES: usize = 700;
+const LONG_LINES: usize = 400;
+/// Lines of ARCHITECTURE.md.
+const MAX_ARCHITECTURE_LINES: usize = 250;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Files below the root that are ours, by extension; neither built nor hidden.
+fn files(extension: &str) -> Vec<PathBuf> {
+    let hidden = |name: &str| name == "target" || (name.starts_with('.') && name != ".ci");
+    WalkDir::new(root())
+        .sort_by_file_name()
+        .into_iter()
+        .filter_entry(|entry| entry.depth() == 0 || !entry.file_name().to_str().is_some_and(hidden))
+        .map(|entry| entry.expect("the repository can be read").into_path())
+        .filter(|path| path.is_file() && path.extension().is_some_and(|found| found == extension))
+        .collect()
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
+
+/// The top-level module a file of `src/` belongs to.
+fn module_of(path: &Path) -> String {
+    let inside = path.strip_prefix(root().join("src")).expect("a file of src/");
+    let first = inside.components().next().expect("a name").as_os_str().to_string_lossy();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The modules a line of code names after `crate::`, those of a `use crate::{…}` list included.
+fn modules_used(text: &str) -> Vec<String> {
+    let mut used = Vec::new();
+    for (at, _) in text.match_indices("crate::") {
+        let before = text[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let rest = &text[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            Some(list) => used.extend(top_level_names(list)),
+            None => used.extend(name(rest)),
+        }
+    }
+    used
+}
+
+/// The first name of each item of a use list, whose opening brace has been read.
+fn top_level_names(list: &str) -> Vec<String> {
+    let (mut depth, mut names, mut start) = (0, Vec::new(), 0);
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                names.extend(name(&list[start..at]));
+                break;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                names.extend(name(&list[start..at]));
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn name(text: &str) -> Option<String> {
+    let name: String = text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    (!name.is_empty()).then_some(name)
+}
+
+fn without_comments(text: &str) -> String {
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn modules_use_only_what_lies_below() {
+    let table: BTreeMap<&str, &[&str]> = EDGES.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for path in files("rs").into_iter().filter(|path| path.starts_with(root().join("src"))) {
+        let module = module_of(&path);
+        let allowed = table.get(module.as_str()).unwrap_or_else(|| panic!("{module} is not in EDGES"));
+        for used in modules_used(&without_comments(&read(&path))) {
+            if used != module && !allowed.contains(&used.as_str()) {
+                wrong.push(format!("{}: {module} may not use {used}", relative(&path)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn composition_takes_only_settings() {
+    for (module, used) in CONFIG_ONLY {
+        let prefix = root().join("src").join(module);
+        for path in files("rs").into_iter().filter(|path| path.starts_with(&prefix)) {
+            for line in without_comments(&read(&path)).lines() {
+                let named = line.contains(&format!("{used}::"));
+                let setting = line.contains("Config") || line.contains("config") || line.contains("DEFAULT");
+                assert!(!named || setting, "{}: {line}", relative(&path));
+            }
+        }
+    }
+}
+
+#[test]
+fn use_lists_are_understood() {
+    let text = "use crate::{\n    a::{b, c},\n    d,\n};\nfn f() { crate::e::g(); mycrate::h(); }";
+    assert_eq!(modules_used(text), ["a", "d", "e"]);
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are() {
+    let (mut wrong, mut long) = (Vec::new(), Vec::new());
+    for path in files("rs") {
+        let (name, text) = (relative(&path), read(&path));
+        let is_test = name.ends_with("tests.rs") || name.contains("/tests/") || name.contains("generated");
+        let lines = text.lines().count();
+        if lines > MAX_LINES && !name.contains("generated") {
+            wrong.push(format!("{name}: {lines} lines; the most is {MAX_LINES}"));
+        } else if lines > LONG_LINES && !is_test {
+            long.push(format!("{name}: {lines} lines; look for the second idea in it"));
+        }
+        if !is_test && !text.starts_with("//!") {
+            wrong.push(format!("{name}: begins without a //! header"));
+        }
+    }
+    for line in long {
+        println!("{line}");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_test_is_ignored_and_nothing_is_left_for_later() {
+    // Put together here, so that this file does not find itself.
+    let forbidden = [["#[ign", "ore"].concat(), ["TO", "DO"].concat(), ["FIX", "ME"].concat()];
+    let extensions = ["rs", "toml", "md", "proto"];
+    for path in extensions.into_iter().flat_map(files) {
+        let text = read(&path);
+        for word in &forbidden {
+            assert!(!text.contains(word.as_str()), "{}: {word}", relative(&path));
+        }
+    }
+}
+
+#[test]
+fn the_protocol_document_names_every_message() {
+    let document = read(&root().join("docs/protocol.md"));
+    let mut missing = Vec::new();
+    for path in files("proto") {
+        for line in read(&path).lines() {
+            let mut words = line.split_whitespace();
+            let named = match words.next() {
+                Some("message" | "enum") => words.next(),
+                Some(value) if value.starts_with("CAUSE_") => Some(value),
+                _ => None,
+            };
+            missing.extend(named.filter(|name| !document.contains(&format!("`{name}`"))).map(str::to_owned));
+        }
+    }
+    assert!(missing.is_empty(), "docs/protocol.md does not name {}", missing.join(", "));
+}
+
+#[test]
+fn the_map_of_the_country_fits_on_a_table() {
+    let map = read(&root().join("ARCHITECTURE.md"));
+    assert!(map.lines().count() <= MAX_ARCHITECTURE_LINES);
+    for (module, _) in EDGES.iter().filter(|(module, _)| !["main", "lib"].contains(module)) {
+        assert!(map.contains(&format!("`src/{module}")), "ARCHITECTURE.md does not mention src/{module}");
+    }
+}
+
+#[test]
+fn no_private_key_is_in_the_repository() {
+    let marker = ["PRIVATE", " KEY-----"].concat();
+    let text_files = ["rs", "toml", "md", "json", "pem", "crt", "txt", "sh"];
+    for path in text_files.into_iter().flat_map(files) {
+        let held = String::from_utf8_lossy(&fs::read(&path).expect("readable")).matches(&marker).count();
+        let key = held > 0 && String::from_utf8_lossy(&fs::read(&path).expect("readable")).contains("\nMI");
+        let exception = relative(&path).ends_with("channel-v2.json"); // published test vectors
+        assert!(!key || exception, "{} holds a private key", relative(&path));
+    }
+    assert!(files("key").is_empty() && files("p12").is_empty(), "key files: {:?}", files("key"));
+}
+
+#[test]
+fn every_command_of_the_readme_is_run_by_the_gates() {
+    let gates = read(&root().join(".ci/run")) + &read(&root().join("tests/readme.sh"));
+    for command in readme_commands() {
+        let command = command.trim_end_matches('&').trim();
+        let run = gates.contains(command) || gates.contains("README.md");
+        assert!(run, "README.md shows `{command}`, which no gate runs");
+    }
+}
+
+/// The lines of README.md's `sh` blocks.
+fn readme_commands() -> Vec<String> {
+    let text = read(&root().join("README.md"));
+    let mut inside = false;
+    let mut commands = Vec::new();
+    for line in text.lines() {
+        match line.trim() {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            command if inside && !command.is_empty() && !command.starts_with('#') => {
+                commands.push(command.to_owned());
+            }
+            _ => {}
+        }
+    }
+    assert!(!commands.is_empty(), "README.md has no commands");
+    commands
+}
