@@ -82,6 +82,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.input.len()
     }
 
+    /// Lets go of the room that a large frame took, once it is handled.
+    pub(super) fn trim(&mut self) {
+        if self.input.is_empty() && self.input.capacity() > 2 * READ_BUFFER {
+            self.input = BytesMut::new();
+        }
+    }
+
     /// Whether something submitted is not written yet.
     pub(super) fn is_writing(&self) -> bool {
         self.unflushed

@@ -15,6 +15,7 @@
 
 mod config;
 mod connection;
+mod end;
 mod handshakes;
 mod listener;
 mod metrics;

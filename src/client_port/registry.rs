@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -34,6 +34,7 @@ pub enum Disconnect {
 pub struct Registry {
     sessions: DashMap<SessionId, Arc<Queue>>,
     next: AtomicU64,
+    closing: AtomicBool,
     emptied: Notify,
     metrics: Metrics,
 }
@@ -94,7 +95,9 @@ impl Registry {
         }
     }
 
+    /// Ends all sessions in order, also those whose handshake is still under way.
     pub(super) fn close_all(&self) {
+        self.closing.store(true, Ordering::SeqCst);
         for session in &self.sessions {
             session.end(Disconnect::Finished);
         }
@@ -113,7 +116,10 @@ impl Registry {
 
     pub(super) fn register(&self, queue: Arc<Queue>) -> SessionId {
         let id = SessionId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
-        self.sessions.insert(id, queue);
+        self.sessions.insert(id, queue.clone());
+        if self.closing.load(Ordering::SeqCst) {
+            queue.end(Disconnect::Finished);
+        }
         id
     }
 

@@ -13,10 +13,10 @@ use amop_protocol::{
     Time,
     broker::event::{Publish, PushError, PushId},
     session::{
-        server::{self, Acknowledge, Close, Event, Server},
+        server::{self, Acknowledge, Event, Server},
         startup::Facts,
     },
-    wire::channel::{Encoded, FrameError},
+    wire::channel::Encoded,
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
@@ -27,8 +27,9 @@ use tokio::{
 use super::{
     Broker, Config, Metrics, Registry, SessionInfo,
     connection::{Connection, Reading, Records, Step},
+    end::End,
     handshakes::Handshakes,
-    metrics::{CloseLabels, CloseReason},
+    metrics::CloseLabels,
     queue::{Item, Queue},
     registry::Disconnect,
 };
@@ -82,46 +83,6 @@ impl Shared {
 
     fn now(&self) -> Time {
         Time::from_start(self.started.elapsed())
-    }
-}
-
-/// Why a session is over.
-#[derive(Debug, thiserror::Error)]
-enum End {
-    #[error("the client closed the connection")]
-    Client,
-    #[error("the connection failed")]
-    Io(#[source] io::Error),
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    #[error(transparent)]
-    Protocol(#[from] Close),
-    #[error("the client does not read what it is sent, and its queue is full")]
-    Slow,
-    #[error("the node's room for incomplete frames is used up")]
-    Memory,
-    #[error("the node ends the session")]
-    Node,
-}
-
-impl End {
-    fn reason(&self) -> CloseReason {
-        match self {
-            Self::Client => CloseReason::Client,
-            Self::Io(_) => CloseReason::Io,
-            Self::Frame(_) => CloseReason::Protocol,
-            Self::Protocol(Close::Incompatible(_)) => CloseReason::Incompatible,
-            Self::Protocol(Close::TooManyTopics(_)) => CloseReason::Topics,
-            Self::Protocol(Close::Idle(_)) => CloseReason::Idle,
-            Self::Slow => CloseReason::Slow,
-            Self::Memory => CloseReason::Memory,
-            Self::Node => CloseReason::Node,
-        }
-    }
-
-    /// Something an operator should look at: the client misbehaves, or a bound is too low for it.
-    fn is_notable(&self) -> bool {
-        matches!(self, Self::Frame(_) | Self::Protocol(_) | Self::Slow | Self::Memory)
     }
 }
 
@@ -190,7 +151,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     async fn serve(&mut self) -> End {
-        let cancelled = self.shared.tasks.token().clone();
+        // One registration for the session's life: all sessions share this token.
+        let mut cancelled = Box::pin(self.shared.tasks.token().clone().cancelled_owned());
         let mut timer = Box::pin(tokio::time::sleep(self.shared.config.idle_timeout));
         loop {
             self.fill();
@@ -202,7 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             // in both directions; then what others have for this client.
             let done = tokio::select! {
                 biased;
-                () = cancelled.cancelled() => return End::Node,
+                () = &mut cancelled => return End::Node,
                 () = self.queue.ended() => self.ending(),
                 () = &mut timer => self.timeout(timer.as_mut()),
                 () = in_force(&mut self.reporting) => self.reported(),
@@ -221,25 +183,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Moves a batch from the queue to the connection, once the last one is written.
     fn fill(&mut self) {
-        if self.connection.is_writing() {
-            return;
-        }
-        let items = self.queue.take(BATCH);
-        if items.is_empty() {
-            return;
-        }
-        let records = if self.server.is_extended() { Records::Coalesced } else { Records::OfOneFrame };
-        let mut frames = Vec::with_capacity(items.len());
-        for item in items {
-            self.batch.cost += item.cost();
-            self.batch.pushes.extend(item.push_id());
-            frames.extend(self.encode(item));
-        }
-        self.batch.frames += frames.len() as u64;
-        self.batch.bytes += frames.iter().map(|frame| frame.wire_len() as u64).sum::<u64>();
-        self.connection.submit(frames.into_iter(), records);
-        if !self.connection.is_writing() {
-            self.written();
+        while !self.connection.is_writing() {
+            let items = self.queue.take(BATCH);
+            if items.is_empty() {
+                return;
+            }
+            let mut frames = Vec::with_capacity(items.len());
+            for item in items {
+                self.batch.cost += item.cost();
+                self.batch.pushes.extend(item.push_id());
+                frames.extend(self.encode(item));
+            }
+            self.batch.frames += frames.len() as u64;
+            self.batch.bytes += frames.iter().map(|frame| frame.wire_len() as u64).sum::<u64>();
+            let records = if self.server.is_extended() { Records::Coalesced } else { Records::OfOneFrame };
+            self.connection.submit(frames.into_iter(), records);
+            if !self.connection.is_writing() {
+                // Nothing that this client reads.
+                self.written();
+            }
         }
     }
 
@@ -323,6 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             let event = self.server.handle_frame(frame, &self.shared.session)?;
             self.handle(event);
         }
+        self.connection.trim();
         self.charge()
     }
 

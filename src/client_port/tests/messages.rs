@@ -138,7 +138,7 @@ async fn large_frames_pass_whole() {
     let mut publisher = bed.subscriber(&[]).await;
     let payload: Bytes = (0..20_000_000u32).map(|i| (i % 251) as u8).collect::<Vec<_>>().into();
     let sent = payload.clone();
-    let sending = tokio::spawn(async move {
+    let sending = spawn(async move {
         publisher.send(message(Type::UNICAST, 1, "t", sent)).await;
         publisher
     });

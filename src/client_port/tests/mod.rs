@@ -341,6 +341,12 @@ impl rustls::client::danger::ServerCertVerifier for AnyNode {
     }
 }
 
+/// Something a test does meanwhile.
+#[expect(clippy::disallowed_methods, reason = "the test awaits it itself")]
+fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
+    tokio::spawn(task)
+}
+
 /// Waits until something is so.
 async fn until(what: &str, is_so: impl Fn() -> bool) {
     let started = Instant::now();

@@ -83,7 +83,7 @@ async fn bad_topics_are_dropped_singly_and_too_many_close() {
 async fn a_silent_client_is_disconnected_and_a_talking_one_is_not() {
     let bed = Bed::new(|config| config.idle_timeout = Duration::from_millis(400)).await;
     let (mut silent, mut talking) = (bed.client().await, bed.client().await);
-    let ended = tokio::spawn(async move { silent.try_receive().await });
+    let ended = spawn(async move { silent.try_receive().await });
     while !ended.is_finished() {
         assert_eq!(talking.ask(Type::HEARTBEAT, "0").await.body, "1");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -104,7 +104,7 @@ async fn sessions_end_in_order_once_their_queues_are_written() {
     bed.port.drain(Duration::from_secs(5));
     let goodbye = FromNode::decode(&extended.receive().await);
     assert_eq!(goodbye, Ok(FromNode::Goodbye { grace: Duration::from_secs(5) }));
-    let reading = tokio::spawn(async move {
+    let reading = spawn(async move {
         let first = plain.receive().await;
         (first.body.len(), plain.try_receive().await)
     });
@@ -139,4 +139,39 @@ async fn a_subscription_of_an_extension_client_is_acknowledged() {
     assert_eq!(frame.seq, Seq::from_u128(5));
     let expected = FromNode::Subscribed { accepted: 1, refused: vec!["b\n".into()], complete: true };
     assert_eq!(FromNode::decode(&frame), Ok(expected));
+}
+
+#[tokio::test]
+async fn metrics_are_registered_under_the_ports_prefix() {
+    let bed = Bed::new(|_| {}).await;
+    let mut client = bed.client().await;
+    client.handshake().await;
+    let mut registry = prometheus_client::registry::Registry::default();
+    bed.metrics().register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
+    assert!(text.contains("\namop_client_port_open 1\n"), "{text}");
+    assert!(text.contains("\namop_client_port_frames_received_total 1\n"), "{text}");
+}
+
+#[tokio::test]
+async fn answers_are_read_while_nothing_can_be_written() {
+    let bed = Bed::new(|config| config.max_queued_bytes = 100_000_000).await;
+    let mut subscriber = bed.subscriber(&["t"]).await;
+    let mut publisher = bed.subscriber(&[]).await;
+    // More than all buffers on the way hold, so the writer stands still.
+    for seq in 0..20 {
+        publisher.send(message(Type::UNICAST, seq, "t", vec![7; 2_000_000])).await;
+    }
+    until("sent", || bed.broker.published.load(Ordering::SeqCst) == 20).await;
+    subscriber.send(Encoded::empty(Type::ANSWER, Seq::from_u128(1), 0)).await;
+    let outcome = publisher.receive().await;
+    assert_eq!((outcome.seq, outcome.result), (Seq::from_u128(0), 0));
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let bed = Bed::new(|_| {}).await;
+    let error = listener::bind(bed.port.address()).await.expect_err("in use");
+    assert!(error.to_string().contains(&bed.port.address().to_string()), "{error}");
 }
