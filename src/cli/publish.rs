@@ -9,7 +9,7 @@ use crate::cli::{
 
 /// What to send, and where.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = EXIT_CODES, override_usage = "amop publish [OPTIONS] --node <IP:PORT> --certs <DIR> <TOPIC> <MESSAGE|--file <FILE>>")]
 pub(super) struct Args {
     #[command(flatten)]
     connection: Connection,
