@@ -5,6 +5,8 @@
 //! ```
 //! CERTIFICATES is a directory with `ca.crt`, `sdk.crt` and `sdk.key`.
 
+#![expect(clippy::print_stdout, reason = "a program at the terminal")]
+
 use amop_client::{Client, ErrorKind, Options};
 use anyhow::Context;
 
