@@ -5,6 +5,7 @@
 //! exits with 2. Other exit codes are documented at the subcommand that has them.
 
 mod certs;
+mod client;
 mod devnet;
 mod node;
 pub mod output;

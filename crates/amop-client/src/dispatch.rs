@@ -99,13 +99,12 @@ impl Dispatch {
     /// Hands a message to its subscribers. `reply` is there if it is a request.
     pub(crate) fn deliver(&mut self, message: Deliver, reply: Option<Reply>) {
         let Deliver { mode, topic, sender, answer_within, payload, .. } = message;
-        let mut delivery = Delivery { topic, payload, mode, sender, answer_within, reply };
+        let delivery = Delivery { topic, payload, mode, sender, answer_within, reply };
         let subscribers = self.topics.get_mut(&delivery.topic);
         match (mode, subscribers) {
             (Mode::Multicast, Some(subscribers)) => subscribers.multicast(&delivery),
             (Mode::Unicast, Some(subscribers)) => {
-                if let Err(refused) = subscribers.unicast(delivery) {
-                    delivery = refused;
+                if let Some(delivery) = subscribers.unicast(delivery) {
                     tracing::debug!(topic = %delivery.topic, "subscription full: request refused");
                     delivery.refuse(REFUSED_BUSY);
                 }
@@ -117,16 +116,13 @@ impl Dispatch {
 }
 
 impl Subscribers {
-    /// To the next subscription with room.
-    fn unicast(&mut self, mut delivery: Delivery) -> Result<(), Delivery> {
+    /// To the next subscription with room; gives it back if there is none.
+    fn unicast(&mut self, mut delivery: Delivery) -> Option<Delivery> {
         for _ in 0..self.sinks.len() {
             self.next = (self.next + 1) % self.sinks.len();
-            match self.sinks[self.next].offer(delivery) {
-                Ok(()) => return Ok(()),
-                Err(refused) => delivery = refused,
-            }
+            delivery = self.sinks[self.next].offer(delivery)?;
         }
-        Err(delivery)
+        Some(delivery)
     }
 
     fn multicast(&self, delivery: &Delivery) {
@@ -139,7 +135,7 @@ impl Subscribers {
                 answer_within: None,
                 reply: None,
             };
-            if sink.offer(copy).is_err() {
+            if sink.offer(copy).is_some() {
                 sink.meter.dropped.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(topic = %delivery.topic, "subscription full: message dropped");
             }

@@ -213,22 +213,17 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// Queues a delivery, or gives it back if there is no room.
-    pub(crate) fn offer(&self, delivery: Delivery) -> Result<(), Delivery> {
+    /// Queues a delivery; gives it back if there is no room.
+    pub(crate) fn offer(&self, delivery: Delivery) -> Option<Delivery> {
         let len = delivery.payload.len();
         // Only the driver adds, so nobody can overtake between these two.
         let waiting = self.meter.waiting.load(Ordering::Relaxed);
         if waiting > 0 && waiting + len > self.max_bytes {
-            return Err(delivery);
+            return Some(delivery);
         }
         self.meter.waiting.fetch_add(len, Ordering::Relaxed);
-        self.queue.try_send(delivery).map_err(|refused| {
-            self.meter.waiting.fetch_sub(len, Ordering::Relaxed);
-            match refused {
-                mpsc::error::TrySendError::Full(delivery) | mpsc::error::TrySendError::Closed(delivery) => {
-                    delivery
-                }
-            }
-        })
+        let refused = self.queue.try_send(delivery).err()?;
+        self.meter.waiting.fetch_sub(len, Ordering::Relaxed);
+        Some(refused.into_inner())
     }
 }

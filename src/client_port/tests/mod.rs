@@ -2,6 +2,7 @@
 
 mod hostile;
 mod messages;
+mod sdk;
 mod sessions;
 
 use std::{

@@ -1,5 +1,7 @@
 //! The SDK against a scripted node over real TLS on loopback.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; what fails there fails the test")]
+
 mod consortium;
 mod node;
 mod reconnect;
