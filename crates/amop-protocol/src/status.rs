@@ -72,11 +72,12 @@ impl Cause {
             | Self::HopLimit
             | Self::NotVerified
             | Self::BadTopic
-            | Self::ReservedTopic => Status::NoPath,
+            | Self::ReservedTopic
+            | Self::NoneHanded => Status::NoPath,
             Self::SessionGone | Self::QueueFull | Self::WriteFailed | Self::SubscriberRefused => {
                 Status::NotHanded
             }
-            Self::PushTimeout | Self::Deadline | Self::OutcomeLost => Status::TimedOut,
+            Self::PushTimeout | Self::Deadline | Self::OutcomeLost | Self::AnswerLost => Status::TimedOut,
             Self::NodeBandwidth | Self::ClientQuota | Self::RelayLimit => Status::Refused,
         }
     }
@@ -104,6 +105,8 @@ impl Cause {
             Self::NodeBandwidth => "the node's outgoing bandwidth limit is used up",
             Self::ClientQuota => "the client's quota is used up",
             Self::RelayLimit => "a relay's limit is used up",
+            Self::NoneHanded => "every reachable subscriber failed to take the message",
+            Self::AnswerLost => "the subscriber took the message and went away before it answered",
         }
     }
 

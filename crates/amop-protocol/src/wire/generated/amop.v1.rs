@@ -53,6 +53,10 @@ pub enum Cause {
     ClientQuota = 18,
     /// 103
     RelayLimit = 19,
+    /// 100, a multicast that every reachable subscriber failed to take
+    NoneHanded = 20,
+    /// 102, handed, but the subscriber or its node went away
+    AnswerLost = 21,
 }
 impl Cause {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -81,6 +85,8 @@ impl Cause {
             Self::NodeBandwidth => "CAUSE_NODE_BANDWIDTH",
             Self::ClientQuota => "CAUSE_CLIENT_QUOTA",
             Self::RelayLimit => "CAUSE_RELAY_LIMIT",
+            Self::NoneHanded => "CAUSE_NONE_HANDED",
+            Self::AnswerLost => "CAUSE_ANSWER_LOST",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -106,6 +112,8 @@ impl Cause {
             "CAUSE_NODE_BANDWIDTH" => Some(Self::NodeBandwidth),
             "CAUSE_CLIENT_QUOTA" => Some(Self::ClientQuota),
             "CAUSE_RELAY_LIMIT" => Some(Self::RelayLimit),
+            "CAUSE_NONE_HANDED" => Some(Self::NoneHanded),
+            "CAUSE_ANSWER_LOST" => Some(Self::AnswerLost),
             _ => None,
         }
     }
@@ -330,6 +338,9 @@ pub struct Handed {
     pub send_id: u64,
     #[prost(uint32, tag = "2")]
     pub number: u32,
+    /// the epoch the send belongs to; of another one it is ignored
+    #[prost(uint64, tag = "3")]
+    pub send_epoch: u64,
 }
 /// The end of an attempt. Success carries the subscriber's answer as payload.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -349,6 +360,8 @@ pub struct Outcome {
     /// length byte and topic of the answer's topic body; empty: the body is empty
     #[prost(bytes = "bytes", tag = "6")]
     pub answer_prefix: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "7")]
+    pub send_epoch: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FanOut {
@@ -359,18 +372,23 @@ pub struct FanOut {
     #[prost(uint32, tag = "3")]
     pub time_left_ms: u32,
 }
+/// Sent when the first subscriber was handed the message, and when none is left to wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FanOutReport {
     #[prost(uint64, tag = "1")]
     pub send_id: u64,
+    #[prost(uint64, tag = "2")]
+    pub send_epoch: u64,
     /// subscribers the message was written to
-    #[prost(uint32, tag = "2")]
-    pub handed: u32,
     #[prost(uint32, tag = "3")]
+    pub handed: u32,
+    #[prost(uint32, tag = "4")]
     pub failed: u32,
     /// the most telling failure, if any
-    #[prost(enumeration = "Cause", tag = "4")]
+    #[prost(enumeration = "Cause", tag = "5")]
     pub cause: i32,
+    #[prost(bool, tag = "6")]
+    pub complete: bool,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
