@@ -1,4 +1,5 @@
 //! Bytes to messages and back. What leaves here is valid; deeper code checks nothing again.
 
 pub mod generated;
+pub mod interleave;
 pub mod link;
