@@ -66,6 +66,14 @@ pub enum ChainError {
         /// The issuer the leaf names.
         issuer: String,
     },
+    /// A signature in the chain is not that of a CA of the consortium, whatever the names say.
+    #[error(
+        "its issuer {issuer}, or the one above, is signed by no CA of the consortium; it comes from another consortium with the same names, or is forged"
+    )]
+    Signature {
+        /// The issuer the leaf names.
+        issuer: String,
+    },
     /// Genuine, but with a CA between institution and leaf.
     #[error(
         "it was issued by a CA below an institution's CA; leaves must come from the institution's CA itself"
@@ -236,10 +244,15 @@ fn chain_error(error: webpki::Error, leaf: &CertificateDer<'_>) -> ChainError {
         webpki::Error::CertNotValidYet { not_before, .. } => {
             ChainError::NotValidYet { not_before: i64::try_from(not_before.as_secs()).unwrap_or(i64::MAX) }
         }
-        webpki::Error::UnknownIssuer => match Description::parse(leaf) {
-            Ok(description) => ChainError::UnknownIssuer { issuer: description.issuer },
-            Err(error) => error.into(),
-        },
+        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
+            match Description::parse(leaf) {
+                Ok(Description { issuer, .. }) if error == webpki::Error::UnknownIssuer => {
+                    ChainError::UnknownIssuer { issuer }
+                }
+                Ok(Description { issuer, .. }) => ChainError::Signature { issuer },
+                Err(error) => error.into(),
+            }
+        }
         error => unusable(error),
     }
 }

@@ -87,11 +87,13 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileErr
 /// When the file cannot be read, others may read it, it is damaged, or has no PKCS#8 key.
 pub fn private_key(path: &Path) -> Result<PrivatePkcs8KeyDer<'static>, FileError> {
     let text = zeroize::Zeroizing::new(read(path)?);
-    refuse_exposed(path)?;
     let mut other = None;
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&text) {
         match section.map_err(|cause| FileError::Damaged { path: path.to_owned(), cause })? {
-            (SectionKind::PrivateKey, der) => return Ok(PrivatePkcs8KeyDer::from(der)),
+            (SectionKind::PrivateKey, der) => {
+                refuse_exposed(path)?;
+                return Ok(PrivatePkcs8KeyDer::from(der));
+            }
             (kind, _) => other = other.or(Some(kind)),
         }
     }
@@ -137,4 +139,23 @@ fn refuse_exposed(path: &Path) -> Result<(), FileError> {
 #[cfg(not(unix))]
 fn refuse_exposed(_path: &Path) -> Result<(), FileError> {
     Ok(())
+}
+
+/// One PEM section.
+pub fn encode(label: &str, der: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for line in der.chunks(48) {
+        for group in line.chunks(3) {
+            let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte))
+                << (8 * (3 - group.len()));
+            for digit in 0..4 {
+                let value = bits >> (18 - 6 * digit) & 0x3f;
+                let padding = digit > group.len();
+                text.push(if padding { '=' } else { char::from(ALPHABET[value as usize]) });
+            }
+        }
+        text.push('\n');
+    }
+    text + &format!("-----END {label}-----\n")
 }

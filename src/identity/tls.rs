@@ -72,7 +72,7 @@ pub(super) fn overlay_server(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ServerConfig, rustls::Error> {
-    let verifier = Verifier { authority: authority.clone(), role: Role::Node, own_institution: None };
+    let verifier = Verifier::of_nodes(authority);
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
@@ -87,7 +87,7 @@ pub(super) fn overlay_client(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ClientConfig, rustls::Error> {
-    let verifier = Verifier { authority: authority.clone(), role: Role::Node, own_institution: None };
+    let verifier = Verifier::of_nodes(authority);
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
@@ -107,13 +107,17 @@ fn refuse_resumption(config: &mut ServerConfig) {
 
 /// The authority's rule as rustls asks for it, on either side of a connection.
 #[derive(Debug)]
-struct Verifier {
+pub(super) struct Verifier {
     authority: Authority,
     role: Role,
     own_institution: Option<Arc<str>>,
 }
 
 impl Verifier {
+    pub(super) fn of_nodes(authority: &Authority) -> Self {
+        Self { authority: authority.clone(), role: Role::Node, own_institution: None }
+    }
+
     fn verify(
         &self,
         leaf: &CertificateDer<'_>,
@@ -162,7 +166,7 @@ fn alert(cause: ChainError) -> CertificateError {
     match cause {
         ChainError::Expired { .. } => CertificateError::Expired,
         ChainError::NotValidYet { .. } => CertificateError::NotValidYet,
-        ChainError::UnknownIssuer { .. } => CertificateError::UnknownIssuer,
+        ChainError::UnknownIssuer { .. } | ChainError::Signature { .. } => CertificateError::UnknownIssuer,
         ChainError::Role { .. } | ChainError::Institution { .. } | ChainError::TooDeep => {
             CertificateError::ApplicationVerificationFailure
         }
