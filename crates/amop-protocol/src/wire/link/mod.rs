@@ -7,14 +7,18 @@
 //! 5       1     hop limit: a relay lowers it in place
 //! 6       2     header length
 //! 8       4     flow: frames of one flow stay in order, others may overtake them
-//! 12      h     protobuf header (`Control` or `Data` of `peer.proto`)
+//! 12      h     protobuf header (`Data` of `peer.proto`)
 //! 12+h    …     payload, raw
 //! ```
-//! All integers are big-endian. A frame larger than [`FRAGMENT`] travels as several of kind
+//! All integers are big-endian. In a control frame header and payload together are one
+//! `Control` of `peer.proto`. A frame larger than [`FRAGMENT`] travels as several of kind
 //! `Fragment`, so that others pass between them; see [`super::interleave`].
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use prost::Message;
+
+use super::generated;
 use crate::limits::MAX_LINK_FRAME;
 
 /// Bytes before a frame's protobuf header.
@@ -50,6 +54,26 @@ pub struct LinkFrame {
 }
 
 impl LinkFrame {
+    /// A control message as a frame. Its bytes are header and payload taken together; here all
+    /// of them are payload, which may be longer than a header.
+    pub fn control(message: generated::control::Message) -> Self {
+        let payload = generated::Control { message: Some(message) }.encode_to_vec().into();
+        Self { kind: Kind::Control, hops: 0, flow: 0, header: Bytes::new(), payload }
+    }
+
+    /// The message in a control frame; `None` if it is of a kind newer than this code.
+    ///
+    /// # Errors
+    ///
+    /// [`NotControl`] if the frame is no control frame or cannot be decoded.
+    pub fn into_control(self) -> Result<Option<generated::control::Message>, NotControl> {
+        if self.kind != Kind::Control {
+            return Err(NotControl);
+        }
+        let decoded = generated::Control::decode(self.header.chain(self.payload));
+        decoded.map(|control| control.message).map_err(|_| NotControl)
+    }
+
     /// Bytes this frame takes on the wire when sent whole.
     pub fn wire_len(&self) -> usize {
         PREFIX + self.header.len() + self.payload.len()
@@ -156,6 +180,11 @@ impl Kind {
         }
     }
 }
+
+/// A frame where a control message was expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the frame is no control message")]
+pub struct NotControl;
 
 /// A frame of ours that the format cannot carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
