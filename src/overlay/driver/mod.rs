@@ -219,19 +219,27 @@ impl Driver {
     }
 
     fn handle_lookup(&mut self, target: Target, found: io::Result<SocketAddr>) {
-        let dialled = found.map_err(|error| error.to_string()).and_then(|address| {
-            // Its own port each: a connection from the listening port could collide with one
-            // from the other side.
-            let dial = DialOpts::unknown_peer_id().address(multiaddr(address)).allocate_new_port().build();
-            let connection = dial.connection_id();
-            self.swarm.dial(dial).map_err(|error| describe(&error))?;
-            Ok(connection)
-        });
-        match dialled {
-            Ok(connection) => {
+        let address = match found {
+            Ok(address) => address,
+            Err(error) => return self.handle_dial_failure(target, &error.to_string()),
+        };
+        // Its own port each: a connection from the listening port could collide with one from
+        // the other side.
+        let dial = DialOpts::unknown_peer_id().address(multiaddr(address)).allocate_new_port().build();
+        let connection = dial.connection_id();
+        match self.swarm.dial(dial) {
+            Ok(()) => {
                 self.dials.insert(connection, target);
             }
-            Err(error) => self.handle_dial_failure(target, &error),
+            // The swarm strikes out addresses that it listens on itself.
+            Err(DialError::NoAddresses) => self.handle_self(target),
+            Err(error) => self.handle_dial_failure(target, &describe_dial(&error)),
+        }
+    }
+
+    fn handle_self(&mut self, target: Target) {
+        if let Some(address) = self.peers.handle_self(target) {
+            tracing::warn!(%address, "this configured peer is the node itself; remove it from the peers");
         }
     }
 
@@ -306,10 +314,7 @@ impl Driver {
     fn handle_outgoing_error(&mut self, connection: ConnectionId, error: &DialError) {
         let Some(target) = self.dials.remove(&connection) else { return };
         if let DialError::LocalPeerId { .. } = error {
-            if let Some(address) = self.peers.handle_self(target) {
-                tracing::warn!(%address, "this configured peer is the node itself; remove it from the peers");
-            }
-            return;
+            return self.handle_self(target);
         }
         self.handle_dial_failure(target, &describe_dial(error));
     }

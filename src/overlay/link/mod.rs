@@ -437,8 +437,22 @@ async fn pump<S: LinkStream>(link: &Link, control: S, rest: BytesMut, data: S, c
     let reader = pump::read_data(link.clone(), data_in, data_assembler, context.clone());
     spawn("link-reader", Box::pin(reader));
     drop(alive);
-    pump::read_control(link, control_in, rest, control_assembler, context).await;
-    ended.recv().await;
+    let end = async {
+        pump::read_control(link, control_in, rest, control_assembler, context).await;
+        ended.recv().await;
+    };
+    // Both sides get this long to finish what they had queued when the end was decided.
+    let linger = async {
+        link.0.end.drain.cancelled().await;
+        tokio::time::sleep(context.config.flush_timeout).await;
+    };
+    tokio::select! {
+        () = end => {}
+        () = linger => {
+            link.0.end.cut.cancel();
+            ended.recv().await;
+        }
+    }
 }
 
 fn note_end(link: &Link, reason: &DownReason, metrics: &Metrics) {

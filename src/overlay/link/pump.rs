@@ -121,8 +121,11 @@ pub(super) async fn read_control(
 }
 
 fn finish(link: &Link, result: Option<Result<std::convert::Infallible, DownReason>>) {
-    if let Some(Err(reason)) = result {
-        link.close(reason);
+    match result {
+        // What is still on its way, on this side or on the other substream, gets its chance.
+        Some(Err(DownReason::ClosedByPeer)) => link.drain(DownReason::ClosedByPeer),
+        Some(Err(reason)) => link.close(reason),
+        _ => {}
     }
 }
 
