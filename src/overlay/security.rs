@@ -36,7 +36,7 @@ const MAX_SUBSTREAMS: usize = 64;
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     pub(super) key: NodeKey,
-    pub(super) subject: Subject,
+    pub(super) subject: Arc<Subject>,
 }
 
 /// The certificates behind the peer ids. The swarm hands on only ids.
@@ -141,7 +141,7 @@ fn identify(tls: &CommonState, verified: &Verified) -> Result<PeerId, UpgradeErr
     let subject = Subject::parse(leaf).map_err(|_| UpgradeError::Certificate)?;
     let key = node_key(&subject).map_err(|_| UpgradeError::Certificate)?;
     let peer = peer_id(&key).ok_or(UpgradeError::Certificate)?;
-    verified.0.lock().insert(peer, Identity { key, subject });
+    verified.0.lock().insert(peer, Identity { key, subject: Arc::new(subject) });
     Ok(peer)
 }
 

@@ -39,6 +39,7 @@ pub(super) enum Lane {
 
 /// What became of a connection's pair.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and there are few")]
 pub(super) enum Event {
     /// Both substreams are there.
     Opened { connection: ConnectionId, control: Stream, data: Stream },

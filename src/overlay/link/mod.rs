@@ -84,7 +84,7 @@ pub struct Peer {
     /// Its current epoch.
     pub epoch: u64,
     /// What its certificate says.
-    pub subject: Subject,
+    pub subject: Arc<Subject>,
     /// Where the connection comes from, or goes to.
     pub address: SocketAddr,
 }
@@ -310,7 +310,7 @@ pub(super) struct Context {
 pub(super) struct Candidate<S> {
     pub(super) link: Link,
     pub(super) key: NodeKey,
-    pub(super) subject: Subject,
+    pub(super) subject: Arc<Subject>,
     pub(super) address: SocketAddr,
     pub(super) control: S,
     pub(super) data: S,

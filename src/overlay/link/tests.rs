@@ -63,7 +63,7 @@ fn peering(change: impl FnOnce(&mut Config)) -> Peering {
     let candidate = Candidate {
         link: link.clone(),
         key: PEER,
-        subject: subject(),
+        subject: Arc::new(subject()),
         address: "127.0.0.1:1".parse().unwrap(),
         control: own_control,
         data: own_data,
