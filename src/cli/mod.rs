@@ -1,1 +1,3 @@
 //! The subcommands of `amop`.
+
+pub mod certs;

@@ -1,1 +1,245 @@
 //! The configuration file, and what it means.
+//!
+//! `file` gives strict access to what is written, `resolve` makes of it what is meant: a
+//! [`Config`] in which nothing is left to interpret. Nothing else in the program sees raw text.
+//! All problems are reported together, each as a sentence with the key and the cure.
+
+mod file;
+mod resolve;
+
+use std::{
+    fmt, fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use amop_protocol::NodeId;
+
+pub use self::file::Problem;
+use crate::identity::{Clients, Credentials, Paths};
+
+/// The example file, which documents every key; a test holds it to the code.
+pub const EXAMPLE: &str = include_str!("../../amop.example.toml");
+
+/// Largest configuration file that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// A node's configuration, resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Who the node is.
+    pub node: Node,
+    /// The port for SDKs.
+    pub client_port: ClientPort,
+    /// Links to other nodes.
+    pub overlay: Overlay,
+    /// How messages find their way.
+    pub delivery: Delivery,
+    /// What the node may use of the machine.
+    pub limits: Limits,
+    /// Metrics, health and status.
+    pub admin: Admin,
+    /// What is logged, and how.
+    pub log: Log,
+    /// How the node stops.
+    pub shutdown: Shutdown,
+}
+
+/// `[node]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// The name shown to others; the certificate's common name if absent.
+    pub name: Option<String>,
+    /// Certificates and key.
+    pub paths: Paths,
+}
+
+/// `[client_port]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientPort {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Which clients are served.
+    pub clients: Clients,
+    /// Most sessions at a time.
+    pub max_clients: usize,
+    /// Group ids that `getGroupList` reports: none, or 1.
+    pub groups: Vec<u32>,
+    /// Most topics of one client.
+    pub max_topics_per_client: usize,
+    /// Most topics of all clients together.
+    pub max_topics: usize,
+    /// Most requests of one client that await their outcome.
+    pub max_in_flight: usize,
+    /// Bytes queued towards one client.
+    pub queue_bytes: usize,
+    /// Bytes of partly received frames of all clients together.
+    pub partial_frame_bytes: usize,
+    /// Most handshakes under way; the oldest gives way.
+    pub max_handshakes: usize,
+    /// Time a handshake may take.
+    pub handshake_timeout: Duration,
+    /// Silence after which a session is closed.
+    pub idle_timeout: Duration,
+}
+
+/// `[overlay]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlay {
+    /// Where other nodes connect.
+    pub listen: SocketAddr,
+    /// The address others are told, if it is not the one listened on.
+    pub advertise: Option<SocketAddr>,
+    /// Nodes to link to.
+    pub peers: Vec<SocketAddr>,
+    /// If not empty: the only nodes to link with.
+    pub allow: Vec<NodeId>,
+    /// Nodes never to link with.
+    pub deny: Vec<NodeId>,
+    /// Most links at a time.
+    pub max_connections: usize,
+    /// Most nodes known in the whole overlay.
+    pub max_nodes: usize,
+    /// Bytes queued towards one link.
+    pub link_queue_bytes: usize,
+    /// Bytes of partly received frames of all links together.
+    pub partial_frame_bytes: usize,
+}
+
+/// `[delivery]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The deadline of a request that brings none.
+    pub default_deadline: Duration,
+    /// The longest deadline a client may ask for.
+    pub max_deadline: Duration,
+    /// How long a path may keep an attempt unconfirmed before another is tried.
+    pub path_timeout: Duration,
+    /// The least time a subscriber has for its answer.
+    pub min_push_timeout: Duration,
+    /// The most time a subscriber has for its answer while others are left to try.
+    pub max_push_timeout: Duration,
+    /// Messages remembered, so that none runs twice.
+    pub seen_entries: usize,
+    /// Bytes of outcomes remembered for repetition.
+    pub seen_bytes: usize,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Most Mbit/s sent; no limit if absent.
+    pub outgoing_bandwidth_limit: Option<f64>,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where metrics, health and status are served.
+    pub listen: SocketAddr,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Least important level, or a filter as `tracing` has them.
+    pub level: String,
+    /// For people or for machines.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object per line.
+    Json,
+}
+
+/// `[shutdown]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long requests in flight may take to finish.
+    pub grace: Duration,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems {
+    /// The configuration file.
+    pub path: PathBuf,
+    /// At least one.
+    pub all: Vec<Problem>,
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cannot be used:", self.path.display())?;
+        self.all.iter().try_for_each(|problem| write!(f, "\n  - {problem}"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl Config {
+    /// All defaults, with certificates expected in `directory`.
+    pub fn defaults(directory: &Path) -> Self {
+        resolve::defaults(directory)
+    }
+}
+
+/// Reads a configuration file. Relative paths in it are relative to the file.
+///
+/// # Errors
+/// With everything that is wrong with it.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    match read(path) {
+        (Some(config), problems) if problems.is_empty() => Ok(config),
+        (_, all) => Err(Problems { path: path.to_owned(), all }),
+    }
+}
+
+/// Does all that a node does before it starts: reads the configuration, loads and verifies its
+/// certificates and key.
+///
+/// # Errors
+/// With everything that is wrong, in file and certificates alike.
+pub fn check(path: &Path) -> Result<(Config, Credentials), Problems> {
+    let (config, mut all) = read(path);
+    let credentials = config.as_ref().map(|config| Credentials::load_all(&config.node.paths));
+    match (config, credentials) {
+        (Some(config), Some(Ok(credentials))) if all.is_empty() => Ok((config, credentials)),
+        (_, credentials) => {
+            let of_files = credentials.and_then(Result::err).unwrap_or_default();
+            all.extend(of_files.iter().map(|error| Problem(error.to_string())));
+            Err(Problems { path: path.to_owned(), all })
+        }
+    }
+}
+
+/// The configuration, with defaults where it is wrong, and the problems; none if it is not TOML at all.
+fn read(path: &Path) -> (Option<Config>, Vec<Problem>) {
+    let text = match read_text(path) {
+        Ok(text) => text,
+        Err(problem) => return (None, vec![problem]),
+    };
+    let directory = path.parent().unwrap_or(Path::new(""));
+    match resolve::resolve(&text, directory) {
+        Ok(resolved) => (Some(resolved.config), resolved.problems),
+        Err(problem) => (None, vec![problem]),
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, Problem> {
+    let failed = |error: std::io::Error| Problem(format!("cannot read it: {error}"));
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
+        return Err(Problem(format!("it is not a file of at most {MAX_FILE_BYTES} bytes")));
+    }
+    fs::read_to_string(path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests;

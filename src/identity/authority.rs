@@ -47,14 +47,18 @@ pub enum ChainError {
     #[error("the chain is too large: at most {MAX_CHAIN} certificates of {MAX_CERTIFICATE_BYTES} bytes")]
     TooLarge,
     /// The leaf, or the CA above it, is past its end.
-    #[error("the certificate expired on {}", date(*.not_after))]
+    #[error("{whose} expired on {}; it must be renewed", date(*.not_after))]
     Expired {
+        /// Which of the chain's certificates, in words.
+        whose: &'static str,
         /// The end, Unix time.
         not_after: i64,
     },
     /// The leaf, or the CA above it, is not valid yet.
-    #[error("the certificate is valid only from {}; is the clock right?", date(*.not_before))]
+    #[error("{whose} is valid only from {}; is the clock right?", date(*.not_before))]
     NotValidYet {
+        /// Which of the chain's certificates, in words.
+        whose: &'static str,
         /// The start, Unix time.
         not_before: i64,
     },
@@ -239,10 +243,14 @@ pub(super) fn signed_message(label: &str, bytes: &[u8]) -> Vec<u8> {
 fn chain_error(error: webpki::Error, leaf: &CertificateDer<'_>) -> ChainError {
     match error {
         webpki::Error::CertExpired { not_after, .. } => {
-            ChainError::Expired { not_after: i64::try_from(not_after.as_secs()).unwrap_or(i64::MAX) }
+            let not_after = unix(not_after);
+            let is_leaf = Description::parse(leaf).is_ok_and(|leaf| leaf.not_after == not_after);
+            ChainError::Expired { whose: whose(is_leaf), not_after }
         }
         webpki::Error::CertNotValidYet { not_before, .. } => {
-            ChainError::NotValidYet { not_before: i64::try_from(not_before.as_secs()).unwrap_or(i64::MAX) }
+            let not_before = unix(not_before);
+            let is_leaf = Description::parse(leaf).is_ok_and(|leaf| leaf.not_before == not_before);
+            ChainError::NotValidYet { whose: whose(is_leaf), not_before }
         }
         webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
             match Description::parse(leaf) {
@@ -255,6 +263,14 @@ fn chain_error(error: webpki::Error, leaf: &CertificateDer<'_>) -> ChainError {
         }
         error => unusable(error),
     }
+}
+
+fn unix(time: UnixTime) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn whose(is_leaf: bool) -> &'static str {
+    if is_leaf { "the certificate" } else { "the certificate of the CA that issued it" }
 }
 
 fn unusable(error: webpki::Error) -> ChainError {

@@ -49,7 +49,7 @@ fn chains_that_are_not_believed_say_why() {
     );
     check(&bank.client("c").chain(), Role::Node, "its role is client, but a node certificate is needed");
     check(&good, Role::Client, "its role is node");
-    check(&bank.leaf("n", "node").expired().build().chain(), Role::Node, "expired on");
+    check(&bank.leaf("n", "node").expired().build().chain(), Role::Node, "the certificate expired on");
     check(&bank.leaf("n", "node").not_yet_valid().build().chain(), Role::Node, "is the clock right");
     check(&bank.leaf("n", "admin").build().chain(), Role::Node, "\"admin\", which is no role");
     check(&bank.leaf("n", "node").organisation("bank-b").build().chain(), Role::Node, "claims O=\"bank-b\"");
@@ -123,7 +123,7 @@ fn files_with_problems_name_the_file_the_problem_and_the_cure() {
         ),
         &["not encrypted"],
     );
-    check(&|d| drop(fs::copy(d.join("node.crt"), d.join("node.key")).unwrap()), &["swapped"]);
+    check(&|d| assert!(fs::copy(d.join("node.crt"), d.join("node.key")).is_ok()), &["swapped"]);
     check(
         &replace("node.key", "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n"),
         &["P-256 key"],
@@ -134,7 +134,7 @@ fn files_with_problems_name_the_file_the_problem_and_the_cure() {
     bank.node("m").write_node_dir(other.path());
     let other_key = other.path().join("node.key");
     check(
-        &|d| drop(fs::copy(&other_key, d.join("node.key")).unwrap()),
+        &|d| assert!(fs::copy(&other_key, d.join("node.key")).is_ok()),
         &["node.key does not belong to the certificate"],
     );
     // All problems at once, not only the first.
@@ -234,6 +234,38 @@ fn the_client_port_takes_clients_over_tls_1_2_and_1_3() {
 }
 
 #[test]
+fn a_refusal_is_one_log_line_that_finds_the_certificate() {
+    let log = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    struct Sink(Arc<parking_lot::Mutex<Vec<u8>>>);
+    impl std::io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let sink = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || Sink(sink.clone())).finish();
+
+    let bank = Consortium::new().institution("bank-a");
+    let node = credentials(&bank.node("n")).unwrap();
+    let client = bank.leaf("c\nforged", "client").expired().build();
+    let dialler = tls::overlay_client(node.authority(), client.chain(), client.key().into()).unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        assert!(handshake(dialler.into(), node.overlay_server()).is_err());
+    });
+    let text = String::from_utf8(log.lock().clone()).unwrap();
+    let serial = amop_protocol::certificate::Description::parse(&client.chain()[0]).unwrap().serial;
+    assert_eq!(text.lines().count(), 1, "{text}");
+    for part in ["WARN", "CN=c?forged, O=bank-a, OU=client", "CN=bank-a, O=bank-a", &serial, "expired on"] {
+        assert!(text.contains(part), "{text:?} lacks {part}");
+    }
+}
+
+#[test]
 fn minted_certificates_are_believed_and_files_never_lost() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
@@ -266,6 +298,8 @@ fn minted_certificates_are_believed_and_files_never_lost() {
     };
     assert_eq!(names("app"), ["ca.crt", "sdk.crt", "sdk.key"]);
     assert_eq!(names("node"), ["ca.crt", "node.crt", "node.key"]);
+    client.save(&at("node"), mint::Existing::Keep).unwrap();
+    assert_eq!(names("node").len(), 5, "the same ca.crt serves both");
 }
 
 #[test]
@@ -296,5 +330,65 @@ fn pem_sections_are_what_everybody_reads() {
         let der: Vec<u8> = (0..length).collect();
         let text = pem::encode("CERTIFICATE", &der);
         assert_eq!(CertificateDer::from_pem_slice(text.as_bytes()).unwrap().as_ref(), der);
+    }
+}
+
+/// What the documented profile says of one kind of certificate, as the certificate itself has it.
+fn profile_of(der: &CertificateDer<'_>) -> toml::Table {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).unwrap();
+    let text = |attribute: Option<&x509_parser::x509::AttributeTypeAndValue<'_>>| {
+        attribute.unwrap().as_str().unwrap().to_owned()
+    };
+    let subject = certificate.subject();
+    let constraints = certificate.basic_constraints().unwrap().unwrap();
+    let usage = certificate.key_usage().unwrap().unwrap().value;
+    let usages = [
+        ("digitalSignature", usage.digital_signature()),
+        ("keyEncipherment", usage.key_encipherment()),
+        ("keyCertSign", usage.key_cert_sign()),
+        ("cRLSign", usage.crl_sign()),
+    ];
+    let extended = certificate.extended_key_usage().unwrap().map(|usage| usage.value);
+    let extended = [
+        ("serverAuth", extended.is_some_and(|usage| usage.server_auth)),
+        ("clientAuth", extended.is_some_and(|usage| usage.client_auth)),
+    ];
+    let days = (certificate.validity().not_after - certificate.validity().not_before).unwrap().whole_days();
+    assert!(constraints.critical && certificate.version().0 == 2 && certificate.raw_serial().len() == 16);
+    assert_eq!(certificate.signature_algorithm.algorithm.to_id_string(), "1.2.840.10045.4.3.2");
+
+    let mut table = toml::Table::new();
+    let mut name = toml::Table::new();
+    name.insert("CN".into(), text(subject.iter_common_name().next()).into());
+    name.insert("O".into(), text(subject.iter_organization().next()).into());
+    name.insert("OU".into(), text(subject.iter_organizational_unit().next()).into());
+    table.insert("subject".into(), name.into());
+    table.insert("days".into(), days.into());
+    table.insert("ca".into(), constraints.value.ca.into());
+    if let Some(length) = constraints.value.path_len_constraint {
+        table.insert("path_length".into(), i64::from(length).into());
+    }
+    table.insert("key_usage".into(), set(&usages));
+    table.insert("extended_key_usage".into(), set(&extended));
+    table
+}
+
+fn set(all: &[(&str, bool)]) -> toml::Value {
+    toml::Value::Array(all.iter().filter(|(_, set)| *set).map(|(name, _)| (*name).into()).collect())
+}
+
+#[test]
+fn the_documented_profile_is_the_one_that_is_made() {
+    let documented: toml::Table = include_str!("../../certs/profile.toml").parse().unwrap();
+    let root = mint::Ca::consortium("<consortium>", mint::CA_DAYS).unwrap();
+    let bank = root.institution("<institution>", mint::CA_DAYS).unwrap();
+    let check = |kind: &str, made: &CertificateDer<'_>| {
+        assert_eq!(documented[kind].as_table(), Some(&profile_of(made)), "{kind}");
+    };
+    check("consortium", root.certificate());
+    check("institution", bank.certificate());
+    for (kind, role) in [("node", Role::Node), ("client", Role::Client)] {
+        let leaf = bank.leaf(role, &format!("<{kind}>"), mint::LEAF_DAYS).unwrap();
+        check(kind, &leaf.chain()[0]);
     }
 }

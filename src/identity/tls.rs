@@ -155,7 +155,7 @@ impl Verifier {
 fn log_refusal(leaf: &CertificateDer<'_>, role: Role, cause: &ChainError) {
     match Description::parse(leaf) {
         Ok(Description { subject, serial, issuer, .. }) => {
-            tracing::warn!(%subject, serial, %issuer, needed = %role, %cause, "certificate refused");
+            tracing::warn!(subject, serial, issuer, needed = %role, %cause, "certificate refused");
         }
         Err(_) => tracing::warn!(needed = %role, %cause, "certificate refused"),
     }

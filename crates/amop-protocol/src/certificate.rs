@@ -261,3 +261,47 @@ fn point(spki: &SubjectPublicKeyInfo<'_>) -> Option<NodeKey> {
 fn printable(name: &X509Name<'_>) -> String {
     name.to_string().chars().map(|c| if c.is_control() { '?' } else { c }).take(256).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made by openssl: P-256, CN=node-1, O=bank-a, OU=node.
+    const NODE: &[u8] = include_bytes!("../tests/data/node.der");
+    /// As above, with two OUs.
+    const TWO_ROLES: &[u8] = include_bytes!("../tests/data/two-roles.der");
+
+    #[test]
+    fn a_certificate_says_who_it_is_of() {
+        let subject = Subject::parse(NODE).unwrap();
+        assert_eq!((&*subject.name, &*subject.institution, subject.role), ("node-1", "bank-a", Role::Node));
+        assert!(subject.key.is_some_and(|key| key.to_string().len() == 128));
+        assert_eq!(subject.issuer, "CN=bank-a, O=bank-a, OU=institution");
+        assert!(subject.not_before < subject.not_after);
+        let description = Description::parse(NODE).unwrap();
+        assert_eq!(description.subject, "CN=node-1, O=bank-a, OU=node");
+        assert!(!description.is_ca && !description.is_self_issued);
+    }
+
+    #[test]
+    fn two_roles_are_none() {
+        let error = Subject::parse(TWO_ROLES).unwrap_err();
+        assert!(error.to_string().ends_with("exactly one organisational unit (OU), it has 2"), "{error}");
+    }
+
+    #[test]
+    fn anything_that_is_not_one_certificate_is_refused() {
+        for length in 0..NODE.len() {
+            assert_eq!(Subject::parse(&NODE[..length]), Err(ParseError::Malformed), "cut at {length}");
+        }
+        assert_eq!(Subject::parse(&[NODE, &[0]].concat()), Err(ParseError::Malformed), "and more");
+        // Nothing a stranger sends may panic.
+        for at in 0..NODE.len() {
+            for flip in [1, 0x80, 0xff] {
+                let mut damaged = NODE.to_vec();
+                damaged[at] ^= flip;
+                let _ = (Subject::parse(&damaged), Description::parse(&damaged));
+            }
+        }
+    }
+}

@@ -27,6 +27,17 @@ impl NodeId {
         &self.0
     }
 
+    /// The id in 64 hex digits, as [`NodeId::to_hex`] writes it.
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        let digits: &[u8; 64] = digits.as_bytes().try_into().ok()?;
+        let mut x = [0; 32];
+        for (byte, pair) in x.iter_mut().zip(digits.chunks_exact(2)) {
+            let nibble = |digit: u8| char::from(digit).to_digit(16);
+            *byte = (nibble(pair[0])? << 4 | nibble(pair[1])?) as u8;
+        }
+        Some(Self(x))
+    }
+
     /// All 64 lower-case hex digits; `Display` gives the first eight.
     pub fn to_hex(&self) -> String {
         hex(&self.0)

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 /// Largest channel frame, header included: 100 MiB, as FISCO BCOS has it. Larger: the session is closed.
 pub const MAX_CHANNEL_FRAME: usize = 100 * 1024 * 1024;
+/// Largest body of a handshake or a JSON-RPC call. Larger: the one is ignored, the other answered with an error.
+pub const MAX_JSON_BODY: usize = 64 * 1024;
 /// Largest frame between nodes: a channel frame and room for its header. Larger: the link is closed.
 pub const MAX_LINK_FRAME: usize = MAX_CHANNEL_FRAME + 64 * 1024;
 /// Largest frame on a control substream. Larger: the link is closed.

@@ -89,7 +89,9 @@ pub struct Push {
 /// The body of a subscriber's answer, in two pieces so that no payload is ever copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnswerBody {
-    /// Length byte and topic of a topic body (channel spec, 2.1); empty if the body is empty.
+    /// Length byte and topic of a topic body (channel spec, 2.1). Empty if the body is empty, or
+    /// if the answer came without a valid one: then whoever writes it to a 2.x publisher puts
+    /// the request's topic before the payload.
     pub prefix: Bytes,
     /// What follows it.
     pub payload: Bytes,
@@ -100,7 +102,7 @@ pub struct AnswerBody {
 pub struct Answer {
     /// 0, or the subscriber's own error.
     pub result: i32,
-    /// Empty or a valid topic body.
+    /// Empty unless the result is 0.
     pub body: AnswerBody,
 }
 
@@ -113,7 +115,7 @@ pub struct Outcome {
     pub seq: Seq,
     /// What kind of send ended.
     pub mode: Mode,
-    /// Where it was sent to; a successful multicast's 0x31 carries it.
+    /// Where it was sent to; a successful 0x31 carries it.
     pub topic: Option<Topic>,
     /// Why it ended so; [`Cause::status`] is its code.
     pub cause: Cause,

@@ -1,5 +1,9 @@
 //! Who wants what, where they are, and every message's way to its one outcome.
 
+pub mod bandwidth;
+pub mod dedup;
+pub mod deliver;
 pub mod event;
 pub mod routing;
+pub mod timer;
 pub mod topology;

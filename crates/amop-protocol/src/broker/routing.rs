@@ -101,6 +101,12 @@ impl Routing {
         self.nodes.iter().flatten()
     }
 
+    /// As [`Routing::reachable`], with the index under which [`TopicRoutes::nodes`] lists each.
+    pub fn indexed(&self) -> impl Iterator<Item = (NodeIndex, &Node)> {
+        let numbered = self.nodes.iter().enumerate();
+        numbered.filter_map(|(at, node)| Some((NodeIndex(u32::try_from(at).ok()?), node.as_ref()?)))
+    }
+
     /// Who wants `topic`.
     pub fn topic(&self, topic: &str) -> Option<&TopicRoutes> {
         self.topics.get(topic).map(|routes| &**routes)
@@ -109,6 +115,11 @@ impl Routing {
     /// All topics anybody wants, in no particular order.
     pub fn topics(&self) -> impl Iterator<Item = (&Topic, &TopicRoutes)> {
         self.topics.iter().map(|(topic, routes)| (topic, &**routes))
+    }
+
+    /// Whether ways may differ from those of `other`; a mere change of topics does not.
+    pub fn ways_differ(&self, other: &Self) -> bool {
+        !Arc::ptr_eq(&self.nodes, &other.nodes)
     }
 
     /// Who is linked to whom.

@@ -1,5 +1,8 @@
 //! Bytes to messages and back. What leaves here is valid; deeper code checks nothing again.
 
+pub mod channel;
+pub mod extension;
 pub mod generated;
 pub mod interleave;
 pub mod link;
+pub mod peer;

@@ -325,11 +325,9 @@ pub struct Attempt {
     pub number: u32,
     #[prost(message, optional, tag = "3")]
     pub envelope: ::core::option::Option<Envelope>,
+    /// how long the subscriber has to answer
     #[prost(uint32, tag = "4")]
     pub push_timeout_ms: u32,
-    /// of the whole send
-    #[prost(uint32, tag = "5")]
-    pub time_left_ms: u32,
 }
 /// The attempt's frame was written to a subscriber.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -369,8 +367,6 @@ pub struct FanOut {
     pub send_id: u64,
     #[prost(message, optional, tag = "2")]
     pub envelope: ::core::option::Option<Envelope>,
-    #[prost(uint32, tag = "3")]
-    pub time_left_ms: u32,
 }
 /// Sent when the first subscriber was handed the message, and when none is left to wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

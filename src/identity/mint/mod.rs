@@ -3,9 +3,10 @@
 //! For `amop certs` and `amop devnet`; a running node never issues anything. What every kind of
 //! certificate contains is documented in `certs/profile.toml`, which a test compares with this.
 
+mod files;
+
 use std::{
-    fs, io,
-    io::Write,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -18,6 +19,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
 
+use self::files::{File, write_all};
 use super::pem::{self, FileError};
 
 /// Days a consortium's or institution's CA is valid unless said otherwise.
@@ -95,8 +97,8 @@ pub struct Ca {
     kind: CaKind,
     name: String,
     certificate: CertificateDer<'static>,
-    /// The consortium's root certificate; for a root, its own.
-    root: CertificateDer<'static>,
+    /// The consortium's root certificates; for a root, its own.
+    roots: Vec<CertificateDer<'static>>,
     not_after: OffsetDateTime,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -143,7 +145,7 @@ impl Ca {
         Ok(Self {
             kind: CaKind::Consortium,
             name: name.to_owned(),
-            root: certificate.clone(),
+            roots: vec![certificate.clone()],
             certificate,
             not_after: params.not_after,
             issuer: Issuer::new(params, key),
@@ -162,7 +164,7 @@ impl Ca {
         Ok(Self {
             kind: CaKind::Institution,
             name: name.to_owned(),
-            root: self.root.clone(),
+            roots: self.roots.clone(),
             certificate,
             not_after: params.not_after,
             issuer: Issuer::new(params, key),
@@ -186,7 +188,7 @@ impl Ca {
         };
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &self.issuer)?.der().clone();
-        Ok(Leaf { role, chain: vec![certificate, self.certificate.clone()], root: self.root.clone(), key })
+        Ok(Leaf { role, chain: vec![certificate, self.certificate.clone()], roots: self.roots.clone(), key })
     }
 
     /// The CA's certificate.
@@ -206,7 +208,7 @@ impl Ca {
             File::private(key, self.issuer.key()),
         ];
         if self.kind == CaKind::Institution {
-            files.push(File::public("ca.crt", std::slice::from_ref(&self.root)));
+            files.push(File::public("ca.crt", &self.roots));
         }
         write_all(directory, &files, existing)
     }
@@ -232,7 +234,7 @@ impl Ca {
         let (path, key_path) = (directory.join(certificate), directory.join(key));
         let certificate = pem::certificates(&path)?.swap_remove(0);
         let key = key_pair(&key_path)?;
-        let root = pem::certificates(&directory.join("ca.crt"))?.swap_remove(0);
+        let roots = pem::certificates(&directory.join("ca.crt"))?;
         let not_one = |problem| MintError::Ca { path: path.clone(), problem };
         let read = ca_names(&certificate)
             .ok_or_else(|| not_one("is not a CA's certificate made by `amop certs`"))?;
@@ -248,7 +250,7 @@ impl Ca {
             return Err(MintError::Expired(read.name));
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
-        Ok(Self { kind, name: read.name, certificate, root, not_after, issuer })
+        Ok(Self { kind, name: read.name, certificate, roots, not_after, issuer })
     }
 
     fn expect_kind(&self, kind: CaKind, asked: &'static str) -> Result<(), MintError> {
@@ -263,7 +265,7 @@ impl Ca {
 pub struct Leaf {
     role: Role,
     chain: Vec<CertificateDer<'static>>,
-    root: CertificateDer<'static>,
+    roots: Vec<CertificateDer<'static>>,
     key: KeyPair,
 }
 
@@ -273,9 +275,9 @@ impl Leaf {
         &self.chain
     }
 
-    /// The consortium's root.
-    pub fn root(&self) -> &CertificateDer<'static> {
-        &self.root
+    /// The consortium's roots.
+    pub fn roots(&self) -> &[CertificateDer<'static>] {
+        &self.roots
     }
 
     /// The private key.
@@ -296,7 +298,7 @@ impl Leaf {
         let files = [
             File::public(certificate, &self.chain),
             File::private(key, &self.key),
-            File::public("ca.crt", std::slice::from_ref(&self.root)),
+            File::public("ca.crt", &self.roots),
         ];
         write_all(directory, &files, existing)
     }
@@ -372,65 +374,4 @@ fn ca_names(certificate: &CertificateDer<'_>) -> Option<CaNames> {
     let name = parsed.subject().iter_organization().next()?.as_str().ok()?.to_owned();
     let public_key = parsed.public_key().subject_public_key.data.to_vec();
     Some(CaNames { name, public_key, not_after: description.not_after })
-}
-
-/// A file to be written, complete.
-struct File {
-    name: &'static str,
-    text: zeroize::Zeroizing<String>,
-    mode: u32,
-}
-
-impl File {
-    fn public(name: &'static str, certificates: &[CertificateDer<'_>]) -> Self {
-        let text = certificates.iter().map(|c| pem::encode("CERTIFICATE", c)).collect::<String>();
-        Self { name, text: text.into(), mode: 0o644 }
-    }
-
-    fn private(name: &'static str, key: &KeyPair) -> Self {
-        Self { name, text: key.serialize_pem().into(), mode: 0o600 }
-    }
-}
-
-/// Writes all files or, if one exists that may not be replaced, none.
-fn write_all(directory: &Path, files: &[File], existing: Existing) -> Result<Vec<PathBuf>, MintError> {
-    create_private_directory(directory)?;
-    let paths: Vec<_> = files.iter().map(|file| directory.join(file.name)).collect();
-    if existing == Existing::Keep {
-        if let Some(path) = paths.iter().find(|path| path.symlink_metadata().is_ok()) {
-            return Err(MintError::Exists(path.clone()));
-        }
-    }
-    for (file, path) in files.iter().zip(&paths) {
-        write_atomically(directory, file, path)
-            .map_err(|source| MintError::Write { path: path.clone(), source })?;
-    }
-    Ok(paths)
-}
-
-fn create_private_directory(directory: &Path) -> Result<(), MintError> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory).map_err(|source| MintError::Write { path: directory.to_owned(), source })
-}
-
-/// Under a temporary name first: whoever reads sees the old file or the new one, whole.
-fn write_atomically(directory: &Path, file: &File, path: &Path) -> io::Result<()> {
-    let temporary = directory.join(format!(".{}.{}", file.name, std::process::id()));
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, file.mode);
-    let written = options.open(&temporary).and_then(|mut handle| {
-        handle.write_all(file.text.as_bytes())?;
-        handle.sync_all()?;
-        fs::rename(&temporary, path)
-    });
-    if written.is_err() {
-        // Nothing more can be done if even this fails; the error that matters is the first.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
 }

@@ -1,0 +1,526 @@
+//! The subscriber's node: a message to one of its sessions, or to all, each at most once.
+//!
+//! What has been tried is remembered per message, not per sender: the same message through two
+//! nodes, or resent over another path, finds the same [`Reception`] and repeats what is known.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{Delivery, Ended, Requester, Wake, compact, origin::detour};
+use crate::{
+    Cause, SessionId, Time, Topic,
+    broker::{
+        dedup::{MessageKey, Seen},
+        event::{Action, Answer, AnswerBody, Mode, Push, PushError, PushId, Sender},
+        routing::Routing,
+    },
+    wire::peer::{Body, Envelope},
+};
+
+/// Sends, of whichever nodes, that may wait for the same message; more are ignored until they resend.
+const MAX_REQUESTERS: usize = 8;
+
+/// One request to hand a message to one subscriber here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    pub(super) requester: Requester,
+    pub(super) number: u32,
+    pub(super) push_timeout: Duration,
+    /// The publishing session, unless it is the only subscriber.
+    pub(super) exclude: Option<SessionId>,
+}
+
+/// A message that came for this node's sessions and is not done with.
+#[derive(Debug)]
+pub(super) struct Reception {
+    envelope: Envelope,
+    payload: Bytes,
+    requesters: Vec<Waiting>,
+    /// Unicast: sessions that have had it.
+    tried: Vec<SessionId>,
+    /// Unicast: attempts that failed, so that a lost report can be repeated.
+    failed: Vec<(Requester, u32, Cause)>,
+    push: Option<PushId>,
+    handed: u32,
+    lost: u32,
+    worst: Cause,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    requester: Requester,
+    number: u32,
+    resends: u32,
+}
+
+/// A message given to one session, or to several at once, and not yet done with.
+#[derive(Debug)]
+pub(super) struct ActivePush {
+    key: MessageKey,
+    deadline: Time,
+    to: To,
+}
+
+#[derive(Debug)]
+enum To {
+    One { session: SessionId, handed: bool },
+    All(BTreeSet<SessionId>),
+}
+
+impl ActivePush {
+    pub(super) fn concerns(&self, session: SessionId) -> bool {
+        match &self.to {
+            To::One { session: one, .. } => *one == session,
+            To::All(sessions) => sessions.contains(&session),
+        }
+    }
+}
+
+impl Delivery {
+    /// An attempt arrives, for the first time or again, from another node or from this one.
+    pub(super) fn receive_attempt(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        key: MessageKey,
+        attempt: Attempt,
+        envelope: &Envelope,
+        payload: Bytes,
+    ) {
+        let known = match self.received.get(key) {
+            None => {
+                let reception = Reception::new(envelope.clone(), payload);
+                self.received.begin(key, Box::new(reception));
+                return self.push_next(now, routing, key, attempt);
+            }
+            Some(Seen::Running(_)) => return self.rejoin(now, routing, key, attempt),
+            Some(Seen::Done(ended)) => (ended.cause, ended.body()),
+            Some(Seen::Dropped) => (Cause::OutcomeLost, AnswerBody::default()),
+        };
+        self.counters.absorbed += 1;
+        let waiting = Waiting { requester: attempt.requester, number: attempt.number, resends: 1 };
+        self.report_outcome(routing, waiting, known.0, Verdict::Final, &known.1);
+    }
+
+    /// The message is known here: the requester waits with the others, is told again what it may
+    /// have missed, or asks for the next session.
+    fn rejoin(&mut self, now: Time, routing: &Routing, key: MessageKey, attempt: Attempt) {
+        let Some(reception) = self.received.running(key) else { return };
+        if let Some(push) = reception.push {
+            let waiting = reception.join(attempt);
+            self.counters.absorbed += 1;
+            let handed =
+                matches!(self.pushes.get(&push), Some(ActivePush { to: To::One { handed: true, .. }, .. }));
+            if let Some(waiting) = waiting.filter(|_| handed) {
+                self.report_handed(routing, waiting);
+            }
+            return;
+        }
+        match reception.failure_of(attempt.requester, attempt.number) {
+            Some(cause) => {
+                self.counters.absorbed += 1;
+                let waiting = Waiting { requester: attempt.requester, number: attempt.number, resends: 1 };
+                let verdict = self.verdict(routing, key);
+                self.report_outcome(routing, waiting, cause, verdict, &AnswerBody::default());
+            }
+            None => self.push_next(now, routing, key, attempt),
+        }
+    }
+
+    /// Gives the message to a session that has not had it, or says that there is none.
+    fn push_next(&mut self, now: Time, routing: &Routing, key: MessageKey, attempt: Attempt) {
+        let Some(reception) = self.received.running(key) else { return };
+        reception.join(attempt);
+        let mut left = reception.untried(routing);
+        left.retain(|session| Some(*session) != attempt.exclude);
+        if left.is_empty() {
+            self.wheel.arm(now, now + self.config.retention(), Wake::Lapse(key));
+            return self.attempt_over(routing, key, Cause::NoSubscriber, Verdict::Exhausted);
+        }
+        let session = left[key.spread() as usize % left.len()];
+        reception.tried.push(session);
+        let to = To::One { session, handed: false };
+        let wait = attempt.push_timeout;
+        self.give(now, routing, key, wait, to);
+    }
+
+    /// A multicast arrives, for the first time or again, from another node or from this one.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the message, whom it is from, and the context every step takes"
+    )]
+    pub(super) fn receive_fan_out(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        key: MessageKey,
+        requester: Requester,
+        exclude: Option<SessionId>,
+        envelope: &Envelope,
+        payload: Bytes,
+    ) {
+        let attempt = Attempt { requester, number: 0, push_timeout: self.config.push_timeout_max, exclude };
+        let waiting = Waiting { requester, number: 0, resends: 1 };
+        match self.received.get(key) {
+            None => self.begin_fan_out(now, routing, key, attempt, envelope, payload),
+            Some(Seen::Running(reception)) => {
+                let (handed, lost, worst) = (reception.handed, reception.lost, reception.worst);
+                self.counters.absorbed += 1;
+                if let Some(reception) = self.received.running(key) {
+                    reception.join(attempt);
+                }
+                if handed > 0 {
+                    self.report_fan_out(routing, waiting, [handed, lost], worst, false);
+                }
+            }
+            Some(Seen::Done(Ended { handed, failed, cause, .. })) => {
+                let (handed, failed, cause) = (*handed, *failed, *cause);
+                self.counters.absorbed += 1;
+                self.report_fan_out(routing, waiting, [handed, failed], cause, true);
+            }
+            Some(Seen::Dropped) => self.report_fan_out(routing, waiting, [0, 0], Cause::OutcomeLost, true),
+        }
+    }
+
+    fn begin_fan_out(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        key: MessageKey,
+        attempt: Attempt,
+        envelope: &Envelope,
+        payload: Bytes,
+    ) {
+        let mut reception = Reception::new(envelope.clone(), payload);
+        reception.join(attempt);
+        let mut sessions = reception.untried(routing);
+        sessions.retain(|session| Some(*session) != attempt.exclude);
+        self.received.begin(key, Box::new(reception));
+        if sessions.is_empty() {
+            return self.fan_out_over(now, routing, key);
+        }
+        let wait = self.config.push_timeout_max;
+        self.give(now, routing, key, wait, To::All(sessions.into_iter().collect()));
+    }
+
+    /// Pushes the message of a reception.
+    fn give(&mut self, now: Time, routing: &Routing, key: MessageKey, wait: Duration, to: To) {
+        let id = PushId(self.number());
+        let Some(reception) = self.received.running(key) else { return };
+        reception.push = Some(id);
+        let deadline = now + wait + self.config.transfer(reception.payload.len());
+        let (mode, sessions) = match &to {
+            To::One { session, .. } => (Mode::Unicast, vec![*session]),
+            To::All(sessions) => (Mode::Multicast, sessions.iter().copied().collect()),
+        };
+        let origin = reception.requesters.first().map_or(self.me, |waiting| waiting.requester.node);
+        let sender = Sender {
+            institution: routing.find(&origin).map_or_else(|| "".into(), |node| node.institution.clone()),
+            node: origin,
+            client: reception.envelope.publisher.clone(),
+        };
+        for session in sessions {
+            self.counters.pushes += 1;
+            self.actions.push_back(Action::Push(Push {
+                id,
+                session,
+                mode,
+                topic: reception.envelope.topic.clone(),
+                payload: reception.payload.clone(),
+                sender: sender.clone(),
+                answer_within: wait,
+            }));
+        }
+        self.pushes.insert(id, ActivePush { key, deadline, to });
+        self.wheel.arm(now, deadline, Wake::Push(id));
+    }
+
+    pub(super) fn push_written(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        session: SessionId,
+        id: PushId,
+        result: Result<(), PushError>,
+    ) {
+        let Some(push) = self.pushes.get_mut(&id).filter(|push| push.concerns(session)) else { return };
+        let key = push.key;
+        match (&mut push.to, result) {
+            (To::One { handed, .. }, Ok(())) => {
+                *handed = true;
+                self.tell_handed_to(routing, key);
+            }
+            (To::One { handed, .. }, Err(error)) => {
+                let cause = if *handed { Cause::AnswerLost } else { cause_of(error) };
+                self.pushes.remove(&id);
+                self.push_failed(now, routing, key, cause);
+            }
+            (To::All(sessions), result) => {
+                sessions.remove(&session);
+                let over = sessions.is_empty();
+                self.fan_out_progress(now, routing, key, result.err().map(cause_of), over.then_some(id));
+            }
+        }
+    }
+
+    fn tell_handed_to(&mut self, routing: &Routing, key: MessageKey) {
+        let Some(reception) = self.received.running(key) else { return };
+        reception.handed += 1;
+        for waiting in reception.requesters.clone() {
+            self.report_handed(routing, waiting);
+        }
+    }
+
+    fn fan_out_progress(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        key: MessageKey,
+        failure: Option<Cause>,
+        over: Option<PushId>,
+    ) {
+        let Some(reception) = self.received.running(key) else { return };
+        match failure {
+            None => reception.handed += 1,
+            Some(cause) => {
+                reception.lost += 1;
+                reception.worst = reception.worst.worse(cause);
+            }
+        }
+        let first = failure.is_none() && reception.handed == 1;
+        if let Some(push) = over {
+            self.pushes.remove(&push);
+            self.fan_out_over(now, routing, key);
+        } else if first {
+            let (counts, worst) = ([1, reception.lost], reception.worst);
+            for waiting in reception.requesters.clone() {
+                self.report_fan_out(routing, waiting, counts, worst, false);
+            }
+        }
+    }
+
+    /// Nobody here is waited for any longer: the requesters are told and the window remembers.
+    fn fan_out_over(&mut self, now: Time, routing: &Routing, key: MessageKey) {
+        let Some(reception) = self.received.running(key) else { return };
+        let (handed, failed, worst) = (reception.handed, reception.lost, reception.worst);
+        let cause = if handed > 0 { Cause::Delivered } else { worst };
+        for waiting in std::mem::take(&mut reception.requesters) {
+            self.report_fan_out(routing, waiting, [handed, failed], cause, true);
+        }
+        let ended = Ended { cause, handed, failed, body: None };
+        self.received.end(key, ended, 0, now + self.config.retention());
+    }
+
+    pub(super) fn push_answered(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        session: SessionId,
+        id: PushId,
+        answer: Answer,
+    ) {
+        let key = match self.pushes.get(&id) {
+            Some(ActivePush { key, to: To::One { session: asked, .. }, .. }) if *asked == session => *key,
+            // SDKs answer multicasts too; nobody waits for that.
+            _ => {
+                self.counters.late_answers += 1;
+                return;
+            }
+        };
+        self.pushes.remove(&id);
+        let Some(reception) = self.received.running(key) else { return };
+        let (cause, body) = if answer.result == 0 {
+            (Cause::Delivered, well_formed(&reception.envelope.topic, answer.body))
+        } else {
+            (Cause::SubscriberRefused, AnswerBody::default())
+        };
+        for waiting in std::mem::take(&mut reception.requesters) {
+            self.report_outcome(routing, waiting, cause, Verdict::Final, &body);
+        }
+        let ended = Ended { cause, handed: 1, failed: 0, body: compact(&body) };
+        let bytes = ended.bytes();
+        self.received.end(key, ended, bytes, now + self.config.retention());
+    }
+
+    pub(super) fn push_woken(&mut self, now: Time, routing: &Routing, id: PushId) {
+        let Some(push) = self.pushes.get(&id) else { return };
+        if push.deadline > now {
+            self.wheel.arm(now, push.deadline, Wake::Push(id));
+            return;
+        }
+        let key = push.key;
+        let Some(push) = self.pushes.remove(&id) else { return };
+        match push.to {
+            To::One { .. } => self.push_failed(now, routing, key, Cause::PushTimeout),
+            To::All(sessions) => {
+                if let Some(reception) = self.received.running(key) {
+                    reception.lost += sessions.len() as u32;
+                    reception.worst = reception.worst.worse(Cause::PushTimeout);
+                }
+                self.fan_out_over(now, routing, key);
+            }
+        }
+    }
+
+    /// One session's push failed for good; whoever waits may ask for the next session.
+    fn push_failed(&mut self, now: Time, routing: &Routing, key: MessageKey, cause: Cause) {
+        let Some(reception) = self.received.running(key) else { return };
+        reception.push = None;
+        let failed: Vec<_> =
+            reception.requesters.iter().map(|waiting| (waiting.requester, waiting.number, cause)).collect();
+        reception.failed.extend(failed);
+        self.wheel.arm(now, now + self.config.retention(), Wake::Lapse(key));
+        let verdict = self.verdict(routing, key);
+        self.attempt_over(routing, key, cause, verdict);
+    }
+
+    fn attempt_over(&mut self, routing: &Routing, key: MessageKey, cause: Cause, verdict: Verdict) {
+        let Some(reception) = self.received.running(key) else { return };
+        reception.worst = reception.worst.worse(cause);
+        for waiting in std::mem::take(&mut reception.requesters) {
+            self.report_outcome(routing, waiting, cause, verdict, &AnswerBody::default());
+        }
+    }
+
+    /// Whether another session here could take the message of this reception.
+    fn verdict(&mut self, routing: &Routing, key: MessageKey) -> Verdict {
+        match self.received.running(key) {
+            Some(reception) if !reception.untried(routing).is_empty() => Verdict::Open,
+            _ => Verdict::Exhausted,
+        }
+    }
+
+    /// A reception that nobody has asked about since its last push failed becomes a memory.
+    pub(super) fn reception_lapsed(&mut self, now: Time, key: MessageKey) {
+        let Some(reception) = self.received.running(key) else { return };
+        if reception.push.is_none() {
+            let ended = Ended { cause: reception.worst, handed: 0, failed: reception.lost, body: None };
+            self.received.end(key, ended, 0, now + self.config.retention());
+        }
+    }
+
+    fn report_handed(&mut self, routing: &Routing, waiting: Waiting) {
+        let body = Body::Handed { send: waiting.requester.send, number: waiting.number };
+        self.report(routing, waiting, body, Bytes::new());
+    }
+
+    fn report_outcome(
+        &mut self,
+        routing: &Routing,
+        waiting: Waiting,
+        cause: Cause,
+        verdict: Verdict,
+        body: &AnswerBody,
+    ) {
+        let outcome = Body::Outcome {
+            send: waiting.requester.send,
+            number: waiting.number,
+            cause,
+            is_final: verdict == Verdict::Final,
+            exhausted: verdict == Verdict::Exhausted,
+            answer_prefix: body.prefix.clone(),
+        };
+        self.report(routing, waiting, outcome, body.payload.clone());
+    }
+
+    fn report_fan_out(
+        &mut self,
+        routing: &Routing,
+        waiting: Waiting,
+        [handed, failed]: [u32; 2],
+        cause: Cause,
+        complete: bool,
+    ) {
+        let body = Body::FanOutReport { send: waiting.requester.send, handed, failed, cause, complete };
+        self.report(routing, waiting, body, Bytes::new());
+    }
+
+    /// Reports to a requester; to one that had to ask again, every second time by another way.
+    fn report(&mut self, routing: &Routing, waiting: Waiting, body: Body, payload: Bytes) {
+        let to = waiting.requester.node;
+        if to == self.me {
+            self.local_reports.push_back((body, payload));
+            return;
+        }
+        let path = if waiting.resends == 0 { Vec::new() } else { detour(routing, to, waiting.resends) };
+        let flow = waiting.requester.send.id as u32;
+        self.forward(routing, vec![to], &path, flow, body, payload);
+    }
+}
+
+impl Reception {
+    fn new(envelope: Envelope, payload: Bytes) -> Self {
+        Self {
+            envelope,
+            payload,
+            requesters: Vec::new(),
+            tried: Vec::new(),
+            failed: Vec::new(),
+            push: None,
+            handed: 0,
+            lost: 0,
+            worst: Cause::NoSubscriber,
+        }
+    }
+
+    /// Adds a requester, or notes that it asked again.
+    fn join(&mut self, attempt: Attempt) -> Option<Waiting> {
+        if let Some(known) = self.requesters.iter_mut().find(|known| known.requester == attempt.requester) {
+            known.number = attempt.number;
+            known.resends += 1;
+            return Some(*known);
+        }
+        if self.requesters.len() == MAX_REQUESTERS {
+            return None;
+        }
+        let waiting = Waiting { requester: attempt.requester, number: attempt.number, resends: 0 };
+        self.requesters.push(waiting);
+        Some(waiting)
+    }
+
+    fn failure_of(&self, requester: Requester, number: u32) -> Option<Cause> {
+        self.failed
+            .iter()
+            .rev()
+            .find(|(who, n, _)| *who == requester && *n == number)
+            .map(|(_, _, cause)| *cause)
+    }
+
+    fn untried(&self, routing: &Routing) -> Vec<SessionId> {
+        let routes = routing.topic(self.envelope.topic.as_str());
+        let sessions = routes.map_or(&[][..], |routes| &routes.sessions);
+        sessions.iter().filter(|session| !self.tried.contains(session)).copied().collect()
+    }
+}
+
+/// What a failed or answered attempt means for the rest of the send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing else may be tried.
+    Final,
+    /// Other sessions here could take it.
+    Open,
+    /// No other session here can.
+    Exhausted,
+}
+
+fn cause_of(error: PushError) -> Cause {
+    match error {
+        PushError::Gone => Cause::SessionGone,
+        PushError::Full => Cause::QueueFull,
+        PushError::WriteFailed => Cause::WriteFailed,
+    }
+}
+
+/// An answer that is not a topic body becomes the payload of one: a malformed body crashes some SDKs.
+fn well_formed(topic: &Topic, body: AnswerBody) -> AnswerBody {
+    if !body.prefix.is_empty() || body.payload.is_empty() {
+        return body;
+    }
+    let name = topic.as_str().as_bytes();
+    let mut prefix = BytesMut::with_capacity(name.len() + 1);
+    prefix.put_u8(name.len() as u8 + 1);
+    prefix.put_slice(name);
+    AnswerBody { prefix: prefix.freeze(), payload: body.payload }
+}

@@ -1,0 +1,358 @@
+//! One send's life: candidates, attempts, hand-over, resend, outcome; multicast fan-out.
+//!
+//! A [`Delivery`] is one shard. Every event of one message goes to the shard its key or number
+//! names ([`Delivery::shard_of`]), so shards share nothing. As origin ([`origin`], [`fan_out`]) a
+//! shard sees its own clients' sends to their outcomes; as destination ([`destination`]) it hands
+//! messages to its own sessions, each at most once.
+//!
+//! **Invariant**: every publish handed in leads to exactly one [`Outcome`] for its session and seq.
+//! **Invariant**: no session is handed the same message twice while the window remembers it.
+
+mod config;
+mod destination;
+mod fan_out;
+mod origin;
+mod relay;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+pub use config::{Config, Preference};
+pub use relay::{Routed, route_frame};
+
+use self::{
+    destination::{ActivePush, Reception},
+    origin::Send,
+};
+use super::{
+    dedup::{MessageKey, Window},
+    event::{Action, Answer, AnswerBody, Outcome, Publish, PushError, PushId},
+    routing::Routing,
+    timer::Wheel,
+};
+use crate::{
+    Cause, NodeId, Seq, SessionId, Time, Topic,
+    broker::event::Mode,
+    wire::peer::{self, Body, DataMessage, Route, SendRef},
+};
+
+/// Shards a node may have: send and push numbers carry theirs in the lowest byte.
+pub const MAX_SHARDS: usize = 256;
+
+/// What delivery has counted since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Publishes handed in, duplicates included.
+    pub publishes: u64,
+    /// Outcomes given; equals `publishes` when nothing is in flight.
+    pub outcomes: u64,
+    /// Publishes that repeated a message already known.
+    pub duplicates: u64,
+    /// Attempts begun.
+    pub attempts: u64,
+    /// Attempts and fan-outs sent again.
+    pub resends: u64,
+    /// Messages that came again for a session that has had them.
+    pub absorbed: u64,
+    /// Pushes given to sessions.
+    pub pushes: u64,
+    /// Answers to pushes that were no longer waited for.
+    pub late_answers: u64,
+    /// Reports about sends that are no longer in flight, or not from whom they were asked.
+    pub stale_reports: u64,
+    /// Frames for which there was no way at the moment.
+    pub unroutable: u64,
+}
+
+/// Whom a report about a message goes to: a send of some node, this one included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Requester {
+    node: NodeId,
+    send: SendRef,
+}
+
+/// How a message ended, as the windows remember it.
+#[derive(Clone, Debug)]
+struct Ended {
+    cause: Cause,
+    handed: u32,
+    failed: u32,
+    body: Option<Box<AnswerBody>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Wake {
+    Send(u64),
+    Push(PushId),
+    Lapse(MessageKey),
+}
+
+/// One shard of the delivery machine.
+#[derive(Debug)]
+pub struct Delivery {
+    config: Config,
+    me: NodeId,
+    epoch: u64,
+    shard: u8,
+    next: u64,
+    sends: BTreeMap<u64, Send>,
+    pushes: BTreeMap<PushId, ActivePush>,
+    sent: Window<u64, Ended>,
+    received: Window<Box<Reception>, Ended>,
+    wheel: Wheel<Wake>,
+    local_reports: VecDeque<(Body, Bytes)>,
+    actions: VecDeque<Action>,
+    draining: bool,
+    counters: Counters,
+}
+
+impl Delivery {
+    /// A shard of node `me` in `epoch`.
+    pub fn new(config: Config, me: NodeId, epoch: u64, shard: u8) -> Self {
+        Self {
+            config,
+            me,
+            epoch,
+            shard,
+            next: 1,
+            sends: BTreeMap::new(),
+            pushes: BTreeMap::new(),
+            sent: Window::new(config.sent),
+            received: Window::new(config.received),
+            wheel: Wheel::default(),
+            local_reports: VecDeque::new(),
+            actions: VecDeque::new(),
+            draining: false,
+            counters: Counters::default(),
+        }
+    }
+
+    /// The shard, of `shards`, that all events of a new message go to.
+    pub fn shard_of(key: MessageKey, shards: usize) -> usize {
+        (key.spread() % shards as u64) as usize
+    }
+
+    /// The shard that made this push or send number.
+    pub fn shard_of_number(number: u64) -> usize {
+        (number & 0xff) as usize
+    }
+
+    /// A client publishes. `key` is the message's; the outcome comes as an action, now or later.
+    pub fn handle_publish(&mut self, now: Time, routing: &Routing, key: MessageKey, publish: Publish) {
+        self.counters.publishes += 1;
+        self.publish(now, routing, key, publish);
+        self.settle(now, routing);
+    }
+
+    /// A data message for this node. `key` is the carried message's, for attempts and fan-outs.
+    pub fn handle_message(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        key: Option<MessageKey>,
+        message: DataMessage,
+        payload: Bytes,
+    ) {
+        let from = message.origin;
+        let requester = |id| Requester { node: from, send: SendRef { epoch: message.origin_epoch, id } };
+        match (message.body, key) {
+            (Body::Attempt { send, number, envelope, push_timeout_ms }, Some(key)) => {
+                let attempt = destination::Attempt {
+                    requester: requester(send),
+                    number,
+                    push_timeout: Duration::from_millis(push_timeout_ms.into())
+                        .min(self.config.push_timeout_max),
+                    exclude: None,
+                };
+                self.receive_attempt(now, routing, key, attempt, &envelope, payload);
+            }
+            (Body::FanOut { send, envelope }, Some(key)) => {
+                self.receive_fan_out(now, routing, key, requester(send), None, &envelope, payload);
+            }
+            (report, _) => self.handle_report(now, routing, from, report, payload),
+        }
+        self.settle(now, routing);
+    }
+
+    /// A push was written to its session in full, or could not be.
+    pub fn handle_pushed(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        session: SessionId,
+        push: PushId,
+        result: Result<(), PushError>,
+    ) {
+        self.push_written(now, routing, session, push, result);
+        self.settle(now, routing);
+    }
+
+    /// A session answered a push.
+    pub fn handle_answer(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        session: SessionId,
+        push: PushId,
+        answer: Answer,
+    ) {
+        self.push_answered(now, routing, session, push, answer);
+        self.settle(now, routing);
+    }
+
+    /// A session is gone: its pushes fail, and nobody is told of its own sends any more.
+    pub fn handle_session_closed(&mut self, now: Time, routing: &Routing, session: SessionId) {
+        let pushes: Vec<PushId> =
+            self.pushes.iter().filter(|(_, push)| push.concerns(session)).map(|(id, _)| *id).collect();
+        for push in pushes {
+            self.push_written(now, routing, session, push, Err(PushError::Gone));
+        }
+        self.settle(now, routing);
+    }
+
+    /// Routes changed: what was on its way over a way that changed is sent again.
+    pub fn handle_routing(&mut self, now: Time, routing: &Routing) {
+        let ids: Vec<u64> = self.sends.keys().copied().collect();
+        for id in ids {
+            self.reroute_send(now, routing, id);
+        }
+        self.settle(now, routing);
+    }
+
+    /// From now on new publishes are refused with 99.
+    pub fn handle_drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// The end of the grace period: everything in flight gets the outcome of how far it came.
+    pub fn handle_stop(&mut self, now: Time) {
+        let ids: Vec<u64> = self.sends.keys().copied().collect();
+        for id in ids {
+            self.give_up(now, id);
+        }
+    }
+
+    /// Fires what is due.
+    pub fn handle_timeout(&mut self, now: Time, routing: &Routing) {
+        while let Some(keys) = self.wheel.pop_due(now) {
+            for wake in keys {
+                match wake {
+                    Wake::Send(id) => self.send_woken(now, routing, id),
+                    Wake::Push(id) => self.push_woken(now, routing, id),
+                    Wake::Lapse(key) => self.reception_lapsed(now, key),
+                }
+            }
+        }
+        self.sent.expire(now);
+        self.received.expire(now);
+        self.settle(now, routing);
+    }
+
+    /// When [`Delivery::handle_timeout`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let expiry = [self.sent.next_expiry(), self.received.next_expiry()];
+        expiry.into_iter().chain([self.wheel.next()]).flatten().min()
+    }
+
+    /// What to do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Sends without an outcome yet.
+    pub fn in_flight(&self) -> usize {
+        self.sends.values().filter(|send| !send.is_told()).count()
+    }
+
+    /// What has been counted.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Messages remembered: (sent, received).
+    pub fn remembered(&self) -> (usize, usize) {
+        (self.sent.len(), self.received.len())
+    }
+
+    /// Deals with what this node's two roles have told each other.
+    fn settle(&mut self, now: Time, routing: &Routing) {
+        while let Some((report, payload)) = self.local_reports.pop_front() {
+            self.handle_report(now, routing, self.me, report, payload);
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        let number = self.next << 8 | u64::from(self.shard);
+        self.next += 1;
+        number
+    }
+
+    fn tell(
+        &mut self,
+        session: SessionId,
+        seq: Seq,
+        mode: Mode,
+        topic: &Topic,
+        cause: Cause,
+        body: AnswerBody,
+    ) {
+        self.counters.outcomes += 1;
+        self.actions.push_back(Action::Outcome(Outcome {
+            session,
+            seq,
+            mode,
+            topic: Some(topic.clone()),
+            cause,
+            body,
+            retry_after: Duration::ZERO,
+        }));
+    }
+
+    /// Sends a data message along the routing table, or along `path` if it is not empty.
+    fn forward(
+        &mut self,
+        routing: &Routing,
+        destinations: Vec<NodeId>,
+        path: &[NodeId],
+        flow: u32,
+        body: Body,
+        payload: Bytes,
+    ) {
+        let by_table = || routing.find(&destinations[0]).map(|node| node.next_hop);
+        let (to, rest) = match path.split_first() {
+            Some((next, rest)) => (Some(*next), rest),
+            None => (by_table(), path),
+        };
+        let Some(to) = to else {
+            self.counters.unroutable += 1;
+            return;
+        };
+        let message = DataMessage { origin: self.me, origin_epoch: self.epoch, body };
+        let route = Route { destinations, path: rest.to_vec() };
+        self.actions.push_back(Action::Forward { to, frame: peer::encode(&message, &route, flow, payload) });
+    }
+}
+
+/// A copy of a body that holds on to nothing else: a small slice would keep a whole read buffer alive.
+fn compact(body: &AnswerBody) -> Option<Box<AnswerBody>> {
+    const SLICE_WORTH_KEEPING: usize = 16 * 1024;
+    let keep = |bytes: &Bytes| {
+        if bytes.len() < SLICE_WORTH_KEEPING { Bytes::copy_from_slice(bytes) } else { bytes.clone() }
+    };
+    let body = AnswerBody { prefix: keep(&body.prefix), payload: keep(&body.payload) };
+    (!body.prefix.is_empty() || !body.payload.is_empty()).then(|| Box::new(body))
+}
+
+impl Ended {
+    fn bytes(&self) -> usize {
+        self.body.as_ref().map_or(0, |body| body.prefix.len() + body.payload.len())
+    }
+
+    fn body(&self) -> AnswerBody {
+        self.body.as_deref().cloned().unwrap_or_default()
+    }
+}

@@ -1,0 +1,562 @@
+//! The publisher's node: a send from its frame to its one outcome.
+//!
+//! A unicast has at most one attempt at a time, towards one node. The attempt is *resent*, as
+//! it is, until the destination says "handed" or how it ended; only when it has failed for good
+//! does the next candidate get a new one.
+
+use std::{hash::Hasher, time::Duration};
+
+use bytes::Bytes;
+use siphasher::sip::SipHasher13;
+
+use super::{Delivery, Ended, Requester, Wake, compact, destination, fan_out::FanOut};
+use crate::{
+    Cause, NodeId, Seq, SessionId, Time,
+    broker::{
+        dedup::{MessageKey, Seen},
+        deliver::Preference,
+        event::{AnswerBody, Mode, Publish},
+        routing::{Node, Routing},
+    },
+    limits::MAX_HOPS,
+    topic::Kind,
+    wire::peer::{Body, Envelope, SendRef},
+};
+
+/// Publishers that may wait for the outcome of one message; further duplicates are refused.
+const MAX_WAITERS: usize = 64;
+
+/// A send in flight.
+#[derive(Debug)]
+pub(super) struct Send {
+    pub(super) key: MessageKey,
+    pub(super) publish: Publish,
+    pub(super) deadline: Time,
+    waiters: Vec<(SessionId, Seq)>,
+    armed: Time,
+    pub(super) progress: Progress,
+}
+
+#[derive(Debug)]
+pub(super) enum Progress {
+    Unicast(Unicast),
+    FanOut(FanOut),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Unicast {
+    attempt: Option<Attempt>,
+    attempts: u32,
+    /// Nodes, in the epoch they had, with no candidate left for this send.
+    spent: Vec<(NodeId, u64)>,
+    /// Nodes that did not confirm in time; asked again when nobody else is left.
+    unconfirmed: Vec<(NodeId, u64)>,
+    asked: Vec<NodeId>,
+    worst: Option<Cause>,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    to: NodeId,
+    epoch: u64,
+    way: u64,
+    push_timeout: Duration,
+    handed: bool,
+    resends: u32,
+    resend_at: Time,
+    give_up_at: Time,
+    /// The other candidate subscribers there were when it began.
+    others: u32,
+}
+
+/// Where the next attempt goes.
+struct Choice {
+    to: NodeId,
+    epoch: u64,
+    way: u64,
+    /// Candidates left, this one included.
+    candidates: u32,
+    exclude: Option<SessionId>,
+}
+
+impl Unicast {
+    fn is_out(&self, node: &Node) -> bool {
+        let this = (node.id, node.epoch);
+        self.spent.contains(&this) || self.unconfirmed.contains(&this)
+    }
+}
+
+impl Send {
+    pub(super) fn is_told(&self) -> bool {
+        matches!(&self.progress, Progress::FanOut(fan_out) if fan_out.is_told())
+    }
+
+    pub(super) fn envelope(&self) -> Envelope {
+        Envelope {
+            publisher: self.publish.client.clone(),
+            seq: self.publish.seq,
+            topic: self.publish.topic.clone(),
+        }
+    }
+
+    /// Frames of one publisher session keep their order on a link.
+    pub(super) fn flow(&self) -> u32 {
+        let mut hasher = SipHasher13::new();
+        hasher.write(self.publish.client.fingerprint.as_bytes());
+        hasher.write_u64(self.publish.session.0);
+        hasher.finish() as u32
+    }
+
+    fn next_wake(&self) -> Time {
+        match &self.progress {
+            Progress::Unicast(unicast) => {
+                unicast.attempt.as_ref().map_or(self.deadline, |a| a.resend_at.min(self.deadline))
+            }
+            Progress::FanOut(fan_out) => {
+                fan_out.next_resend().map_or(self.deadline, |at| at.min(self.deadline))
+            }
+        }
+    }
+}
+
+impl Delivery {
+    pub(super) fn publish(&mut self, now: Time, routing: &Routing, key: MessageKey, publish: Publish) {
+        if let Some(cause) = self.refusal(&publish) {
+            self.tell(
+                publish.session,
+                publish.seq,
+                publish.mode,
+                &publish.topic,
+                cause,
+                AnswerBody::default(),
+            );
+            return;
+        }
+        let ended = match self.sent.get(key) {
+            None => return self.begin(now, routing, key, publish),
+            Some(Seen::Running(id)) => return self.join(*id, &publish),
+            Some(Seen::Done(ended)) => (ended.cause, ended.body()),
+            Some(Seen::Dropped) => (Cause::OutcomeLost, AnswerBody::default()),
+        };
+        self.counters.duplicates += 1;
+        self.tell(publish.session, publish.seq, publish.mode, &publish.topic, ended.0, ended.1);
+    }
+
+    fn refusal(&self, publish: &Publish) -> Option<Cause> {
+        match publish.topic.kind() {
+            _ if self.draining => Some(Cause::Draining),
+            Kind::BlockNotify => Some(Cause::ReservedTopic),
+            Kind::Private => Some(Cause::NotVerified),
+            Kind::Ordinary | Kind::Handshake => None,
+        }
+    }
+
+    /// The same message again, while the first is in flight: its outcome will serve both.
+    fn join(&mut self, id: u64, publish: &Publish) {
+        self.counters.duplicates += 1;
+        let Some(send) = self.sends.get_mut(&id) else { return };
+        let cause = if send.is_told() {
+            Cause::Delivered
+        } else if send.waiters.len() >= MAX_WAITERS {
+            Cause::ClientQuota
+        } else {
+            send.waiters.push((publish.session, publish.seq));
+            return;
+        };
+        self.tell(publish.session, publish.seq, publish.mode, &publish.topic, cause, AnswerBody::default());
+    }
+
+    fn begin(&mut self, now: Time, routing: &Routing, key: MessageKey, publish: Publish) {
+        let id = self.number();
+        let life = publish.deadline.unwrap_or(self.config.default_deadline).min(self.config.max_deadline);
+        let mode = publish.mode;
+        let send = Send {
+            key,
+            deadline: now + life,
+            waiters: vec![(publish.session, publish.seq)],
+            armed: Time::from_start(Duration::MAX),
+            progress: match mode {
+                Mode::Unicast => Progress::Unicast(Unicast::default()),
+                Mode::Multicast => Progress::FanOut(FanOut::default()),
+            },
+            publish,
+        };
+        self.sends.insert(id, send);
+        self.sent.begin(key, id);
+        match mode {
+            Mode::Unicast => self.next_attempt(now, routing, id),
+            Mode::Multicast => self.fan_out(now, routing, id),
+        }
+    }
+
+    /// Gives the next candidate its attempt, or ends the send if none is left.
+    fn next_attempt(&mut self, now: Time, routing: &Routing, id: u64) {
+        let Some(send) = self.sends.get(&id) else { return };
+        let Progress::Unicast(unicast) = &send.progress else { return };
+        match choose(routing, send, unicast, self.config.preference) {
+            Ok(choice) => self.start_attempt(now, routing, id, choice),
+            Err(_) if !unicast.unconfirmed.is_empty() => self.ask_again(now, routing, id),
+            Err(cause) => {
+                let cause = unicast.worst.map_or(cause, |worst| worst.worse(cause));
+                self.finish(now, id, cause, AnswerBody::default());
+            }
+        }
+    }
+
+    /// Everybody else has failed: those who only did not confirm get another chance.
+    fn ask_again(&mut self, now: Time, routing: &Routing, id: u64) {
+        if let Some(send) = self.sends.get_mut(&id)
+            && let Progress::Unicast(unicast) = &mut send.progress
+        {
+            unicast.unconfirmed.clear();
+        }
+        self.next_attempt(now, routing, id);
+    }
+
+    fn start_attempt(&mut self, now: Time, routing: &Routing, id: u64, choice: Choice) {
+        let local = choice.to == self.me;
+        let Some(send) = self.sends.get_mut(&id) else { return };
+        let left = send.deadline.since(now);
+        let fair = left / choice.candidates.max(1);
+        let push_timeout = fair.clamp(self.config.push_timeout_min, self.config.push_timeout_max).min(left);
+        let payload = send.publish.payload.len();
+        let resend_at = now + self.config.resend_after(payload, 0);
+        let Progress::Unicast(unicast) = &mut send.progress else { return };
+        unicast.attempts += 1;
+        unicast.asked.push(choice.to);
+        unicast.attempt = Some(Attempt {
+            to: choice.to,
+            epoch: choice.epoch,
+            way: choice.way,
+            push_timeout,
+            handed: false,
+            resends: 0,
+            // This node's other role always reports; there is no path to lose it on.
+            resend_at: if local { send.deadline } else { resend_at },
+            give_up_at: now + push_timeout + self.config.path_timeout * 4 + self.config.transfer(payload),
+            others: choice.candidates - 1,
+        });
+        self.counters.attempts += 1;
+        self.arm_send(now, id);
+        if local {
+            self.attempt_here(now, routing, id, push_timeout, choice.exclude);
+        } else {
+            self.send_attempt(routing, id, &[]);
+        }
+    }
+
+    fn attempt_here(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        id: u64,
+        push_timeout: Duration,
+        exclude: Option<SessionId>,
+    ) {
+        let requester = Requester { node: self.me, send: SendRef { epoch: self.epoch, id } };
+        let Some(send) = self.sends.get(&id) else { return };
+        let Progress::Unicast(unicast) = &send.progress else { return };
+        let attempt = destination::Attempt { requester, number: unicast.attempts, push_timeout, exclude };
+        let (key, envelope, payload) = (send.key, send.envelope(), send.publish.payload.clone());
+        self.receive_attempt(now, routing, key, attempt, &envelope, payload);
+    }
+
+    /// Puts the current attempt on its way, the first time or again.
+    fn send_attempt(&mut self, routing: &Routing, id: u64, path: &[NodeId]) {
+        let Some(send) = self.sends.get(&id) else { return };
+        let Progress::Unicast(Unicast { attempt: Some(attempt), attempts, .. }) = &send.progress else {
+            return;
+        };
+        let body = Body::Attempt {
+            send: id,
+            number: *attempts,
+            envelope: send.envelope(),
+            push_timeout_ms: millis(attempt.push_timeout),
+        };
+        let (to, flow, payload) = (attempt.to, send.flow(), send.publish.payload.clone());
+        self.forward(routing, vec![to], path, flow, body, payload);
+    }
+
+    pub(super) fn send_woken(&mut self, now: Time, routing: &Routing, id: u64) {
+        let Some(send) = self.sends.get_mut(&id) else { return };
+        send.armed = Time::from_start(Duration::MAX);
+        if send.deadline <= now {
+            return self.give_up(now, id);
+        }
+        match &send.progress {
+            Progress::Unicast(_) => self.attempt_overdue(now, routing, id),
+            Progress::FanOut(_) => self.fan_out_overdue(now, routing, id),
+        }
+        self.arm_send(now, id);
+    }
+
+    fn attempt_overdue(&mut self, now: Time, routing: &Routing, id: u64) {
+        let Some(send) = self.sends.get_mut(&id) else { return };
+        let Progress::Unicast(unicast) = &mut send.progress else { return };
+        let Some(attempt) = &mut unicast.attempt else { return };
+        if attempt.resend_at > now {
+            return;
+        }
+        if attempt.give_up_at <= now && attempt.others > 0 {
+            let cause = if attempt.handed { Cause::PushTimeout } else { Cause::Unreachable };
+            unicast.unconfirmed.push((attempt.to, attempt.epoch));
+            return self.attempt_failed(now, routing, id, cause, false);
+        }
+        attempt.resends += 1;
+        attempt.resend_at = now + self.config.resend_after(send.publish.payload.len(), attempt.resends);
+        let (to, resends) = (attempt.to, attempt.resends);
+        self.counters.resends += 1;
+        let path = detour(routing, to, resends);
+        self.send_attempt(routing, id, &path);
+    }
+
+    /// After a change of routes: the destination may be gone, or the way there another one.
+    pub(super) fn reroute_send(&mut self, now: Time, routing: &Routing, id: u64) {
+        let Some(send) = self.sends.get_mut(&id) else { return };
+        let unicast = match &mut send.progress {
+            Progress::Unicast(unicast) => unicast,
+            Progress::FanOut(_) => return self.reroute_fan_out(now, routing, id),
+        };
+        let Some(attempt) = &mut unicast.attempt else { return };
+        if attempt.to == self.me {
+            return;
+        }
+        match routing.find(&attempt.to) {
+            Some(node) if node.epoch == attempt.epoch => {
+                if node.way != attempt.way {
+                    attempt.way = node.way;
+                    self.counters.resends += 1;
+                    self.send_attempt(routing, id, &[]);
+                }
+            }
+            _ => {
+                let cause = if attempt.handed { Cause::AnswerLost } else { Cause::Unreachable };
+                self.attempt_failed(now, routing, id, cause, false);
+            }
+        }
+    }
+
+    /// The current attempt has failed for good: on to the next candidate.
+    fn attempt_failed(&mut self, now: Time, routing: &Routing, id: u64, cause: Cause, spent: bool) {
+        let Some(send) = self.sends.get_mut(&id) else { return };
+        let Progress::Unicast(unicast) = &mut send.progress else { return };
+        let Some(attempt) = unicast.attempt.take() else { return };
+        unicast.worst = Some(unicast.worst.map_or(cause, |worst| worst.worse(cause)));
+        if spent {
+            unicast.spent.push((attempt.to, attempt.epoch));
+        }
+        self.next_attempt(now, routing, id);
+    }
+
+    /// A destination, this node's own other role included, reports on one of our sends.
+    pub(super) fn handle_report(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        from: NodeId,
+        report: Body,
+        payload: Bytes,
+    ) {
+        let ours = |send: &SendRef, me: &Self| send.epoch == me.epoch && me.sends.contains_key(&send.id);
+        match report {
+            Body::Handed { send, number } if ours(&send, self) => {
+                self.attempt_handed(now, from, send.id, number)
+            }
+            Body::Outcome { send, number, cause, is_final, exhausted, answer_prefix }
+                if ours(&send, self) =>
+            {
+                let body = AnswerBody { prefix: answer_prefix, payload };
+                let end = AttemptEnd { number, cause, is_final, exhausted, body };
+                self.attempt_ended(now, routing, from, send.id, end);
+            }
+            Body::FanOutReport { send, handed, failed, cause, complete } if ours(&send, self) => {
+                self.fan_out_reported(now, from, send.id, [handed, failed], cause, complete);
+            }
+            _ => self.counters.stale_reports += 1,
+        }
+    }
+
+    fn attempt_handed(&mut self, now: Time, from: NodeId, id: u64, number: u32) {
+        let Some(send) = self.sends.get_mut(&id) else { return };
+        let payload = send.publish.payload.len();
+        let Progress::Unicast(unicast) = &mut send.progress else { return };
+        match &mut unicast.attempt {
+            Some(attempt) if unicast.attempts == number && attempt.to == from => {
+                attempt.handed = true;
+                if from != self.me {
+                    attempt.resend_at = now + attempt.push_timeout + self.config.resend_after(payload, 0);
+                }
+            }
+            _ => self.counters.stale_reports += 1,
+        }
+    }
+
+    fn attempt_ended(&mut self, now: Time, routing: &Routing, from: NodeId, id: u64, end: AttemptEnd) {
+        let Some(send) = self.sends.get(&id) else { return };
+        let Progress::Unicast(unicast) = &send.progress else { return };
+        let current =
+            unicast.attempts == end.number && unicast.attempt.as_ref().is_some_and(|a| a.to == from);
+        // An answer to an attempt that was given up still is a subscriber's answer.
+        let answered = end.cause == Cause::Delivered && unicast.asked.contains(&from);
+        if answered || current && end.is_final {
+            self.finish(now, id, end.cause, end.body);
+        } else if current {
+            self.attempt_failed(now, routing, id, end.cause, end.exhausted);
+        } else {
+            self.counters.stale_reports += 1;
+        }
+    }
+
+    /// Ends a send: everybody who waits is told, and the window remembers.
+    pub(super) fn finish(&mut self, now: Time, id: u64, cause: Cause, body: AnswerBody) {
+        let Some(send) = self.sends.remove(&id) else { return };
+        self.tell_waiters(&send, cause, &body);
+        let ended = Ended { cause, handed: 0, failed: 0, body: compact(&body) };
+        let bytes = ended.bytes();
+        self.sent.end(send.key, ended, bytes, now + self.config.retention());
+    }
+
+    fn tell_waiters(&mut self, send: &Send, cause: Cause, body: &AnswerBody) {
+        if send.is_told() {
+            return;
+        }
+        for (session, seq) in &send.waiters {
+            self.tell(*session, *seq, send.publish.mode, &send.publish.topic, cause, body.clone());
+        }
+    }
+
+    /// Tells everybody who waits, while the send goes on.
+    pub(super) fn tell_early(&mut self, id: u64, cause: Cause) {
+        let Some(send) = self.sends.remove(&id) else { return };
+        self.tell_waiters(&send, cause, &AnswerBody::default());
+        self.sends.insert(id, send);
+    }
+
+    /// The deadline, or the node's own end: the outcome says how far the send came.
+    pub(super) fn give_up(&mut self, now: Time, id: u64) {
+        let Some(send) = self.sends.get(&id) else { return };
+        let cause = match &send.progress {
+            Progress::Unicast(unicast) => {
+                let handed = unicast.attempt.as_ref().is_some_and(|attempt| attempt.handed);
+                let here = unicast.attempt.as_ref().is_some_and(|attempt| attempt.to == self.me);
+                let now = if handed || here { Cause::Deadline } else { Cause::Unreachable };
+                unicast.worst.map_or(now, |worst| worst.worse(now))
+            }
+            Progress::FanOut(_) => Cause::NoneHanded,
+        };
+        self.finish(now, id, cause, AnswerBody::default());
+    }
+
+    pub(super) fn arm_send(&mut self, now: Time, id: u64) {
+        let Some(send) = self.sends.get_mut(&id) else { return };
+        let wake = send.next_wake();
+        if wake < send.armed {
+            send.armed = wake;
+            self.wheel.arm(now, wake, Wake::Send(id));
+        }
+    }
+}
+
+struct AttemptEnd {
+    number: u32,
+    cause: Cause,
+    is_final: bool,
+    exhausted: bool,
+    body: AnswerBody,
+}
+
+/// Another way to `to` for the resends: every second one leaves the table's way where it can, so
+/// that a relay which swallows frames without losing its links is passed by.
+pub(super) fn detour(routing: &Routing, to: NodeId, resends: u32) -> Vec<NodeId> {
+    if resends.is_multiple_of(2) {
+        return Vec::new();
+    }
+    let me = routing.me();
+    let graph = routing.graph();
+    let usual = graph.path(&me, &to, &[]).unwrap_or_default();
+    let path = graph.path(&me, &to, &usual).unwrap_or_default();
+    if path.len() > usize::from(MAX_HOPS) { Vec::new() } else { path }
+}
+
+/// Picks the next candidate: each subscriber is equally likely, and two nodes that hold the same
+/// table and are given the same message pick the same one, so that the copies meet there.
+fn choose(
+    routing: &Routing,
+    send: &Send,
+    unicast: &Unicast,
+    preference: Preference,
+) -> Result<Choice, Cause> {
+    let routes = routing.topic(send.publish.topic.as_str()).ok_or(Cause::NoSubscriber)?;
+    let publisher_subscribed = routes.sessions.binary_search(&send.publish.session).is_ok();
+    let mut none = Cause::NoSubscriber;
+    let mut candidates: Vec<(&Node, u32)> = Vec::with_capacity(routes.nodes.len());
+    for (index, count) in &routes.nodes {
+        let Some(node) = routing.node(*index) else {
+            none = none_of(none, Cause::Unreachable);
+            continue;
+        };
+        let is_me = node.id == routing.me();
+        let weight =
+            if is_me { routes.sessions.len() as u32 - u32::from(publisher_subscribed) } else { *count };
+        if node.hops > u32::from(MAX_HOPS) {
+            none = none_of(none, Cause::HopLimit);
+        } else if weight > 0 && !unicast.is_out(node) {
+            candidates.push((node, weight));
+        }
+    }
+    if preference == Preference::Nearest {
+        let nearest = candidates.iter().map(|(node, _)| node.hops).min().unwrap_or(0);
+        candidates.retain(|(node, _)| node.hops == nearest);
+    }
+    pick(&candidates, send, unicast.attempts)
+        .map(|(node, candidates)| Choice {
+            to: node.id,
+            epoch: node.epoch,
+            way: node.way,
+            candidates,
+            exclude: Some(send.publish.session),
+        })
+        .or_else(|| itself(routing, unicast, publisher_subscribed))
+        .ok_or(none)
+}
+
+/// The publishing session, if it is the only subscriber.
+fn itself(routing: &Routing, unicast: &Unicast, subscribed: bool) -> Option<Choice> {
+    let me = routing.find(&routing.me())?;
+    (subscribed && unicast.attempts == 0).then_some(Choice {
+        to: me.id,
+        epoch: me.epoch,
+        way: me.way,
+        candidates: 1,
+        exclude: None,
+    })
+}
+
+fn pick<'a>(candidates: &[(&'a Node, u32)], send: &Send, attempts: u32) -> Option<(&'a Node, u32)> {
+    let total: u64 = candidates.iter().map(|(_, weight)| u64::from(*weight)).sum();
+    let mut at = spread(send, attempts).checked_rem(total)?;
+    for (node, weight) in candidates {
+        match at.checked_sub(u64::from(*weight)) {
+            Some(rest) => at = rest,
+            None => return Some((node, u32::try_from(total).unwrap_or(u32::MAX))),
+        }
+    }
+    None
+}
+
+/// Depends on the message only, not on the node: no secret in it, and none needed.
+fn spread(send: &Send, attempts: u32) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(send.publish.client.fingerprint.as_bytes());
+    hasher.write(&send.publish.seq.0);
+    hasher.write_u32(attempts);
+    hasher.finish()
+}
+
+fn none_of(known: Cause, found: Cause) -> Cause {
+    if known == Cause::NoSubscriber { found } else { known }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

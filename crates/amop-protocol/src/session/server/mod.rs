@@ -1,0 +1,406 @@
+//! One client's session as its node sees it: frames in, events out, and back.
+//!
+//! It owns what belongs to the session alone: the version spoken, whether extensions were
+//! granted, which sends have no outcome yet, and when bytes last passed. It neither routes nor
+//! writes; every frame leads to exactly one [`Event`], and its driver carries that out.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bytes::Bytes;
+
+use super::{
+    handshake::{self, About, HandshakeError, Protocol},
+    heartbeat,
+    startup::{self, Facts},
+};
+use crate::{
+    Cause, Seq, Status, Time, Topic,
+    broker::event::{Answer, AnswerBody, Mode, Outcome, Push, PushId},
+    topic::{Kind, MAX_TOPIC_BYTES},
+    wire::{
+        channel::{Encoded, Frame, TopicBody, Type, topic_prefix},
+        extension::{ExtensionError, FromClient, FromNode},
+    },
+};
+
+mod topics;
+
+use topics::{TopicList, TopicListError};
+
+/// Bounds of a session and what the node says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Answers to what SDKs ask at start-up.
+    pub startup: startup::Config,
+    /// Who the node is, for clients that ask for extensions.
+    pub about: About,
+    /// Most topics of one session. More: the session is closed.
+    pub max_topics: usize,
+    /// Most sends of one session that have no outcome yet. More: refused with 103.
+    pub max_in_flight: usize,
+    /// A session is closed after this long without a byte in either direction.
+    pub idle: Duration,
+}
+
+/// What a client's frame comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Write this to the client.
+    Reply(Encoded),
+    /// A JSON-RPC call; [`Server::answer_call`] answers it from the facts of the moment.
+    Call {
+        /// Names the call.
+        seq: Seq,
+        /// The call.
+        body: Bytes,
+    },
+    /// The session's topics are now these. No later frame is handled before they are in force.
+    Report(Report),
+    /// A message to send; its outcome is to come back, once.
+    Publish(Published),
+    /// The answer to a push.
+    Answer(PushId, Answer),
+    /// Nothing is to be done.
+    Ignored(Ignored),
+}
+
+/// A session's complete topic set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Valid topics, each once, in order.
+    pub topics: Vec<Topic>,
+    /// How many names were none, and dropped.
+    pub refused: u64,
+    /// An extension client waits for [`Server::subscribed`] under this seq.
+    pub acknowledge: Option<Acknowledge>,
+}
+
+/// What an acknowledgement of a subscription repeats.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledge {
+    seq: Seq,
+    accepted: u32,
+    refused: Vec<String>,
+}
+
+/// A message as its client sent it; the driver adds who that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The publisher's name for the message.
+    pub seq: Seq,
+    /// To one or to all.
+    pub mode: Mode,
+    /// Where to.
+    pub topic: Topic,
+    /// The message.
+    pub payload: Bytes,
+    /// The publisher's own deadline, if it gave one.
+    pub deadline: Option<Duration>,
+}
+
+/// Why a frame led to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignored {
+    /// A heartbeat that the session's version does not answer.
+    Heartbeat,
+    /// A type that nobody knows, or that this session has not negotiated.
+    UnknownType,
+    /// A body that is not what its type says.
+    Malformed,
+    /// An answer to nothing this node asked.
+    UnknownAnswer,
+    /// Part of the verification of private topics.
+    Verification,
+}
+
+/// Why a session is to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Close {
+    /// No common version.
+    #[error(transparent)]
+    Incompatible(HandshakeError),
+    /// Too many topics.
+    #[error("the client reported more than {0} topics; report fewer, or raise the limit")]
+    TooManyTopics(usize),
+    /// Silence.
+    #[error("no byte passed in either direction for {0:?}; send heartbeats")]
+    Idle(Duration),
+}
+
+/// How many refused names an acknowledgement repeats.
+const MAX_REFUSED_NAMED: usize = 64;
+
+/// The state of one session.
+#[derive(Debug)]
+pub struct Server {
+    protocol: Protocol,
+    /// The instance of an extension client; 0 if it named none.
+    extension: Option<u128>,
+    in_flight: BTreeSet<Seq>,
+    last_byte: Time,
+}
+
+impl Server {
+    /// A session that has just come up.
+    pub fn new(now: Time) -> Self {
+        Self { protocol: Protocol::V1, extension: None, in_flight: BTreeSet::new(), last_byte: now }
+    }
+
+    /// The version agreed on; 1 without a handshake.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Whether the client was granted extension frames.
+    pub fn is_extended(&self) -> bool {
+        self.extension.is_some()
+    }
+
+    /// Sends that have no outcome yet.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Bytes passed, in whichever direction.
+    pub fn handle_bytes(&mut self, now: Time) {
+        self.last_byte = now;
+    }
+
+    /// When [`Server::handle_timeout`] wants to be called next.
+    pub fn poll_timeout(&self, config: &Config) -> Time {
+        self.last_byte + config.idle
+    }
+
+    /// Time passed.
+    ///
+    /// # Errors
+    /// When the session is to be closed because nothing happened for too long.
+    pub fn handle_timeout(&mut self, now: Time, config: &Config) -> Result<(), Close> {
+        if now >= self.poll_timeout(config) { Err(Close::Idle(config.idle)) } else { Ok(()) }
+    }
+
+    /// Takes one frame of the client.
+    ///
+    /// # Errors
+    /// When the session is to be closed.
+    pub fn handle_frame(&mut self, frame: Frame, config: &Config) -> Result<Event, Close> {
+        match frame.kind {
+            Type::UNICAST => Ok(self.publish(frame, Mode::Unicast, config)),
+            Type::MULTICAST => Ok(self.publish(frame, Mode::Multicast, config)),
+            Type::ANSWER => Ok(answer(frame)),
+            Type::HEARTBEAT => Ok(self.heartbeat(&frame)),
+            Type::JSON_RPC => Ok(Event::Call { seq: frame.seq, body: frame.body }),
+            Type::HANDSHAKE => self.handshake(&frame, config),
+            Type::TOPICS => report(&frame, config),
+            Type::EVENT_REGISTER | Type::EVENT_UNREGISTER => Ok(no_such_group(&frame)),
+            Type::VERIFY | Type::VERIFIED => Ok(Event::Ignored(Ignored::Verification)),
+            kind if kind.is_extension() && self.is_extended() => self.handle_extension(&frame, config),
+            _ => Ok(Event::Ignored(Ignored::UnknownType)),
+        }
+    }
+
+    /// Answers a JSON-RPC call.
+    pub fn answer_call(seq: Seq, body: &[u8], facts: Facts<'_>) -> Encoded {
+        Encoded::new(Type::JSON_RPC, seq, 0, &[], startup::answer(body, facts))
+    }
+
+    /// The frame that acknowledges a subscription; `complete` if all reachable nodes know of it.
+    pub fn subscribed(acknowledge: Acknowledge, complete: bool) -> Encoded {
+        let Acknowledge { seq, accepted, refused } = acknowledge;
+        FromNode::Subscribed { accepted, refused, complete }.encode(seq)
+    }
+
+    /// The frame that hands a message to this client.
+    pub fn push(&self, push: Push) -> Encoded {
+        let seq = push.id.to_seq();
+        if self.is_extended() {
+            let answer_within = match push.mode {
+                Mode::Unicast => push.answer_within,
+                Mode::Multicast => Duration::ZERO,
+            };
+            let Push { mode, topic, payload, sender, .. } = push;
+            return FromNode::Deliver { mode, topic, sender, answer_within, payload }.encode(seq);
+        }
+        let kind = match push.mode {
+            Mode::Unicast => Type::UNICAST,
+            Mode::Multicast => Type::MULTICAST,
+        };
+        Encoded::with_topic(kind, seq, 0, &push.topic, push.payload)
+    }
+
+    /// The frame that tells this client how its send ended.
+    pub fn outcome(&mut self, outcome: Outcome) -> Encoded {
+        self.in_flight.remove(&outcome.seq);
+        if self.is_extended() { extended_outcome(outcome) } else { plain_outcome(outcome) }
+    }
+
+    /// The frame that tells an extension client to go elsewhere; 2.x clients know no such thing.
+    pub fn goodbye(&self, grace: Duration) -> Option<Encoded> {
+        self.is_extended().then(|| FromNode::Goodbye { grace }.encode(Seq([b'0'; 32])))
+    }
+
+    fn heartbeat(&self, frame: &Frame) -> Event {
+        match heartbeat::reply(self.protocol, &frame.body) {
+            Some(body) => reply(Type::HEARTBEAT, frame.seq, Bytes::from_static(body)),
+            None => Event::Ignored(Ignored::Heartbeat),
+        }
+    }
+
+    fn handshake(&mut self, frame: &Frame, config: &Config) -> Result<Event, Close> {
+        let agreed = match handshake::negotiate(&frame.body) {
+            Ok(agreed) => agreed,
+            Err(HandshakeError::NotJson) => return Ok(Event::Ignored(Ignored::Malformed)),
+            Err(error @ HandshakeError::NoOverlap { .. }) => return Err(Close::Incompatible(error)),
+        };
+        self.protocol = agreed.protocol;
+        self.extension = agreed.extension;
+        let body = handshake::reply(&config.startup.version, &agreed, &config.about);
+        Ok(reply(Type::HANDSHAKE, frame.seq, body))
+    }
+
+    fn publish(&mut self, frame: Frame, mode: Mode, config: &Config) -> Event {
+        let seq = frame.seq;
+        let parsed = TopicBody::parse(frame.body).ok().and_then(|body| Some((body.topic().ok()?, body.payload)));
+        match parsed {
+            Some((topic, payload)) => {
+                self.admit(Published { seq, mode, topic, payload, deadline: None }, config)
+            }
+            None => self.refuse(seq, Cause::BadTopic),
+        }
+    }
+
+    /// Checks what depends on the session; what depends on the network is for delivery to say.
+    fn admit(&mut self, published: Published, config: &Config) -> Event {
+        let Published { seq, ref topic, .. } = published;
+        // go-sdk has no handler for these, and a message on one ends the client.
+        if topic.kind() == Kind::BlockNotify {
+            return self.refuse(seq, Cause::ReservedTopic);
+        }
+        // A seq that is in flight already is the same message again and takes no more room.
+        if self.in_flight.len() >= config.max_in_flight && !self.in_flight.contains(&seq) {
+            return self.refuse(seq, Cause::ClientQuota);
+        }
+        self.in_flight.insert(seq);
+        Event::Publish(published)
+    }
+
+    fn refuse(&self, seq: Seq, cause: Cause) -> Event {
+        let status = cause.status();
+        Event::Reply(if self.is_extended() {
+            let retry_after = (status == Status::Refused).then_some(QUOTA_RETRY);
+            FromNode::PublishResult { status, cause, retry_after, payload: Bytes::new() }.encode(seq)
+        } else {
+            Encoded::empty(Type::ANSWER, seq, status.code())
+        })
+    }
+
+    fn handle_extension(&mut self, frame: &Frame, config: &Config) -> Result<Event, Close> {
+        // Longer than the longest topics are: whatever it holds, there are too many.
+        let longest = config.max_topics.saturating_mul(MAX_TOPIC_BYTES + 3) + 2;
+        if frame.kind == Type::SUBSCRIBE && frame.body.len() > longest {
+            return Err(Close::TooManyTopics(config.max_topics));
+        }
+        Ok(match FromClient::decode(frame) {
+            Ok(FromClient::Subscribe { topics }) => return subscribe(frame.seq, topics, config),
+            Ok(FromClient::Publish { mode, topic, deadline, payload }) => {
+                self.admit(Published { seq: frame.seq, mode, topic, payload, deadline }, config)
+            }
+            Ok(FromClient::Answer { result, payload }) => {
+                answered(frame.seq, result, AnswerBody { prefix: Bytes::new(), payload })
+            }
+            Err(ExtensionError::Unknown(_)) => Event::Ignored(Ignored::UnknownType),
+            // Every send gets an outcome, also one that cannot be read.
+            Err(_) if frame.kind == Type::PUBLISH => self.refuse(frame.seq, Cause::BadTopic),
+            Err(_) => Event::Ignored(Ignored::Malformed),
+        })
+    }
+}
+
+/// What a client whose quota is used up is told to wait.
+const QUOTA_RETRY: Duration = Duration::from_millis(100);
+
+fn reply(kind: Type, seq: Seq, body: Bytes) -> Event {
+    Event::Reply(Encoded::new(kind, seq, 0, &[], body))
+}
+
+/// The answer to whoever wants events of a group: it does not exist.
+fn no_such_group(frame: &Frame) -> Event {
+    reply(frame.kind, frame.seq, Bytes::from_static(b"\x01{\"result\":-41002}\n"))
+}
+
+fn answer(frame: Frame) -> Event {
+    let body = match TopicBody::parse(frame.body.clone()) {
+        Ok(body) => AnswerBody { prefix: body.prefix().clone(), payload: body.payload },
+        // Empty, or malformed: then it is the payload, under a prefix that whoever writes it adds.
+        Err(_) => AnswerBody { prefix: Bytes::new(), payload: frame.body },
+    };
+    answered(frame.seq, frame.result, body)
+}
+
+fn answered(seq: Seq, result: i32, body: AnswerBody) -> Event {
+    let Some(push) = PushId::from_seq(seq) else { return Event::Ignored(Ignored::UnknownAnswer) };
+    let body = if result == 0 { body } else { AnswerBody::default() };
+    Event::Answer(push, Answer { result, body })
+}
+
+fn report(frame: &Frame, config: &Config) -> Result<Event, Close> {
+    match TopicList::from_json(&frame.body, config.max_topics) {
+        Ok(TopicList { topics, refused }) => {
+            let topics = topics.into_iter().collect();
+            Ok(Event::Report(Report { topics, refused, acknowledge: None }))
+        }
+        Err(TopicListError::NotAList) => Ok(Event::Ignored(Ignored::Malformed)),
+        Err(TopicListError::TooMany) => Err(Close::TooManyTopics(config.max_topics)),
+    }
+}
+
+fn subscribe(seq: Seq, names: Vec<String>, config: &Config) -> Result<Event, Close> {
+    let mut topics = BTreeSet::new();
+    let mut bad = Vec::new();
+    let mut refused = 0;
+    for name in names {
+        match Topic::parse(&name) {
+            Ok(topic) => drop(topics.insert(topic)),
+            Err(_) => {
+                refused += 1;
+                if bad.len() < MAX_REFUSED_NAMED {
+                    bad.push(name[..name.floor_char_boundary(MAX_TOPIC_BYTES)].to_owned());
+                }
+            }
+        }
+    }
+    if topics.len() > config.max_topics {
+        return Err(Close::TooManyTopics(config.max_topics));
+    }
+    let accepted = u32::try_from(topics.len()).unwrap_or(u32::MAX);
+    let acknowledge = Some(Acknowledge { seq, accepted, refused: bad });
+    Ok(Event::Report(Report { topics: topics.into_iter().collect(), refused, acknowledge }))
+}
+
+fn extended_outcome(outcome: Outcome) -> Encoded {
+    let status = outcome.cause.status();
+    let retry_after = (status == Status::Refused).then_some(outcome.retry_after);
+    let payload = outcome.body.payload;
+    FromNode::PublishResult { status, cause: outcome.cause, retry_after, payload }.encode(outcome.seq)
+}
+
+fn plain_outcome(outcome: Outcome) -> Encoded {
+    let Outcome { seq, mode, topic, cause, body, .. } = outcome;
+    let status = cause.status();
+    if status != Status::Success {
+        return Encoded::empty(Type::ANSWER, seq, status.code());
+    }
+    match (mode, topic) {
+        (Mode::Multicast, Some(topic)) => Encoded::with_topic(Type::ANSWER, seq, 0, &topic, Bytes::new()),
+        // An answer without a prefix of its own goes under the request's topic: SDKs read a
+        // topic body here, and some do not survive anything else.
+        (Mode::Unicast, topic) if body.prefix.is_empty() && !body.payload.is_empty() => {
+            let prefix = topic.as_ref().map_or(Bytes::from_static(b"\x01"), topic_prefix);
+            Encoded::new(Type::ANSWER, seq, 0, &prefix, body.payload)
+        }
+        _ => Encoded::new(Type::ANSWER, seq, 0, &body.prefix, body.payload),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+use bytes::BytesMut;
+use proptest::prelude::*;
+
+use super::*;
+use crate::wire::channel::Decoder;
+
+const SEQ: Seq = Seq([b'7'; 32]);
+
+fn frame(encoded: &Encoded) -> Frame {
+    let mut bytes = BytesMut::new();
+    encoded.put(&mut bytes);
+    Decoder::default().decode(&mut bytes).unwrap().unwrap()
+}
+
+fn sender() -> Sender {
+    let client = ClientIdentity { fingerprint: Fingerprint::new([3; 32]), name: "till".into() };
+    Sender { institution: "bank".into(), node: NodeId::new([0xab; 32]), client: Arc::new(client) }
+}
+
+fn from_client() -> impl Strategy<Value = FromClient> {
+    let payload = || prop::collection::vec(any::<u8>(), 0..50).prop_map(Bytes::from);
+    prop_oneof![
+        prop::collection::vec(".{0,20}", 0..5).prop_map(|topics| FromClient::Subscribe { topics }),
+        (any::<bool>(), "[a-z]{1,9}", prop::option::of(1u32..), payload()).prop_map(
+            |(one, name, ms, payload)| {
+                FromClient::Publish {
+                    mode: if one { Mode::Unicast } else { Mode::Multicast },
+                    topic: Topic::parse(&name).unwrap(),
+                    deadline: ms.map(|ms| Duration::from_millis(ms.into())),
+                    payload,
+                }
+            }
+        ),
+        (any::<i32>(), payload()).prop_map(|(result, payload)| FromClient::Answer { result, payload }),
+    ]
+}
+
+fn from_node() -> impl Strategy<Value = FromNode> {
+    let payload = || prop::collection::vec(any::<u8>(), 0..50).prop_map(Bytes::from);
+    prop_oneof![
+        (any::<u32>(), prop::collection::vec(".{0,20}", 0..5), any::<bool>())
+            .prop_map(|(accepted, refused, complete)| FromNode::Subscribed { accepted, refused, complete }),
+        (1i32..20, prop::option::of(1u64..9999), payload()).prop_map(|(cause, retry, payload)| {
+            let cause = Cause::try_from(cause).unwrap();
+            let retry_after = retry.map(Duration::from_millis);
+            FromNode::PublishResult { status: cause.status(), cause, retry_after, payload }
+        }),
+        ("[a-z]{1,9}", 0u64..9999, payload()).prop_map(|(name, ms, payload)| FromNode::Deliver {
+            mode: Mode::Unicast,
+            topic: Topic::parse(&name).unwrap(),
+            sender: sender(),
+            answer_within: Duration::from_millis(ms),
+            payload,
+        }),
+        (0u64..9999).prop_map(|ms| FromNode::Goodbye { grace: Duration::from_millis(ms) }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_a_client_says_arrives(message in from_client()) {
+        let frame = frame(&message.clone().encode(SEQ));
+        prop_assert_eq!(frame.seq, SEQ);
+        prop_assert_eq!(FromClient::decode(&frame), Ok(message));
+        prop_assert!(FromNode::decode(&frame).is_err(), "directions do not mix");
+    }
+
+    #[test]
+    fn what_a_node_says_arrives(message in from_node()) {
+        let frame = frame(&message.clone().encode(SEQ));
+        prop_assert_eq!(FromNode::decode(&frame), Ok(message));
+        prop_assert!(FromClient::decode(&frame).is_err(), "directions do not mix");
+    }
+
+    #[test]
+    fn truncated_and_arbitrary_bodies_never_panic(
+        message in from_node(), kind in 0x0400u16..0x0408, noise in prop::collection::vec(any::<u8>(), 0..99),
+    ) {
+        let whole = frame(&message.encode(SEQ));
+        for len in 0..whole.body.len() {
+            let _ = FromNode::decode(&Frame { body: whole.body.slice(..len), ..whole.clone() });
+        }
+        let noise = Frame { kind: Type(kind), seq: SEQ, result: 0, body: noise.into() };
+        let _ = (FromClient::decode(&noise), FromNode::decode(&noise));
+    }
+}
+
+#[test]
+fn a_short_deadline_is_not_the_default_one() {
+    let deadline = Some(Duration::from_micros(10));
+    let topic = Topic::parse("t").unwrap();
+    let publish = FromClient::Publish { mode: Mode::Unicast, topic, deadline, payload: Bytes::new() };
+    let FromClient::Publish { deadline, .. } = FromClient::decode(&frame(&publish.encode(SEQ))).unwrap()
+    else {
+        panic!("a publish stays one");
+    };
+    assert_eq!(deadline, Some(Duration::from_millis(1)));
+}
+
+#[test]
+fn a_cause_from_the_future_or_of_another_code_is_unspecified() {
+    for cause in [1000, Cause::Deadline as i32] {
+        let header = pb::PublishResult { cause, retry_after_ms: 0 };
+        let result = encode(Type::PUBLISH_RESULT, SEQ, 101, &header, Bytes::new());
+        let Ok(FromNode::PublishResult { status, cause, .. }) = FromNode::decode(&frame(&result)) else {
+            panic!("a result stays one");
+        };
+        assert_eq!((status, cause), (Status::NotHanded, Cause::Unspecified));
+    }
+}
+
+#[test]
+fn a_long_name_in_a_certificate_does_not_break_the_frame() {
+    let mut sender = sender();
+    sender.institution = "é".repeat(60_000).into();
+    let topic = Topic::parse("t").unwrap();
+    let deliver = FromNode::Deliver {
+        mode: Mode::Multicast,
+        topic,
+        sender,
+        answer_within: Duration::ZERO,
+        payload: Bytes::from_static(b"x"),
+    };
+    let FromNode::Deliver { sender, payload, .. } = FromNode::decode(&frame(&deliver.encode(SEQ))).unwrap()
+    else {
+        panic!("a delivery stays one");
+    };
+    assert_eq!((sender.institution.len(), &payload[..]), (MAX_NAME, &b"x"[..]));
+}

@@ -1,0 +1,239 @@
+//! What is meant: every key with its default and bounds.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tracing_subscriber::filter::LevelFilter;
+
+use super::{
+    Admin, ClientPort, Config, Delivery, Limits, Log, LogFormat, Node, Overlay, Problem, Shutdown,
+    file::{Bandwidth, Document, Size},
+};
+use crate::identity::{Clients, Paths};
+
+/// A configuration, and what was wrong with the text it came from.
+pub(super) struct Resolved {
+    pub(super) config: Config,
+    pub(super) problems: Vec<Problem>,
+    /// Every key there is, as `table.key`.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the test of the example file needs them"))]
+    pub(super) keys: Vec<String>,
+}
+
+/// Reads `text`; relative paths in it are relative to `directory`.
+pub(super) fn resolve(text: &str, directory: &Path) -> Result<Resolved, Problem> {
+    Ok(resolve_document(Document::parse(text)?, directory))
+}
+
+/// What an empty file means.
+pub(super) fn defaults(directory: &Path) -> Config {
+    resolve_document(Document::empty(), directory).config
+}
+
+fn resolve_document(mut document: Document, directory: &Path) -> Resolved {
+    let config = Config {
+        node: node(&mut document, directory),
+        client_port: client_port(&mut document),
+        overlay: overlay(&mut document),
+        delivery: delivery(&mut document),
+        limits: limits(&mut document),
+        admin: admin(&mut document),
+        log: log(&mut document),
+        shutdown: shutdown(&mut document),
+    };
+    check_ports(&config, &mut document);
+    let (keys, problems) = document.finish();
+    Resolved { config, problems, keys }
+}
+
+fn node(document: &mut Document, directory: &Path) -> Node {
+    let mut section = document.section("node");
+    let name: Option<String> = section.optional("name");
+    if name.as_ref().is_some_and(|name| name.len() > 64 || name.contains(char::is_control)) {
+        section.problem("name", "must be at most 64 bytes of text without control characters");
+    }
+    let mut path = |key, default: &str| directory.join(section.get(key, PathBuf::from(default)));
+    let paths =
+        Paths { ca: path("ca", "ca.crt"), cert: path("cert", "node.crt"), key: path("key", "node.key") };
+    section.finish();
+    Node { name, paths }
+}
+
+fn client_port(document: &mut Document) -> ClientPort {
+    let mut section = document.section("client_port");
+    let listen = section.get("listen", any(20200));
+    let clients = match section.get("same_institution_only", false) {
+        true => Clients::OfOwnInstitution,
+        false => Clients::OfConsortium,
+    };
+    for profile in section.get("profiles", vec!["default".to_owned()]) {
+        match &*profile {
+            "default" => {}
+            "fisco-rsa" | "fisco-ec" => section.problem(
+                "profiles",
+                format!("{profile} is not supported yet; it comes with a later release. Use [\"default\"]"),
+            ),
+            _ => section.problem("profiles", format!("there is no profile {profile:?}; use [\"default\"]")),
+        }
+    }
+    let mut groups: Vec<u32> = Vec::new();
+    for group in section.get("groups", vec![1]) {
+        match group {
+            1 if groups.is_empty() => groups.push(1),
+            _ => section
+                .problem("groups", "must be [] or [1]: there is no chain, and group 1 stands in for one"),
+        }
+    }
+    let config = ClientPort {
+        listen,
+        clients,
+        groups,
+        max_clients: section.within("max_clients", 4096, 1, 1_000_000),
+        max_topics_per_client: section.within("max_topics_per_client", 10_000, 1, 1_000_000),
+        max_topics: section.within("max_topics", 200_000, 1, 10_000_000),
+        max_in_flight: section.within("max_in_flight", 1024, 1, 1_000_000),
+        queue_bytes: section.within("queue", mib(16), Size(1 << 16), mib(4096)).0,
+        partial_frame_bytes: section.within("partial_frames", mib(256), mib(1), mib(65_536)).0,
+        max_handshakes: section.within("max_handshakes", 256, 1, 100_000),
+        handshake_timeout: section.within("handshake_timeout", secs(5), millis(100), secs(60)),
+        idle_timeout: section.within("idle_timeout", secs(90), secs(15), secs(86_400)),
+    };
+    section.finish();
+    config
+}
+
+fn overlay(document: &mut Document) -> Overlay {
+    let mut section = document.section("overlay");
+    let config = Overlay {
+        listen: section.get("listen", any(30300)),
+        advertise: section.optional("advertise"),
+        peers: section.get("peers", Vec::new()),
+        allow: section.get("allow", Vec::new()),
+        deny: section.get("deny", Vec::new()),
+        max_connections: section.within("max_connections", 256, 1, 10_000),
+        max_nodes: section.within("max_nodes", 1024, 2, 100_000),
+        link_queue_bytes: section.within("link_queue", mib(64), mib(1), mib(4096)).0,
+        partial_frame_bytes: section.within("partial_frames", mib(512), mib(1), mib(65_536)).0,
+    };
+    if let Some(peer) = config.peers.iter().find(|peer| peer.port() == 0 || peer.ip().is_unspecified()) {
+        section.problem("peers", format!("{peer} is no address that can be dialled"));
+    }
+    if config.advertise.is_some_and(|a| a.port() == 0 || a.ip().is_unspecified()) {
+        section.problem("advertise", "must be an address that other nodes can dial");
+    }
+    if let Some(id) = config.allow.iter().find(|id| config.deny.contains(id)) {
+        section.problem("deny", format!("node {id} is in allow, too; remove it from one of them"));
+    }
+    section.finish();
+    config
+}
+
+fn delivery(document: &mut Document) -> Delivery {
+    let mut section = document.section("delivery");
+    let config = Delivery {
+        default_deadline: section.within("default_deadline", secs(30), secs(1), secs(3600)),
+        max_deadline: section.within("max_deadline", secs(300), secs(1), secs(3600)),
+        path_timeout: section.within("path_timeout", secs(1), millis(50), secs(60)),
+        min_push_timeout: section.within("min_push_timeout", secs(1), millis(50), secs(600)),
+        max_push_timeout: section.within("max_push_timeout", secs(5), millis(50), secs(600)),
+        seen_entries: section.within("seen_entries", 200_000, 1000, 100_000_000),
+        seen_bytes: section.within("seen_bytes", mib(64), mib(1), mib(65_536)).0,
+    };
+    if config.default_deadline > config.max_deadline {
+        section.problem("default_deadline", "must not be longer than delivery.max_deadline");
+    }
+    if config.min_push_timeout > config.max_push_timeout {
+        section.problem("min_push_timeout", "must not be longer than delivery.max_push_timeout");
+    }
+    section.finish();
+    config
+}
+
+fn limits(document: &mut Document) -> Limits {
+    let mut section = document.section("limits");
+    let limit: Option<Bandwidth> = section.optional("outgoing_bandwidth_limit");
+    section.finish();
+    Limits { outgoing_bandwidth_limit: limit.map(|limit| limit.0) }
+}
+
+fn admin(document: &mut Document) -> Admin {
+    let mut section = document.section("admin");
+    let listen = section.get("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 20300)));
+    section.finish();
+    Admin { listen }
+}
+
+fn log(document: &mut Document) -> Log {
+    let mut section = document.section("log");
+    let mut level = section.get("level", "info".to_owned());
+    if !is_filter(&level) {
+        let cause = "expected off, error, warn, info, debug or trace, or a filter such as \"info,amop::overlay=debug\"";
+        section.problem("level", format!("{cause}, found {level:?}"));
+        level = "info".to_owned();
+    }
+    let format = match &*section.get("format", "text".to_owned()) {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        other => {
+            section.problem("format", format!("expected \"text\" or \"json\", found {other:?}"));
+            LogFormat::Text
+        }
+    };
+    section.finish();
+    Log { level, format }
+}
+
+/// Whether every part is a level, or a target with one; a misspelt level would otherwise pass as a target.
+fn is_filter(text: &str) -> bool {
+    text.split(',').all(|part| {
+        let level = part.split_once('=').map_or(part, |(_, level)| level);
+        level.trim().parse::<LevelFilter>().is_ok()
+    })
+}
+
+fn shutdown(document: &mut Document) -> Shutdown {
+    let mut section = document.section("shutdown");
+    let grace = section.within("grace", secs(5), Duration::ZERO, secs(600));
+    section.finish();
+    Shutdown { grace }
+}
+
+/// Two listeners cannot share a port; better said here than when the second one fails.
+fn check_ports(config: &Config, document: &mut Document) {
+    let listeners = [
+        ("client_port.listen", config.client_port.listen),
+        ("overlay.listen", config.overlay.listen),
+        ("admin.listen", config.admin.listen),
+    ];
+    for (at, (name, address)) in listeners.iter().enumerate() {
+        for (other, taken) in &listeners[..at] {
+            let overlap =
+                address.ip() == taken.ip() || address.ip().is_unspecified() || taken.ip().is_unspecified();
+            if address.port() != 0 && address.port() == taken.port() && overlap {
+                document.problem(format!(
+                    "{name}: port {} is that of {other}, too; choose another",
+                    taken.port()
+                ));
+            }
+        }
+    }
+}
+
+fn any(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
+}
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const fn millis(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+const fn mib(mebibytes: usize) -> Size {
+    Size(mebibytes << 20)
+}

@@ -1,0 +1,145 @@
+use std::fs;
+
+use amop_testkit::ca::Consortium;
+
+use super::*;
+
+fn resolved(text: &str) -> resolve::Resolved {
+    resolve::resolve(text, Path::new("/etc/amop")).unwrap()
+}
+
+fn problems(text: &str) -> Vec<String> {
+    resolved(text).problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_example_file_has_every_key_with_its_default() {
+    let example = resolved(EXAMPLE);
+    assert_eq!(example.problems, []);
+    assert_eq!(example.config, Config::defaults(Path::new("/etc/amop")));
+    let mut table = "";
+    let mut documented = Vec::new();
+    let mut previous = "";
+    for line in EXAMPLE.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            table = name;
+        } else if let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ")
+            && !key.contains(' ')
+        {
+            assert!(
+                previous.starts_with('#') || previous.starts_with("min_push") || previous.starts_with("seen")
+            );
+            documented.push(format!("{table}.{key}"));
+        }
+        previous = line;
+    }
+    let mut keys = example.keys;
+    keys.sort();
+    documented.sort();
+    assert_eq!(documented, keys, "documented, and known to the code");
+}
+
+#[test]
+fn wrong_keys_are_named_with_the_nearest_right_one() {
+    let check = |text: &str, says: &str| assert_eq!(problems(text), [says], "{text}");
+    check(
+        "[client_port]\nlisten_adress = 1",
+        "unknown key client_port.listen_adress; did you mean client_port.listen?",
+    );
+    check("[overlay]\npears = []", "unknown key overlay.pears; did you mean overlay.peers?");
+    check("[overly]\n", "unknown table [overly]; did you mean [overlay]?");
+    check("grace = \"5s\"", "unknown key grace; did you mean shutdown.grace?");
+    check("[shutdown]\ncolour = 1", "unknown key shutdown.colour; [shutdown] has grace");
+    check("node = 1", "[node] must be a table; write its keys on lines below [node]");
+}
+
+#[test]
+fn wrong_values_say_what_to_write_instead() {
+    let check = |text: &str, says: &str| {
+        let found = problems(text);
+        assert!(matches!(&found[..], [one] if one.contains(says)), "{text:?}: {found:?} should say {says:?}");
+    };
+    check("[shutdown]\ngrace = 5", "shutdown.grace: expected a duration with its unit");
+    check("[shutdown]\ngrace = \"5 parsecs\"", "such as \"5s\", found \"5 parsecs\"");
+    check("[shutdown]\ngrace = \"1h\"", "must be between 0ns and 600s, it is 3600s");
+    check("[client_port]\nqueue = 16", "such as \"16 MiB\", found 16");
+    check("[client_port]\nqueue = \"16 MB\"", "client_port.queue: expected a size");
+    check("[client_port]\nqueue = \"1 B\"", "must be between 64 KiB and 4096 MiB, it is 1 B");
+    check("[client_port]\nlisten = \"localhost\"", "IP address and port");
+    check("[client_port]\nmax_clients = -1", "client_port.max_clients: expected a whole number, found -1");
+    check("[client_port]\nsame_institution_only = \"yes\"", "expected true or false");
+    check("[client_port]\nprofiles = [\"fisco-rsa\"]", "later release");
+    check("[client_port]\nprofiles = [\"x\"]", "there is no profile");
+    check("[client_port]\ngroups = [2]", "must be [] or [1]");
+    check("[overlay]\npeers = [\"1.2.3.4\"]", "overlay.peers: expected an IP address and port");
+    check("[overlay]\npeers = [\"0.0.0.0:30300\"]", "no address that can be dialled");
+    check("[overlay]\npeers = \"1.2.3.4:5\"", "a list in square brackets");
+    check("[overlay]\nallow = [\"abc\"]", "64 or 128 hex digits");
+    check(
+        "[overlay]\nallow = [\"+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1+1\"]",
+        "hex digits",
+    );
+    check("[limits]\noutgoing_bandwidth_limit = 0", "Mbit/s as a number above 0");
+    check("[log]\nformat = \"xml\"", "\"text\" or \"json\"");
+    check("[log]\nlevel = \"loud\"", "log.level");
+    check("[delivery]\ndefault_deadline = \"10min\"", "must not be longer than delivery.max_deadline");
+    check("[admin]\nlisten = \"127.0.0.1:20200\"", "port 20200 is that of client_port.listen, too");
+    let id = "ab".repeat(32);
+    check(&format!("[overlay]\nallow = [\"{id}\"]\ndeny = [\"{id}{id}\"]"), "node abababab is in allow, too");
+}
+
+#[test]
+fn all_problems_are_reported_not_only_the_first() {
+    let found = problems("[node]\nnam = \"x\"\n[overlay]\nlisten = 3\n[shutdown]\ngrace = 1");
+    assert_eq!(found.len(), 3, "{found:?}");
+}
+
+#[test]
+fn what_is_written_is_what_is_meant() {
+    let config = resolved(
+        "[node]\nname = \"n\"\nca = \"/x/ca.crt\"\ncert = \"certs/n.crt\"\n\
+         [client_port]\nsame_institution_only = true\ngroups = []\nqueue = \"1.5 MiB\"\n\
+         [overlay]\npeers = [\"10.0.0.1:30300\", \"[::1]:30301\"]\n\
+         [delivery]\npath_timeout = \"250ms\"\n[limits]\noutgoing_bandwidth_limit = 2.5\n[log]\nformat = \"json\"",
+    );
+    assert_eq!(config.problems, []);
+    let config = config.config;
+    assert_eq!(config.node.paths.ca, Path::new("/x/ca.crt"));
+    assert_eq!(config.node.paths.cert, Path::new("/etc/amop/certs/n.crt"), "beside the file");
+    assert_eq!(config.client_port.clients, Clients::OfOwnInstitution);
+    assert_eq!(config.client_port.queue_bytes, 3 << 19);
+    assert_eq!(config.overlay.peers.len(), 2);
+    assert_eq!(config.delivery.path_timeout, Duration::from_millis(250));
+    assert_eq!(config.limits.outgoing_bandwidth_limit, Some(2.5));
+    assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn a_check_covers_file_and_certificates() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("amop.toml");
+    assert!(check(&file).unwrap_err().to_string().contains("cannot read it"));
+    fs::write(&file, "[node\n").unwrap();
+    assert!(check(&file).unwrap_err().to_string().contains("line 1: not TOML"));
+
+    fs::write(&file, "[node]\nnmae = \"x\"").unwrap();
+    let text = check(&file).unwrap_err().to_string();
+    for problem in ["did you mean node.name?", "ca.crt", "node.crt", "node.key"] {
+        assert!(text.contains(problem), "{text}");
+    }
+
+    fs::write(&file, "").unwrap();
+    let bank = Consortium::new().institution("bank-a");
+    bank.node("node-1").write_node_dir(directory.path());
+    let (config, credentials) = check(&file).unwrap();
+    assert_eq!(config, Config::defaults(directory.path()));
+    assert_eq!(&*credentials.subject().name, "node-1");
+
+    bank.client("app").write_node_dir(directory.path());
+    assert!(
+        check(&file)
+            .unwrap_err()
+            .to_string()
+            .contains("its role is client, but a node certificate is needed")
+    );
+}
