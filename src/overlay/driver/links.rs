@@ -18,11 +18,11 @@ use tokio_util::compat::FuturesAsyncReadCompatExt;
 use tracing::Instrument;
 
 use crate::overlay::{
-    DownReason, Failure, Link, LinkId, PeerFault,
+    DownReason, Failure, Link, LinkId,
     behaviour::Behaviour,
     duplicates::{self, Dialler, Standing, Winner},
     link::{self, Candidate, Context, Verdict},
-    peers::{Peers, Target},
+    peers::{Peers, Target, Tell},
     security::Identity,
 };
 
@@ -96,10 +96,10 @@ impl Links {
         Some(&self.connections.get(&id)?.link)
     }
 
-    /// The link, up or not yet, of a connection.
-    pub(super) fn of_connection(&self, connection: ConnectionId) -> Option<&Link> {
-        let id = self.by_connection.get(&connection)?;
-        Some(&self.connections.get(id)?.link)
+    /// The link of a connection, and whether it is up.
+    pub(super) fn of_connection(&self, connection: ConnectionId) -> Option<(&Link, bool)> {
+        let connection = self.connections.get(self.by_connection.get(&connection)?)?;
+        Some((&connection.link, matches!(connection.state, State::Up { .. })))
     }
 
     /// A connection is there. One of ours that would lose against another is closed before it
@@ -282,7 +282,7 @@ impl Links {
     fn note_failure(&self, connection: &Connection, failure: &Failure) {
         let (peer, address) = (connection.link.peer(), connection.address);
         match failure {
-            Failure::Fault(PeerFault::WrongNode { .. }) | Failure::Fault(_) => {
+            Failure::Fault(_) => {
                 self.context.metrics.peer_faults.inc();
                 tracing::warn!(%peer, %address, %failure, "peer refused");
             }
@@ -307,10 +307,14 @@ impl Links {
         if let State::Opening { .. } = connection.state {
             let target = connection.target;
             let (peer, address) = (connection.link.peer(), connection.address);
-            tracing::debug!(%peer, %address, ?cause, "connection lost before the hellos");
+            // A dialler whose certificate is refused learns of it in this way.
+            let cause = cause.map_or_else(|| "closed by the peer".to_owned(), |cause| cause.to_string());
             self.connections.remove(&id);
-            if let Some(target) = target {
-                peers.handle_failure(target, Instant::now(), rand::random());
+            let tell = target.map(|target| peers.handle_failure(target, Instant::now(), rand::random()));
+            if tell == Some(Tell::Operator) {
+                tracing::info!(%peer, %address, %cause, "connection lost before the hellos; trying again");
+            } else {
+                tracing::debug!(%peer, %address, %cause, "connection lost before the hellos");
             }
             return;
         }

@@ -4,10 +4,10 @@
 //! nothing else; what it tells the node goes through the links' tasks or is dropped and counted.
 
 mod links;
+mod text;
 
 use std::{
     collections::HashMap,
-    error::Error,
     io,
     net::SocketAddr,
     sync::Arc,
@@ -17,13 +17,9 @@ use std::{
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, Swarm, Transport, TransportError,
-    core::{
-        ConnectedPoint,
-        transport::{ListenerId, timeout::TransportTimeout},
-    },
-    multiaddr::Protocol,
+    core::transport::{ListenerId, timeout::TransportTimeout},
     ping,
-    swarm::{self, ConnectionId, DialError, ListenError, SwarmEvent, dial_opts::DialOpts},
+    swarm::{self, ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
 };
 use tokio::{
     net::lookup_host,
@@ -31,7 +27,10 @@ use tokio::{
     time::{sleep_until, timeout},
 };
 
-use self::links::Links;
+use self::{
+    links::Links,
+    text::{describe, describe_dial, describe_listen, multiaddr, socket_address, socket_address_of},
+};
 use super::{
     Command, Config, Event, StartError,
     behaviour::{Behaviour, BehaviourEvent},
@@ -202,8 +201,11 @@ impl Driver {
         }
         let (host, port) = (address.host().to_owned(), address.port());
         let (patience, found) = (self.context.config.dial_timeout, self.lookups.0.clone());
+        let cancelled = self.context.tasks.token().clone();
         self.context.tasks.spawn("lookup", async move {
-            let result = match timeout(patience, lookup_host((host, port))).await {
+            let lookup = timeout(patience, lookup_host((host, port)));
+            let Some(result) = cancelled.run_until_cancelled(lookup).await else { return };
+            let result = match result {
                 // Attempt by attempt, all addresses of the name get their turn.
                 Ok(Ok(addresses)) => {
                     let addresses: Vec<_> = addresses.collect();
@@ -247,8 +249,8 @@ impl Driver {
         self.context.metrics.dial_failures.inc();
         let address = self.peers.address(target).map(ToString::to_string).unwrap_or_default();
         match self.peers.handle_failure(target, Instant::now(), rand::random()) {
-            Tell::Operator => tracing::info!(%address, %error, "cannot reach peer; trying again"),
-            Tell::Nobody => tracing::debug!(%address, %error, "cannot reach peer"),
+            Tell::Operator => tracing::info!(%address, %error, "no link to peer; trying again"),
+            Tell::Nobody => tracing::debug!(%address, %error, "no link to peer"),
         }
     }
 
@@ -293,8 +295,11 @@ impl Driver {
     fn handle_behaviour(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Ping(ping::Event { connection, result: Ok(time), .. }) => {
-                let Some(link) = self.links.of_connection(connection) else { return };
+                let Some((link, is_up)) = self.links.of_connection(connection) else { return };
                 link.hear();
+                if !is_up {
+                    return;
+                }
                 let event = Event::RoundTrip { peer: link.peer(), time };
                 if self.context.events.try_send(event).is_err() {
                     self.context.metrics.round_trips_dropped.inc();
@@ -385,65 +390,4 @@ fn listen(swarm: &mut Swarm<Behaviour>, address: SocketAddr) -> Result<ListenerI
         TransportError::Other(source) => failed(source),
         other => failed(io::Error::other(other)),
     })
-}
-
-fn multiaddr(address: SocketAddr) -> Multiaddr {
-    Multiaddr::from(address.ip()).with(Protocol::Tcp(address.port()))
-}
-
-fn socket_address(endpoint: &ConnectedPoint) -> Option<SocketAddr> {
-    match endpoint {
-        ConnectedPoint::Dialer { address, .. } => socket_address_of(address),
-        ConnectedPoint::Listener { send_back_addr, .. } => socket_address_of(send_back_addr),
-    }
-}
-
-fn socket_address_of(address: &Multiaddr) -> Option<SocketAddr> {
-    let mut parts = address.iter();
-    let ip = match parts.next()? {
-        Protocol::Ip4(ip) => ip.into(),
-        Protocol::Ip6(ip) => ip.into(),
-        _ => return None,
-    };
-    match parts.next()? {
-        Protocol::Tcp(port) => Some(SocketAddr::new(ip, port)),
-        _ => None,
-    }
-}
-
-/// An error with its causes, each once: wrappers often repeat what they wrap.
-fn describe(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
-fn describe_dial(error: &DialError) -> String {
-    match error {
-        DialError::Transport(attempts) => {
-            attempts.iter().map(|(_, error)| describe_transport(error)).collect::<Vec<_>>().join("; ")
-        }
-        other => describe(other),
-    }
-}
-
-fn describe_listen(error: &ListenError) -> String {
-    match error {
-        ListenError::Transport(error) => describe_transport(error),
-        other => describe(other),
-    }
-}
-
-fn describe_transport(error: &TransportError<io::Error>) -> String {
-    match error {
-        TransportError::Other(error) => describe(error),
-        other => describe(other),
-    }
 }

@@ -10,7 +10,7 @@ use amop_protocol::wire::{
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Context, DownReason, Event, Link, Outgoing, PeerFault};
+use super::{Context, DownReason, Event, Link, PeerFault, handle::Outgoing};
 
 /// Room made for reading at a time; frames read are slices of it.
 const READ_ROOM: usize = 64 * 1024;

@@ -1,10 +1,13 @@
 //! One link over an in-memory stream, the other end played by the test.
 
-use std::sync::Arc;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use amop_protocol::wire::{
     generated::{self, Heartbeat, control::Message as Body},
-    link::{FrameFault, decode},
+    link::{FrameFault, Kind, LinkFrame, decode},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
