@@ -295,6 +295,35 @@ async fn a_restarted_peer_replaces_its_half_open_link() {
 }
 
 #[tokio::test]
+async fn an_older_epoch_is_refused() {
+    let institution = institution();
+    let leaf = institution.node("b");
+    let mut a = start(&institution.node("a"), 1, config(&[])).await;
+    let mut current = start(&leaf, 6, config(&[a.address])).await;
+    let (_, link) = a.up().await;
+    current.up().await;
+    let _older = start(&leaf, 5, config(&[a.address])).await;
+    reaches(&a.overlay.metrics().duplicates, 1).await;
+    assert_eq!(a.overlay.metrics().links_opened.get(), 1);
+    link.try_send(data(1, 1)).unwrap();
+    current.frame().await;
+}
+
+#[tokio::test]
+async fn a_disconnected_configured_peer_is_dialled_again() {
+    let institution = institution();
+    let mut a = start(&institution.node("a"), 1, config(&[])).await;
+    let mut b = start(&institution.node("b"), 1, config(&[a.address])).await;
+    b.up().await;
+    a.up().await;
+    b.overlay.disconnect(a.id).await;
+    assert!(matches!(b.down().await, DownReason::Disconnected));
+    a.down().await;
+    b.up().await;
+    a.up().await;
+}
+
+#[tokio::test]
 async fn a_peer_that_comes_back_is_dialled_again() {
     let institution = institution();
     let leaf = institution.node("a");
