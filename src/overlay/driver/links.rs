@@ -318,7 +318,12 @@ impl Links {
             }
             return;
         }
-        connection.link.close(cause.map_or(DownReason::ClosedByPeer, DownReason::Lost));
+        // Its readers still find what had come before the end. One not up yet has nothing to finish.
+        let reason = cause.map_or(DownReason::ClosedByPeer, DownReason::Lost);
+        match connection.state {
+            State::Up { .. } => connection.link.drain(reason),
+            _ => connection.link.close(reason),
+        }
     }
 
     /// Looks for connections that do not get on and links that fell silent.

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -85,6 +85,9 @@ pub(super) struct Outgoing {
 pub(super) struct End {
     pub(super) cut: CancellationToken,
     pub(super) drain: CancellationToken,
+    /// Cancelled when both readers have come to their end.
+    pub(super) all_read: CancellationToken,
+    pub(super) readers_done: AtomicU8,
     pub(super) reason: Mutex<Option<DownReason>>,
 }
 
@@ -198,5 +201,17 @@ impl fmt::Debug for Link {
 impl End {
     fn give(&self, reason: DownReason) {
         self.reason.lock().get_or_insert(reason);
+    }
+
+    /// One of the two readers is done.
+    pub(super) fn reader_done(&self) {
+        if self.readers_done.fetch_add(1, Ordering::AcqRel) == 1 {
+            self.all_read.cancel();
+        }
+    }
+
+    /// Whether the peer, not we, ended the link.
+    pub(super) fn is_by_peer(&self) -> bool {
+        matches!(*self.reason.lock(), Some(DownReason::ClosedByPeer))
     }
 }

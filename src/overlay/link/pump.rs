@@ -34,7 +34,8 @@ pub(super) async fn write(link: Link, mut stream: impl AsyncWrite + Unpin, flow:
     };
     let writing = write_batches(&link, outgoing, &mut stream);
     if let Some(Err(error)) = link.0.end.cut.run_until_cancelled(writing).await {
-        link.close(DownReason::Lost(error));
+        // The readers may still find what had come before; they see the end for themselves.
+        link.drain(DownReason::Lost(error));
     }
 }
 
@@ -53,6 +54,10 @@ async fn write_batches(
             stream.flush().await?;
             link.0.metrics.bytes_sent.inc_by(batch.len() as u64);
         } else if link.0.end.drain.is_cancelled() {
+            if link.0.end.is_by_peer() {
+                // Our end of the stream tells the peer that all it sent was read.
+                link.0.end.all_read.cancelled().await;
+            }
             return stream.shutdown().await;
         } else {
             // Left when draining begins, to look at the queue one last time.
@@ -123,10 +128,11 @@ pub(super) async fn read_control(
 fn finish(link: &Link, result: Option<Result<std::convert::Infallible, DownReason>>) {
     match result {
         // What is still on its way, on this side or on the other substream, gets its chance.
-        Some(Err(DownReason::ClosedByPeer)) => link.drain(DownReason::ClosedByPeer),
+        Some(Err(reason @ (DownReason::ClosedByPeer | DownReason::Lost(_)))) => link.drain(reason),
         Some(Err(reason)) => link.close(reason),
         _ => {}
     }
+    link.0.end.reader_done();
 }
 
 /// The message in a control frame; `None` if it is of a kind that is newer than this node.
