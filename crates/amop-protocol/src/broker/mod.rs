@@ -1,9 +1,13 @@
 //! Who wants what, where they are, and every message's way to its one outcome.
 
+pub mod announce;
 pub mod bandwidth;
+pub mod control;
 pub mod dedup;
 pub mod deliver;
 pub mod event;
 pub mod routing;
+pub mod settle;
+pub mod subscriptions;
 pub mod timer;
 pub mod topology;

@@ -12,7 +12,10 @@ use super::topology::Graph;
 use crate::{NodeId, NodeKey, SessionId, Topic};
 
 /// A map whose order never varies between runs, though nothing here may depend on it.
-type FixedState = BuildHasherDefault<SipHasher13>;
+pub(super) type FixedState = BuildHasherDefault<SipHasher13>;
+
+/// Topics and who wants them; clones share all that is the same.
+pub(super) type TopicTable = imbl::GenericHashMap<Topic, Arc<TopicRoutes>, FixedState, DefaultSharedPtr>;
 
 /// Where a node stands in [`Routing::node`]; valid within one snapshot only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,7 +61,7 @@ pub struct Routing {
     pub(super) revision: u64,
     pub(super) nodes: Arc<Vec<Option<Node>>>,
     pub(super) index: Arc<HashMap<NodeId, NodeIndex, FixedState>>,
-    pub(super) topics: imbl::GenericHashMap<Topic, Arc<TopicRoutes>, FixedState, DefaultSharedPtr>,
+    pub(super) topics: TopicTable,
     pub(super) graph: Arc<Graph>,
 }
 
@@ -71,7 +74,7 @@ impl Routing {
             revision: 0,
             index: Arc::new(std::iter::once((me.id, index)).collect()),
             nodes: Arc::new(vec![Some(me)]),
-            topics: imbl::GenericHashMap::default(),
+            topics: TopicTable::default(),
             graph: Arc::new(Graph::default()),
         }
     }

@@ -186,7 +186,8 @@ mod tests {
 
     #[test]
     fn only_who_asks_for_extensions_gets_them() {
-        let about = About { key: NodeKey::new([0xbb; 64]), name: "node-1".into(), institution: "bank".into() };
+        let about =
+            About { key: NodeKey::new([0xbb; 64]), name: "node-1".into(), institution: "bank".into() };
         let ask = |amop: &str| {
             negotiate(format!(r#"{{"maximumSupport":3{amop}}}"#).as_bytes()).expect("a handshake")
         };

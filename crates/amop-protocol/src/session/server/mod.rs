@@ -260,7 +260,8 @@ impl Server {
 
     fn publish(&mut self, frame: Frame, mode: Mode, config: &Config) -> Event {
         let seq = frame.seq;
-        let parsed = TopicBody::parse(frame.body).ok().and_then(|body| Some((body.topic().ok()?, body.payload)));
+        let parsed =
+            TopicBody::parse(frame.body).ok().and_then(|body| Some((body.topic().ok()?, body.payload)));
         match parsed {
             Some((topic, payload)) => {
                 self.admit(Published { seq, mode, topic, payload, deadline: None }, config)

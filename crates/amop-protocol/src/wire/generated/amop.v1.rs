@@ -175,14 +175,12 @@ pub struct Versions {
     #[prost(uint64, tag = "4")]
     pub topics: u64,
 }
-/// Sent when a link comes up and when digests differ.
+/// All reachable nodes. Sent when a link comes up and when digests differ; the receiver pulls
+/// what it lacks and sends what the sender lacks.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Vector {
     #[prost(message, repeated, tag = "1")]
     pub entries: ::prost::alloc::vec::Vec<Versions>,
-    /// the sender wants the receiver's vector in return
-    #[prost(bool, tag = "2")]
-    pub reply_wanted: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Pull {

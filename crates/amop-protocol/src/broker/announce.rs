@@ -1,0 +1,203 @@
+//! Records: what nodes say about themselves, signed, and what is held of each.
+//!
+//! A record is taken in only after its origin's chain and signature were checked, and only if it
+//! is newer than the newest ever held of its kind; what is superseded or expired leaves its
+//! version behind as a tombstone. **Invariant**: nothing old comes back.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::{
+    NodeId, NodeKey, Time, Version,
+    wire::generated::{self as pb, RecordKind, SignedRecord, record::Content},
+};
+
+/// What a node's verified certificate says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Its public key; its id follows from it.
+    pub key: NodeKey,
+    /// Common name of the certificate.
+    pub name: Arc<str>,
+    /// The institution whose CA issued it.
+    pub institution: Arc<str>,
+}
+
+/// Signs this node's records and checks those of others. The shell brings certificates, the
+/// simulation something cheaper.
+pub trait Authenticator: Send {
+    /// This node's signature over a record body; domain-separated by the implementation.
+    fn sign(&self, body: &[u8]) -> Bytes;
+    /// Who a certificate chain (DER, leaf first, without the root) belongs to, if it is valid now
+    /// and its role is node.
+    fn verify_chain(&self, chain: &[Bytes]) -> Option<NodeInfo>;
+    /// Whether `signature` is that of the holder of `key` over `body`.
+    fn verify(&self, key: &NodeKey, body: &[u8], signature: &[u8]) -> bool;
+}
+
+/// How a neighbour broke the gossip protocol. What it sent is ignored.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerFault {
+    /// A record or its content does not decode, or a field is not valid.
+    #[error("a record has no valid `{0}`")]
+    Malformed(&'static str),
+    /// The chain in an identity does not verify, or belongs to another node.
+    #[error("the certificate chain of node {0} does not verify")]
+    Chain(NodeId),
+    /// A signature does not verify.
+    #[error("the signature on a record of node {0} does not verify")]
+    Signature(NodeId),
+    /// More topics or links than a node may have.
+    #[error("node {node} announces {count} {what}, at most {most} are taken")]
+    TooMany {
+        /// Whose record it is.
+        node: NodeId,
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        count: usize,
+        /// How many are taken.
+        most: usize,
+    },
+}
+
+/// A record, decoded but not yet believed.
+pub(super) struct Unverified {
+    pub(super) node: NodeId,
+    pub(super) version: Version,
+    pub(super) kind: RecordKind,
+    pub(super) content: Content,
+    pub(super) signed: SignedRecord,
+}
+
+impl Unverified {
+    pub(super) fn decode(signed: SignedRecord) -> Result<Self, PeerFault> {
+        let record = pb::Record::decode(signed.body.clone()).map_err(|_| PeerFault::Malformed("body"))?;
+        let content = record.content.ok_or(PeerFault::Malformed("content"))?;
+        Ok(Self {
+            node: NodeId::from_slice(&record.node).ok_or(PeerFault::Malformed("node"))?,
+            version: Version { epoch: record.epoch, sequence: record.sequence },
+            kind: match content {
+                Content::Identity(_) => RecordKind::Identity,
+                Content::Links(_) => RecordKind::Links,
+                Content::Topics(_) => RecordKind::Topics,
+            },
+            content,
+            signed,
+        })
+    }
+}
+
+/// Makes one of this node's own records.
+pub(super) fn sign(
+    authenticator: &dyn Authenticator,
+    node: NodeId,
+    version: Version,
+    content: Content,
+) -> SignedRecord {
+    let record = pb::Record {
+        node: Bytes::copy_from_slice(node.as_bytes()),
+        epoch: version.epoch,
+        sequence: version.sequence,
+        content: Some(content),
+    };
+    let body: Bytes = record.encode_to_vec().into();
+    let signature = authenticator.sign(&body);
+    SignedRecord { body, signature }
+}
+
+/// One kind of record of one node: the newest sequence ever held, and the record unless it expired.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held {
+    pub(super) sequence: u64,
+    pub(super) record: Option<SignedRecord>,
+}
+
+impl Held {
+    /// The sequence of the record that is there; 0 if none is.
+    pub(super) fn present(&self) -> u64 {
+        if self.record.is_some() { self.sequence } else { 0 }
+    }
+
+    /// Whether a record with this sequence would tell anything new.
+    pub(super) fn lacks(&self, sequence: u64) -> bool {
+        sequence > self.present() && sequence >= self.sequence
+    }
+
+    pub(super) fn store(&mut self, sequence: u64, record: SignedRecord) {
+        *self = Self { sequence, record: Some(record) };
+    }
+}
+
+/// What is held of one node in its newest epoch; without identity, a tombstone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    pub(super) epoch: u64,
+    pub(super) identity: Option<(NodeInfo, Arc<str>, SignedRecord)>,
+    pub(super) links: Held,
+    pub(super) topics: Held,
+    /// Since when no way has led to it.
+    pub(super) unreachable_since: Option<Time>,
+}
+
+impl Known {
+    pub(super) fn held(&mut self, kind: RecordKind) -> &mut Held {
+        if kind == RecordKind::Links { &mut self.links } else { &mut self.topics }
+    }
+
+    pub(super) fn versions(&self, node: NodeId) -> pb::Versions {
+        pb::Versions {
+            node: Bytes::copy_from_slice(node.as_bytes()),
+            epoch: self.epoch,
+            links: self.links.present(),
+            topics: self.topics.present(),
+        }
+    }
+
+    /// Kinds that somebody with `theirs` has and this node lacks.
+    pub(super) fn lacking(&self, theirs: &pb::Versions) -> Vec<RecordKind> {
+        if theirs.epoch < self.epoch {
+            return Vec::new();
+        }
+        let newer = theirs.epoch > self.epoch;
+        let mut kinds = Vec::new();
+        if newer || self.identity.is_none() {
+            kinds.push(RecordKind::Identity);
+        }
+        if theirs.links > 0 && (newer || self.links.lacks(theirs.links)) {
+            kinds.push(RecordKind::Links);
+        }
+        if theirs.topics > 0 && (newer || self.topics.lacks(theirs.topics)) {
+            kinds.push(RecordKind::Topics);
+        }
+        kinds
+    }
+
+    /// Records that somebody with `theirs` lacks, the identity first.
+    pub(super) fn lacked_by(&self, theirs: Option<&pb::Versions>) -> Vec<SignedRecord> {
+        let same_epoch = theirs.filter(|theirs| theirs.epoch >= self.epoch);
+        if same_epoch.is_some_and(|theirs| theirs.epoch > self.epoch) {
+            return Vec::new();
+        }
+        let mut records = Vec::new();
+        if same_epoch.is_none() {
+            records.extend(self.identity.iter().map(|(_, _, record)| record.clone()));
+        }
+        let (links, topics) = same_epoch.map_or((0, 0), |theirs| (theirs.links, theirs.topics));
+        records.extend(self.links.record.iter().filter(|_| self.links.sequence > links).cloned());
+        records.extend(self.topics.record.iter().filter(|_| self.topics.sequence > topics).cloned());
+        records
+    }
+
+    /// Drops the records; what remains keeps older ones from coming back.
+    pub(super) fn bury(&mut self) {
+        self.identity = None;
+        self.links.record = None;
+        self.topics.record = None;
+    }
+}
+
+/// All that is known of other nodes, by id.
+pub(super) type KnownNodes = BTreeMap<NodeId, Known>;

@@ -1,0 +1,378 @@
+//! Announce → compare → pull → apply: how what nodes know becomes the same.
+//!
+//! Changes are pushed. Every gossip period neighbours compare digests; on a difference the vector
+//! of versions follows, and whoever is behind pulls, or is sent, exactly the records it lacks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::Hasher,
+};
+
+use bytes::Bytes;
+use siphasher::sip::SipHasher13;
+
+use super::{Action, Control};
+use crate::{
+    NodeId, Time, Topic, Version,
+    broker::{
+        announce::{Known, PeerFault, Unverified},
+        subscriptions::Counts,
+    },
+    wire::generated::{self as pb, RecordKind, SignedRecord, control::Message, record::Content},
+};
+
+impl Control {
+    /// Once a period: compare with every neighbour, prefer better ways, drop what is out of reach.
+    pub(super) fn gossip(&mut self, now: Time) {
+        let heartbeat = pb::Heartbeat { own: Some(self.own.versions()), digest: self.digest() };
+        for peer in self.neighbours_but(None) {
+            self.send(peer, Message::Heartbeat(heartbeat.clone()));
+        }
+        if self.topology.review() {
+            self.routes_changed();
+        }
+        self.expire(now);
+    }
+
+    /// The versions of all reachable nodes, this one included, in order of id.
+    fn reachable_versions(&self) -> BTreeMap<NodeId, pb::Versions> {
+        let known =
+            self.topology.ways().keys().filter_map(|id| Some((*id, self.known.get(id)?.versions(*id))));
+        known.chain([(self.own.id(), self.own.versions())]).collect()
+    }
+
+    fn digest(&self) -> u64 {
+        let mut hasher = SipHasher13::new();
+        for (node, versions) in self.reachable_versions() {
+            hasher.write(node.as_bytes());
+            for number in [versions.epoch, versions.links, versions.topics] {
+                hasher.write_u64(number);
+            }
+        }
+        hasher.finish()
+    }
+
+    pub(super) fn vector(&self) -> pb::Vector {
+        pb::Vector { entries: self.reachable_versions().into_values().collect() }
+    }
+
+    pub(super) fn heartbeat(&mut self, from: NodeId, heartbeat: &pb::Heartbeat) {
+        if let Some(own) = &heartbeat.own {
+            self.pull_what_lacks(from, own);
+        }
+        if heartbeat.digest != self.digest() {
+            self.send(from, Message::Vector(self.vector()));
+        }
+    }
+
+    /// A neighbour's vector: pull what it has and we lack, send what we have and it lacks.
+    pub(super) fn compare(&mut self, from: NodeId, vector: &pb::Vector) {
+        if vector.entries.len() > self.config.max_nodes {
+            let (count, most) = (vector.entries.len(), self.config.max_nodes);
+            return self
+                .blame(from, PeerFault::TooMany { node: from, what: "nodes in a vector", count, most });
+        }
+        let mut theirs = BTreeMap::new();
+        for versions in &vector.entries {
+            let Some(node) = NodeId::from_slice(&versions.node) else {
+                return self.blame(from, PeerFault::Malformed("vector"));
+            };
+            self.pull_what_lacks(from, versions);
+            theirs.insert(node, versions);
+        }
+        for node in self.reachable_versions().into_keys() {
+            for record in self.lacked_by(node, theirs.get(&node).copied()) {
+                self.send(from, Message::Record(record));
+            }
+        }
+    }
+
+    fn pull_what_lacks(&mut self, from: NodeId, theirs: &pb::Versions) {
+        let Some(node) = NodeId::from_slice(&theirs.node).filter(|node| *node != self.own.id()) else {
+            return self.met_own_epoch(theirs);
+        };
+        let kinds =
+            self.known.get(&node).map_or_else(|| Known::default().lacking(theirs), |k| k.lacking(theirs));
+        if !kinds.is_empty() {
+            self.pull(from, node, &kinds);
+        }
+    }
+
+    /// Somebody holds records of an epoch of ours that we know nothing of: ours must be above it.
+    fn met_own_epoch(&mut self, theirs: &pb::Versions) {
+        if theirs.node[..] == self.own.id().as_bytes()[..] && theirs.epoch > self.own.epoch {
+            self.raise_epoch(theirs.epoch);
+        }
+    }
+
+    fn lacked_by(&self, node: NodeId, theirs: Option<&pb::Versions>) -> Vec<SignedRecord> {
+        if node != self.own.id() {
+            return self.known.get(&node).map_or_else(Vec::new, |known| known.lacked_by(theirs));
+        }
+        let own = self.own.versions();
+        match theirs {
+            Some(theirs) if theirs.epoch == own.epoch => [
+                (theirs.links < own.links).then(|| self.own.links.clone()),
+                (theirs.topics < own.topics).then(|| self.own.topics.clone()),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+            _ => vec![self.own.identity.clone(), self.own.links.clone(), self.own.topics.clone()],
+        }
+    }
+
+    fn pull(&mut self, from: NodeId, node: NodeId, kinds: &[RecordKind]) {
+        let kinds = kinds.iter().map(|kind| (*kind).into()).collect();
+        self.send(from, Message::Pull(pb::Pull { node: Bytes::copy_from_slice(node.as_bytes()), kinds }));
+    }
+
+    /// A neighbour asks for records.
+    pub(super) fn pulled(&mut self, from: NodeId, pull: &pb::Pull) {
+        let Some(node) = NodeId::from_slice(&pull.node) else {
+            return self.blame(from, PeerFault::Malformed("pull"));
+        };
+        let asked: BTreeSet<i32> = pull.kinds.iter().copied().collect();
+        for kind in [RecordKind::Identity, RecordKind::Links, RecordKind::Topics] {
+            if asked.contains(&kind.into())
+                && let Some(record) = self.record_of(node, kind)
+            {
+                self.send(from, Message::Record(record));
+            }
+        }
+    }
+
+    fn record_of(&self, node: NodeId, kind: RecordKind) -> Option<SignedRecord> {
+        if node == self.own.id() {
+            return match kind {
+                RecordKind::Identity => Some(self.own.identity.clone()),
+                RecordKind::Links => Some(self.own.links.clone()),
+                RecordKind::Topics => Some(self.own.topics.clone()),
+                RecordKind::Unspecified => None,
+            };
+        }
+        let known = self.known.get(&node)?;
+        match kind {
+            RecordKind::Identity => known.identity.as_ref().map(|(_, _, record)| record.clone()),
+            RecordKind::Links => known.links.record.clone(),
+            RecordKind::Topics => known.topics.record.clone(),
+            RecordKind::Unspecified => None,
+        }
+    }
+
+    /// A record, pushed or pulled: taken in if it is new and genuine, and passed on.
+    pub(super) fn record(&mut self, now: Time, from: NodeId, signed: SignedRecord) {
+        let taken = Unverified::decode(signed).and_then(|record| self.take(now, from, record));
+        if let Err(fault) = taken {
+            self.counters.refused += 1;
+            self.blame(from, fault);
+        }
+    }
+
+    fn take(&mut self, now: Time, from: NodeId, record: Unverified) -> Result<(), PeerFault> {
+        if record.node == self.own.id() {
+            return self.own_record(&record);
+        }
+        match record.kind {
+            RecordKind::Identity => self.take_identity(now, from, record),
+            _ => self.take_list(from, record),
+        }
+    }
+
+    /// A record of our own: from an earlier start with a higher epoch, or an echo of the present.
+    fn own_record(&mut self, record: &Unverified) -> Result<(), PeerFault> {
+        if record.version.epoch <= self.own.epoch {
+            self.counters.stale += 1;
+            return Ok(());
+        }
+        let SignedRecord { body, signature } = &record.signed;
+        if !self.authenticator.verify(&self.own.info.key, body, signature) {
+            return Err(PeerFault::Signature(record.node));
+        }
+        self.raise_epoch(record.version.epoch);
+        Ok(())
+    }
+
+    fn raise_epoch(&mut self, met: u64) {
+        self.counters.epochs_raised += 1;
+        self.own.begin_epoch(met.saturating_add(1), &*self.authenticator);
+        let identity = self.own.identity.clone();
+        self.flood(&identity, None);
+        self.announce_links();
+        self.announce_topics();
+        self.publish_routing(true);
+    }
+
+    fn take_identity(&mut self, now: Time, from: NodeId, record: Unverified) -> Result<(), PeerFault> {
+        let Unverified { node, version, content, signed, .. } = record;
+        let known = self.known.get(&node);
+        let present = known.is_some_and(|known| known.identity.is_some());
+        if known.is_some_and(|known| version.epoch < known.epoch || version.epoch == known.epoch && present) {
+            self.counters.stale += 1;
+            return Ok(());
+        }
+        if !present && self.indices.len() > self.config.max_nodes {
+            self.counters.over_capacity += 1;
+            return Ok(());
+        }
+        let Content::Identity(identity) = content else { return Err(PeerFault::Malformed("content")) };
+        let info = self.authenticator.verify_chain(&identity.chain).filter(|info| info.key.id() == node);
+        let info = info.ok_or(PeerFault::Chain(node))?;
+        if !self.authenticator.verify(&info.key, &signed.body, &signed.signature) {
+            return Err(PeerFault::Signature(node));
+        }
+        self.counters.accepted += 1;
+        self.flood(&signed, Some(from));
+        let entry = self.known.entry(node).or_default();
+        if version.epoch > entry.epoch {
+            // A restart: what the node said before says nothing any more.
+            *entry = Known { epoch: version.epoch, ..Known::default() };
+        }
+        entry.identity = Some((info, identity.address.into(), signed));
+        entry.unreachable_since = Some(now);
+        let index = self.index_of(node);
+        if self.known[&node].links.record.is_none() {
+            self.topology.announced(node, BTreeSet::new());
+            self.subscriptions.announce(index, node, Counts::new());
+        }
+        self.routes_changed();
+        Ok(())
+    }
+
+    fn take_list(&mut self, from: NodeId, record: Unverified) -> Result<(), PeerFault> {
+        let Unverified { node, version, kind, content, signed } = record;
+        let Some(known) = self.known.get_mut(&node) else {
+            self.pull(from, node, &[RecordKind::Identity, kind]);
+            return Ok(());
+        };
+        let Some((info, _, _)) = known.identity.as_ref().filter(|_| known.epoch >= version.epoch) else {
+            if version.epoch >= known.epoch {
+                self.pull(from, node, &[RecordKind::Identity, kind]);
+            }
+            return Ok(());
+        };
+        let key = info.key;
+        if known.epoch > version.epoch || !known.held(kind).lacks(version.sequence) {
+            self.counters.stale += 1;
+            self.seen_again(from, node, kind, version);
+            return Ok(());
+        }
+        if !self.authenticator.verify(&key, &signed.body, &signed.signature) {
+            return Err(PeerFault::Signature(node));
+        }
+        let list = self.parse(node, content)?;
+        self.counters.accepted += 1;
+        if let Some(known) = self.known.get_mut(&node) {
+            known.held(kind).store(version.sequence, signed.clone());
+        }
+        let passed_on = self.flood(&signed, Some(from));
+        match list {
+            List::Links(neighbours) => {
+                self.topology.announced(node, neighbours);
+                self.routes_changed();
+            }
+            List::Topics(counts) => {
+                let index = self.index_of(node);
+                self.subscriptions.announce(index, node, counts);
+                self.publish_routing(false);
+                if let Some(complete) = self.echoes.begin(node, version, Some(from), passed_on) {
+                    self.complete(complete);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A neighbour sends what we have already: then it has it too.
+    fn seen_again(&mut self, from: NodeId, origin: NodeId, kind: RecordKind, version: Version) {
+        if kind != RecordKind::Topics {
+            return;
+        }
+        if let Some(complete) = self.echoes.settled(origin, from, version) {
+            self.complete(complete);
+        }
+        // It may be waiting for us, whoever brought us the record first.
+        let newest = self
+            .known
+            .get(&origin)
+            .map(|known| Version { epoch: known.epoch, sequence: known.topics.sequence });
+        if newest == Some(version) && !self.echoes.is_owed(&origin, &from) {
+            self.send_settled(from, origin, version);
+        }
+    }
+
+    fn parse(&self, node: NodeId, content: Content) -> Result<List, PeerFault> {
+        let bound = |what, count, most| {
+            if count > most { Err(PeerFault::TooMany { node, what, count, most }) } else { Ok(()) }
+        };
+        match content {
+            Content::Links(links) => {
+                bound("links", links.neighbours.len(), self.config.max_links)?;
+                let ids = links.neighbours.iter().map(|bytes| NodeId::from_slice(bytes));
+                let ids: Option<BTreeSet<NodeId>> = ids.collect();
+                Ok(List::Links(ids.ok_or(PeerFault::Malformed("neighbours"))?))
+            }
+            Content::Topics(topics) => {
+                bound("topics", topics.topics.len(), self.config.max_topics)?;
+                let counts = topics.topics.iter().filter(|entry| entry.subscribers > 0).map(|entry| {
+                    let topic = Topic::parse(&entry.topic).map_err(|_| PeerFault::Malformed("topic"))?;
+                    Ok((topic, entry.subscribers))
+                });
+                Ok(List::Topics(counts.collect::<Result<Counts, PeerFault>>()?))
+            }
+            Content::Identity(_) => Err(PeerFault::Malformed("content")),
+        }
+    }
+
+    pub(super) fn settled_by(&mut self, from: NodeId, settled: &pb::Settled) {
+        let Some(node) = NodeId::from_slice(&settled.node) else {
+            return self.blame(from, PeerFault::Malformed("settled"));
+        };
+        let version = Version { epoch: settled.epoch, sequence: settled.sequence };
+        if let Some(complete) = self.echoes.settled(node, from, version) {
+            self.complete(complete);
+        }
+    }
+
+    /// Lists of nodes that have been out of reach for long are dropped; their versions stay.
+    fn expire(&mut self, now: Time) {
+        let mut expired = Vec::new();
+        for (id, known) in self.known.iter_mut().filter(|(_, known)| known.identity.is_some()) {
+            if self.topology.ways().contains_key(id) {
+                known.unreachable_since = None;
+            } else if now.since(*known.unreachable_since.get_or_insert(now)) >= self.config.expiry {
+                known.bury();
+                expired.push(*id);
+            }
+        }
+        self.counters.expired += expired.len() as u64;
+        let any = !expired.is_empty();
+        for node in expired {
+            self.forget(node);
+        }
+        self.bound_tombstones();
+        if any {
+            self.topology.recompute();
+            self.publish_routing(true);
+        }
+    }
+
+    fn bound_tombstones(&mut self) {
+        let tombstones = self.known.len() + 1 - self.indices.len().min(self.known.len() + 1);
+        let buried: Vec<NodeId> =
+            self.known.iter().filter(|(_, known)| known.identity.is_none()).map(|(id, _)| *id).collect();
+        for node in buried.into_iter().take(tombstones.saturating_sub(self.config.max_tombstones)) {
+            self.known.remove(&node);
+        }
+    }
+
+    fn blame(&mut self, peer: NodeId, fault: PeerFault) {
+        self.actions.push_back(Action::PeerFault { peer, fault });
+    }
+}
+
+/// A list that verified.
+enum List {
+    Links(BTreeSet<NodeId>),
+    Topics(Counts),
+}

@@ -1,0 +1,391 @@
+//! Control: what this node tells its neighbours, believes of the rest, and makes of it.
+//!
+//! One machine owns announcements, routes and subscriptions. It is driven by links that come and
+//! go, messages from neighbours, reports from sessions and its timer; it gives messages to send
+//! and, after every change, a new routing snapshot.
+//!
+//! **Invariant**: a node's records change only by newer versions, and only verified ones.
+//! **Invariant**: after a report, the snapshot that holds it is the next action polled.
+
+mod gossip;
+mod own;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use self::own::Own;
+use super::{
+    announce::{Authenticator, Known, KnownNodes, NodeInfo, PeerFault},
+    routing::{FixedState, Node, NodeIndex, Routing},
+    settle::{Complete, Echoes},
+    subscriptions::{Counts, ME, Subscriptions},
+    topology::Topology,
+};
+use crate::{
+    NodeId, SessionId, Time, Topic, Version,
+    limits::GOSSIP_PERIOD,
+    wire::generated::{self as pb, control::Message},
+};
+
+/// Bounds of what others can make this node remember.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Nodes known at a time: 4,096. A further node's records are ignored and counted.
+    pub max_nodes: usize,
+    /// Tombstones of nodes that are gone: 16,384. Beyond, the one with the lowest id is forgotten.
+    pub max_tombstones: usize,
+    /// Topics one node may announce: 100,000. A longer list is a fault of the neighbour that brings it.
+    pub max_topics: usize,
+    /// Links one node may announce: 1,024. More are a fault of the neighbour that brings them.
+    pub max_links: usize,
+    /// How long changes of this node's topics are gathered before they are announced: 5 ms.
+    pub debounce: Duration,
+    /// How long a node's lists outlive the last way to it: 60 s.
+    pub expiry: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_nodes: 4_096,
+            max_tombstones: 16_384,
+            max_topics: 100_000,
+            max_links: 1_024,
+            debounce: Duration::from_millis(5),
+            expiry: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What control asks its driver to do.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Send this to a neighbour.
+    Send {
+        /// The neighbour.
+        to: NodeId,
+        /// The message.
+        message: Message,
+    },
+    /// Put this snapshot in force for everybody.
+    Routing(Routing),
+    /// Every reachable node holds this node's topics in this version or a newer one.
+    Settled {
+        /// The version.
+        version: Version,
+    },
+    /// A neighbour broke the gossip protocol; what it sent has been ignored.
+    PeerFault {
+        /// The neighbour.
+        peer: NodeId,
+        /// How.
+        fault: PeerFault,
+    },
+}
+
+/// What control has counted since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Records taken in.
+    pub accepted: u64,
+    /// Records that told nothing new.
+    pub stale: u64,
+    /// Records refused because they could not be verified or broke a bound.
+    pub refused: u64,
+    /// Records of nodes beyond [`Config::max_nodes`].
+    pub over_capacity: u64,
+    /// Own epochs given up because a higher one of this node was met.
+    pub epochs_raised: u64,
+    /// Nodes whose lists expired.
+    pub expired: u64,
+}
+
+/// The control machine.
+pub struct Control {
+    config: Config,
+    authenticator: Box<dyn Authenticator>,
+    own: Own,
+    known: KnownNodes,
+    indices: BTreeMap<NodeId, NodeIndex>,
+    free: Vec<NodeIndex>,
+    topology: Topology,
+    subscriptions: Subscriptions,
+    echoes: Echoes,
+    routing: Routing,
+    next_gossip: Time,
+    actions: VecDeque<Action>,
+    counters: Counters,
+}
+
+impl Control {
+    /// Control of the node `me`, whose certificate chain is `chain` (DER, leaf first, no root),
+    /// in `epoch`. `seed` decides the phase of its gossip.
+    pub fn new(
+        config: Config,
+        me: NodeInfo,
+        chain: Vec<Bytes>,
+        epoch: u64,
+        seed: u64,
+        authenticator: Box<dyn Authenticator>,
+        now: Time,
+    ) -> Self {
+        let id = me.key.id();
+        let routing = Routing::new(node_of(&me, "".into(), epoch, id, 0, 0));
+        let own = Own::new(me, chain, epoch, &*authenticator);
+        // Nodes that start together do not gossip in step.
+        let phase = GOSSIP_PERIOD.mul_f64((seed % 1000) as f64 / 1000.0);
+        Self {
+            config,
+            authenticator,
+            own,
+            known: KnownNodes::new(),
+            indices: BTreeMap::from([(id, ME)]),
+            free: Vec::new(),
+            topology: Topology::new(id),
+            subscriptions: Subscriptions::new(id),
+            echoes: Echoes::default(),
+            routing,
+            next_gossip: now + phase,
+            actions: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// A link to `peer` is up.
+    pub fn handle_link_up(&mut self, _now: Time, peer: NodeId) {
+        self.topology.link_up(peer);
+        self.send(peer, Message::Record(self.own.identity.clone()));
+        self.announce_links();
+        self.send(peer, Message::Vector(self.vector()));
+        self.routes_changed();
+    }
+
+    /// The link to `peer` is lost.
+    pub fn handle_link_down(&mut self, _now: Time, peer: NodeId) {
+        self.topology.link_down(&peer);
+        self.announce_links();
+        for complete in self.echoes.lost(&peer) {
+            self.complete(complete);
+        }
+        self.routes_changed();
+    }
+
+    /// A neighbour's round-trip time was measured.
+    pub fn handle_round_trip(&mut self, _now: Time, peer: NodeId, round_trip: Duration) {
+        self.topology.measured(peer, round_trip);
+    }
+
+    /// A session's whole set of topics.
+    pub fn handle_report(&mut self, now: Time, session: SessionId, topics: Vec<Topic>) {
+        if self.subscriptions.report(session, topics) {
+            self.own.topics_changed(now + self.config.debounce);
+        }
+        self.publish_routing(false);
+    }
+
+    /// A session is gone, and its topics with it.
+    pub fn handle_session_closed(&mut self, now: Time, session: SessionId) {
+        self.handle_report(now, session, Vec::new());
+    }
+
+    /// From now on this node announces no topics; its own sessions keep theirs.
+    pub fn handle_drain(&mut self, now: Time) {
+        self.own.draining = true;
+        self.own.topics_changed(now);
+        self.announce_topics();
+    }
+
+    /// A neighbour's message. A hello is the link's affair and ignored here.
+    pub fn handle_message(&mut self, now: Time, from: NodeId, message: Message) {
+        match message {
+            Message::Hello(_) => {}
+            Message::Heartbeat(heartbeat) => self.heartbeat(from, &heartbeat),
+            Message::Vector(vector) => self.compare(from, &vector),
+            Message::Pull(pull) => self.pulled(from, &pull),
+            Message::Record(record) => self.record(now, from, record),
+            Message::Settled(settled) => self.settled_by(from, &settled),
+        }
+    }
+
+    /// Announces gathered changes, and gossips when it is time.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if self.own.topics_due.is_some_and(|due| due <= now) {
+            self.announce_topics();
+        }
+        if self.next_gossip <= now {
+            self.next_gossip = now + GOSSIP_PERIOD;
+            self.gossip(now);
+        }
+    }
+
+    /// When [`Control::handle_timeout`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        Some(self.own.topics_due.map_or(self.next_gossip, |due| due.min(self.next_gossip)))
+    }
+
+    /// What to do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The current snapshot.
+    pub fn routing(&self) -> &Routing {
+        &self.routing
+    }
+
+    /// This node's epoch and the sequence of its topics; the sequence is that in which all
+    /// reports so far are (or will, after the debounce, be) announced.
+    pub fn version(&self) -> Version {
+        self.own.version()
+    }
+
+    /// Whether every reachable node holds this node's topics as reported so far.
+    pub fn is_settled(&self) -> bool {
+        self.own.topics_due.is_none() && self.echoes.is_settled(&self.own.id())
+    }
+
+    /// What has been counted.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Nodes of which anything is held, tombstones included.
+    pub fn known(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Different topics of this node's sessions.
+    pub fn local_topics(&self) -> usize {
+        self.subscriptions.local_topics()
+    }
+
+    fn send(&mut self, to: NodeId, message: Message) {
+        self.actions.push_back(Action::Send { to, message });
+    }
+
+    fn neighbours_but(&self, peer: Option<NodeId>) -> BTreeSet<NodeId> {
+        self.topology.up().iter().copied().filter(|up| Some(*up) != peer).collect()
+    }
+
+    fn flood(&mut self, record: &pb::SignedRecord, but: Option<NodeId>) -> BTreeSet<NodeId> {
+        let neighbours = self.neighbours_but(but);
+        for peer in &neighbours {
+            self.send(*peer, Message::Record(record.clone()));
+        }
+        neighbours
+    }
+
+    fn announce_links(&mut self) {
+        let record = self.own.next_links(self.topology.up(), &*self.authenticator);
+        self.flood(&record, None);
+    }
+
+    fn announce_topics(&mut self) {
+        let record = self.own.next_topics(self.subscriptions.announced(), &*self.authenticator);
+        let neighbours = self.flood(&record, None);
+        let (me, version) = (self.own.id(), self.own.version());
+        if let Some(complete) = self.echoes.begin(me, version, None, neighbours) {
+            self.complete(complete);
+        }
+    }
+
+    fn complete(&mut self, complete: Complete) {
+        let Complete { origin, version, owed } = complete;
+        if origin == self.own.id() {
+            self.actions.push_back(Action::Settled { version });
+        } else if let Some(peer) = owed {
+            self.send_settled(peer, origin, version);
+        }
+    }
+
+    fn send_settled(&mut self, to: NodeId, origin: NodeId, version: Version) {
+        let node = Bytes::copy_from_slice(origin.as_bytes());
+        let settled = pb::Settled { node, epoch: version.epoch, sequence: version.sequence };
+        self.send(to, Message::Settled(settled));
+    }
+
+    /// Works the routes out anew, and tells if anything came of it.
+    fn routes_changed(&mut self) {
+        if self.topology.recompute() {
+            self.publish_routing(true);
+        }
+    }
+
+    fn publish_routing(&mut self, ways: bool) {
+        self.routing.revision += 1;
+        self.routing.topics = self.subscriptions.table();
+        if ways {
+            let (nodes, index) = self.reachable();
+            self.routing.nodes = Arc::new(nodes);
+            self.routing.index = Arc::new(index);
+            self.routing.graph = self.topology.graph().clone();
+        }
+        self.actions.push_back(Action::Routing(self.routing.clone()));
+    }
+
+    fn reachable(&self) -> (Vec<Option<Node>>, HashMap<NodeId, NodeIndex, FixedState>) {
+        let me = self.own.id();
+        let mut nodes = vec![None; self.indices.len() + self.free.len()];
+        let mut index = HashMap::default();
+        nodes[ME.0 as usize] = Some(node_of(&self.own.info, "".into(), self.own.epoch, me, 0, 0));
+        index.insert(me, ME);
+        for (id, way) in self.topology.ways() {
+            let Some(Known { epoch, identity: Some((info, address, _)), .. }) = self.known.get(id) else {
+                continue;
+            };
+            let Some(at) = self.indices.get(id) else { continue };
+            let node = node_of(info, address.clone(), *epoch, way.next_hop, way.hops, way.mark);
+            nodes[at.0 as usize] = Some(node);
+            index.insert(*id, *at);
+        }
+        (nodes, index)
+    }
+
+    /// A place for a node in the tables of the snapshot.
+    fn index_of(&mut self, node: NodeId) -> NodeIndex {
+        if let Some(index) = self.indices.get(&node) {
+            return *index;
+        }
+        let next = NodeIndex(self.indices.len() as u32);
+        let index = self.free.pop().unwrap_or(next);
+        self.indices.insert(node, index);
+        index
+    }
+
+    /// Takes a node out of routes and topics; its place may be given to another.
+    fn forget(&mut self, node: NodeId) {
+        self.topology.announced(node, BTreeSet::new());
+        if let Some(index) = self.indices.remove(&node) {
+            self.subscriptions.announce(index, node, Counts::new());
+            self.free.push(index);
+        }
+    }
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control")
+            .field("me", &self.own.id())
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+fn node_of(info: &NodeInfo, address: Arc<str>, epoch: u64, next_hop: NodeId, hops: u32, way: u64) -> Node {
+    Node {
+        id: info.key.id(),
+        key: info.key,
+        name: info.name.clone(),
+        institution: info.institution.clone(),
+        address,
+        epoch,
+        next_hop,
+        hops,
+        way,
+    }
+}

@@ -1,0 +1,120 @@
+//! This node's own records.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use crate::{
+    NodeId, Time, Topic, Version,
+    broker::announce::{Authenticator, NodeInfo, sign},
+    wire::generated::{self as pb, SignedRecord, record::Content},
+};
+
+/// What this node says about itself, and in which version.
+pub(super) struct Own {
+    pub(super) info: NodeInfo,
+    chain: Vec<Bytes>,
+    pub(super) epoch: u64,
+    pub(super) identity: SignedRecord,
+    pub(super) links: SignedRecord,
+    links_sequence: u64,
+    pub(super) topics: SignedRecord,
+    topics_sequence: u64,
+    /// When gathered changes of topics are to be announced.
+    pub(super) topics_due: Option<Time>,
+    pub(super) draining: bool,
+}
+
+impl Own {
+    pub(super) fn new(
+        info: NodeInfo,
+        chain: Vec<Bytes>,
+        epoch: u64,
+        authenticator: &dyn Authenticator,
+    ) -> Self {
+        let mut own = Self {
+            info,
+            chain,
+            epoch,
+            identity: SignedRecord::default(),
+            links: SignedRecord::default(),
+            links_sequence: 0,
+            topics: SignedRecord::default(),
+            topics_sequence: 0,
+            topics_due: None,
+            draining: false,
+        };
+        own.begin_epoch(epoch, authenticator);
+        own
+    }
+
+    pub(super) fn id(&self) -> NodeId {
+        self.info.key.id()
+    }
+
+    /// The version in which everything that changed so far is announced.
+    pub(super) fn version(&self) -> Version {
+        let pending = u64::from(self.topics_due.is_some());
+        Version { epoch: self.epoch, sequence: self.topics_sequence + pending }
+    }
+
+    pub(super) fn versions(&self) -> pb::Versions {
+        pb::Versions {
+            node: Bytes::copy_from_slice(self.id().as_bytes()),
+            epoch: self.epoch,
+            links: self.links_sequence,
+            topics: self.topics_sequence,
+        }
+    }
+
+    /// Notes a change of topics; a change that is waiting already takes this one along.
+    pub(super) fn topics_changed(&mut self, due: Time) {
+        self.topics_due.get_or_insert(due);
+    }
+
+    /// A new identity in a higher epoch; links and topics are to be announced after it.
+    pub(super) fn begin_epoch(&mut self, epoch: u64, authenticator: &dyn Authenticator) {
+        self.epoch = epoch;
+        let content = Content::Identity(pb::IdentityContent {
+            chain: self.chain.clone(),
+            name: self.info.name.to_string(),
+            address: String::new(),
+            x25519_key: Bytes::new(),
+        });
+        self.identity = sign(authenticator, self.id(), Version { epoch, sequence: 1 }, content);
+        self.links_sequence = 0;
+        self.topics_sequence = 0;
+        self.next_links(&BTreeSet::new(), authenticator);
+        self.next_topics(std::iter::empty(), authenticator);
+    }
+
+    pub(super) fn next_links(
+        &mut self,
+        up: &BTreeSet<NodeId>,
+        authenticator: &dyn Authenticator,
+    ) -> SignedRecord {
+        self.links_sequence += 1;
+        let neighbours = up.iter().map(|peer| Bytes::copy_from_slice(peer.as_bytes())).collect();
+        let version = Version { epoch: self.epoch, sequence: self.links_sequence };
+        let content = Content::Links(pb::LinksContent { neighbours });
+        self.links = sign(authenticator, self.id(), version, content);
+        self.links.clone()
+    }
+
+    pub(super) fn next_topics<'a>(
+        &mut self,
+        announced: impl Iterator<Item = (&'a Topic, u32)>,
+        authenticator: &dyn Authenticator,
+    ) -> SignedRecord {
+        self.topics_due = None;
+        self.topics_sequence += 1;
+        let draining = self.draining;
+        let topics = announced
+            .filter(|_| !draining)
+            .map(|(topic, subscribers)| pb::TopicCount { topic: topic.to_string(), subscribers })
+            .collect();
+        let version = Version { epoch: self.epoch, sequence: self.topics_sequence };
+        self.topics = sign(authenticator, self.id(), version, Content::Topics(pb::TopicsContent { topics }));
+        self.topics.clone()
+    }
+}

@@ -1,0 +1,194 @@
+//! Who wants what: this node's sessions, and other nodes by what they announce.
+//!
+//! Owns the topic table of the routing snapshot. A change costs what changed, not what there is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::routing::{NodeIndex, TopicRoutes, TopicTable};
+use crate::{NodeId, SessionId, Topic};
+
+/// The index of this very node.
+pub(super) const ME: NodeIndex = NodeIndex(0);
+
+/// Topics a node announces, and how many of its sessions have each.
+pub type Counts = BTreeMap<Topic, u32>;
+
+/// Subscriptions, local and remote, and the table made of them.
+#[derive(Debug)]
+pub struct Subscriptions {
+    sessions: BTreeMap<SessionId, BTreeSet<Topic>>,
+    local: BTreeMap<Topic, BTreeSet<SessionId>>,
+    remote: BTreeMap<NodeIndex, Counts>,
+    /// Ids by index, for the order of table entries.
+    ids: Vec<NodeId>,
+    table: TopicTable,
+}
+
+impl Subscriptions {
+    /// Nobody wants anything.
+    pub fn new(me: NodeId) -> Self {
+        Self {
+            sessions: BTreeMap::new(),
+            local: BTreeMap::new(),
+            remote: BTreeMap::new(),
+            ids: vec![me],
+            table: TopicTable::default(),
+        }
+    }
+
+    /// The table as it is now; a cheap clone.
+    pub fn table(&self) -> TopicTable {
+        self.table.clone()
+    }
+
+    /// Replaces a session's topics; true if what other nodes should know has changed.
+    pub fn report(&mut self, session: SessionId, topics: impl IntoIterator<Item = Topic>) -> bool {
+        let after: BTreeSet<Topic> = topics.into_iter().collect();
+        let before = self.sessions.remove(&session).unwrap_or_default();
+        let mut announced = false;
+        for topic in before.difference(&after) {
+            announced |= topic.is_announced();
+            self.change_local(topic, |sessions| sessions.remove(&session));
+        }
+        for topic in after.difference(&before) {
+            announced |= topic.is_announced();
+            self.change_local(topic, |sessions| sessions.insert(session));
+        }
+        if !after.is_empty() {
+            self.sessions.insert(session, after);
+        }
+        announced
+    }
+
+    /// What this node announces: its sessions' topics but for those that stay at home.
+    pub fn announced(&self) -> impl Iterator<Item = (&Topic, u32)> {
+        let announced = self.local.iter().filter(|(topic, _)| topic.is_announced());
+        announced.map(|(topic, sessions)| (topic, sessions.len() as u32))
+    }
+
+    /// Different topics of this node's sessions.
+    pub fn local_topics(&self) -> usize {
+        self.local.len()
+    }
+
+    /// Replaces what another node announces.
+    pub fn announce(&mut self, index: NodeIndex, id: NodeId, after: Counts) {
+        if self.ids.len() <= index.0 as usize {
+            self.ids.resize(index.0 as usize + 1, id);
+        }
+        self.ids[index.0 as usize] = id;
+        let before = self.remote.remove(&index).unwrap_or_default();
+        for topic in before.keys().filter(|topic| !after.contains_key(*topic)) {
+            self.set_count(topic, index, 0);
+        }
+        for (topic, count) in after.iter().filter(|(topic, count)| before.get(*topic) != Some(count)) {
+            self.set_count(topic, index, *count);
+        }
+        if !after.is_empty() {
+            self.remote.insert(index, after);
+        }
+    }
+
+    fn change_local(&mut self, topic: &Topic, change: impl FnOnce(&mut BTreeSet<SessionId>) -> bool) {
+        let sessions = self.local.entry(topic.clone()).or_default();
+        change(sessions);
+        let now: Vec<SessionId> = sessions.iter().copied().collect();
+        if now.is_empty() {
+            self.local.remove(topic);
+        }
+        self.edit(topic, |routes, ids| {
+            set_count(routes, ids, ME, now.len() as u32);
+            routes.sessions = now;
+        });
+    }
+
+    fn set_count(&mut self, topic: &Topic, index: NodeIndex, count: u32) {
+        self.edit(topic, |routes, ids| set_count(routes, ids, index, count));
+    }
+
+    fn edit(&mut self, topic: &Topic, edit: impl FnOnce(&mut TopicRoutes, &[NodeId])) {
+        let entry = self.table.entry(topic.clone()).or_default();
+        edit(Arc::make_mut(entry), &self.ids);
+        if entry.nodes.is_empty() {
+            self.table.remove(topic);
+        }
+    }
+}
+
+/// Entries stand in order of node id, so that all nodes with the same table see the same order.
+fn set_count(routes: &mut TopicRoutes, ids: &[NodeId], index: NodeIndex, count: u32) {
+    let id = ids[index.0 as usize];
+    let at = routes.nodes.binary_search_by_key(&id, |(index, _)| ids[index.0 as usize]);
+    match (at, count) {
+        (Ok(at), 0) => {
+            routes.nodes.remove(at);
+        }
+        (Ok(at), count) => routes.nodes[at] = (index, count),
+        (Err(_), 0) => {}
+        (Err(at), count) => routes.nodes.insert(at, (index, count)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u8) -> NodeId {
+        NodeId::new([n; 32])
+    }
+
+    fn topic(name: &str) -> Topic {
+        Topic::parse(name).unwrap()
+    }
+
+    fn nodes(subscriptions: &Subscriptions, name: &str) -> Vec<(u32, u32)> {
+        let table = subscriptions.table();
+        table.get(name).map_or(vec![], |routes| routes.nodes.iter().map(|(i, n)| (i.0, *n)).collect())
+    }
+
+    #[test]
+    fn a_report_replaces_the_set() {
+        let mut subs = Subscriptions::new(id(5));
+        assert!(subs.report(SessionId(1), [topic("a"), topic("b"), topic("a")]));
+        assert!(subs.report(SessionId(2), [topic("a")]));
+        assert_eq!(nodes(&subs, "a"), [(0, 2)]);
+        assert!(subs.report(SessionId(1), [topic("b")]));
+        assert_eq!(nodes(&subs, "a"), [(0, 1)]);
+        assert!(!subs.report(SessionId(1), [topic("b")]), "nothing new");
+        subs.report(SessionId(1), []);
+        subs.report(SessionId(2), []);
+        assert_eq!((subs.table().len(), subs.local_topics()), (0, 0), "nothing is left behind");
+    }
+
+    #[test]
+    fn block_notify_topics_stay_at_home() {
+        let mut subs = Subscriptions::new(id(5));
+        assert!(!subs.report(SessionId(1), [topic("_block_notify_1")]));
+        assert_eq!(subs.announced().count(), 0);
+        assert_eq!(nodes(&subs, "_block_notify_1"), [(0, 1)]);
+    }
+
+    #[test]
+    fn nodes_stand_in_order_of_their_ids() {
+        let mut subs = Subscriptions::new(id(5));
+        subs.report(SessionId(1), [topic("t")]);
+        subs.announce(NodeIndex(1), id(9), Counts::from([(topic("t"), 3)]));
+        subs.announce(NodeIndex(2), id(1), Counts::from([(topic("t"), 2), (topic("u"), 1)]));
+        assert_eq!(nodes(&subs, "t"), [(2, 2), (0, 1), (1, 3)]);
+        subs.announce(NodeIndex(2), id(1), Counts::new());
+        assert_eq!(nodes(&subs, "t"), [(0, 1), (1, 3)]);
+        assert_eq!(nodes(&subs, "u"), []);
+    }
+
+    #[test]
+    fn a_table_that_was_handed_out_does_not_change() {
+        let mut subs = Subscriptions::new(id(5));
+        subs.report(SessionId(1), [topic("t")]);
+        let before = subs.table();
+        subs.report(SessionId(1), []);
+        assert_eq!(before.get("t").map(|routes| routes.sessions.len()), Some(1));
+    }
+}

@@ -1,0 +1,197 @@
+//! The one owner of announcements and routes.
+//!
+//! A task around the core's `Control`. Woken by commands (session and status tasks), overlay
+//! events and its timer; it waits on nothing else, and what it sends it only queues.
+
+use std::{sync::Arc, time::Duration};
+
+use amop_protocol::{
+    NodeId, SessionId, Topic,
+    broker::control::{Action, Control},
+    limits::MAX_HOPS,
+    wire::{
+        generated as pb,
+        link::{Kind, LinkFrame},
+    },
+};
+use bytes::Bytes;
+use prost::Message;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{data_path::DataPath, links::Links};
+use crate::{overlay, tasks::Tasks};
+
+/// Commands that may wait for the control task. Policy: whoever asks waits.
+const COMMANDS: usize = 1024;
+/// How long a subscription's acknowledgement is waited for before it is given as incomplete.
+const SETTLE_BOUND: Duration = Duration::from_secs(5);
+
+/// What other tasks ask of control.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// A session's whole set of topics; answered once the routing snapshot has them.
+    Report { session: SessionId, topics: Vec<Topic>, done: oneshot::Sender<()> },
+    /// A session is gone.
+    Closed { session: SessionId },
+    /// Answered true once every reachable node holds this node's topics as they are now.
+    Settled { done: oneshot::Sender<bool> },
+    /// Announce no topics any more; answered once that is queued for all neighbours.
+    Drain { done: oneshot::Sender<()> },
+}
+
+/// Gives commands to the control task. Clones share its queue; it outlives the task harmlessly.
+#[derive(Clone, Debug)]
+pub(super) struct Handle(mpsc::Sender<Command>);
+
+impl Handle {
+    /// Resolves once the topics are in force, or the node is ending. Cancel safe: the report stands.
+    pub(super) async fn report(&self, session: SessionId, topics: Vec<Topic>) {
+        let (done, wait) = oneshot::channel();
+        if self.0.send(Command::Report { session, topics, done }).await.is_ok() {
+            let _ = wait.await;
+        }
+    }
+
+    /// Resolves true once all reachable nodes hold this node's topics, false after 5 s. Cancel safe.
+    pub(super) async fn settled(&self) -> bool {
+        let (done, wait) = oneshot::channel();
+        self.0.send(Command::Settled { done }).await.is_ok()
+            && matches!(tokio::time::timeout(SETTLE_BOUND, wait).await, Ok(Ok(true)))
+    }
+
+    /// Tells control that a session is gone. Cancel safe only before it waits for room.
+    pub(super) async fn closed(&self, session: SessionId) {
+        let _ = self.0.send(Command::Closed { session }).await;
+    }
+
+    /// Withdraws this node's topics.
+    pub(super) async fn drain(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.0.send(Command::Drain { done }).await.is_ok() {
+            let _ = wait.await;
+        }
+    }
+}
+
+/// The task's state.
+pub(super) struct ControlTask {
+    control: Control,
+    data: Arc<DataPath>,
+    links: Arc<Links>,
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Receiver<overlay::Event>,
+    /// Who waits for which topics sequence to have settled.
+    waiting: Vec<(u64, oneshot::Sender<bool>)>,
+}
+
+/// A command queue and the task that serves it.
+pub(super) fn new(
+    control: Control,
+    data: Arc<DataPath>,
+    links: Arc<Links>,
+    events: mpsc::Receiver<overlay::Event>,
+) -> (Handle, ControlTask) {
+    let (send, commands) = mpsc::channel(COMMANDS);
+    (Handle(send), ControlTask { control, data, links, commands, events, waiting: Vec::new() })
+}
+
+impl ControlTask {
+    /// Serves until the group ends.
+    pub(super) async fn run(mut self, tasks: Tasks) {
+        self.carry_out();
+        loop {
+            let due = self.control.poll_timeout().map(|at| self.data.instant(at));
+            tokio::select! {
+                // The end first; then timers, which nothing may starve; then what others wait for.
+                biased;
+                () = tasks.cancelled() => return,
+                () = super::data_path::sleep_until(due) => self.control.handle_timeout(self.data.now()),
+                Some(command) = self.commands.recv() => self.command(command),
+                Some(event) = self.events.recv() => self.event(event),
+            }
+            self.carry_out();
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = self.data.now();
+        match command {
+            Command::Report { session, topics, done } => {
+                self.control.handle_report(now, session, topics);
+                self.carry_out();
+                let _ = done.send(());
+            }
+            Command::Closed { session } => self.control.handle_session_closed(now, session),
+            Command::Settled { done } => self.wait_settled(done),
+            Command::Drain { done } => {
+                self.control.handle_drain(now);
+                self.carry_out();
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn event(&mut self, event: overlay::Event) {
+        let now = self.data.now();
+        match event {
+            overlay::Event::LinkUp { peer, link } => {
+                let id = peer.id;
+                self.links.insert(peer, link);
+                self.control.handle_link_up(now, id);
+            }
+            overlay::Event::LinkDown { peer, link, .. } => {
+                if self.links.remove(peer, link) {
+                    self.control.handle_link_down(now, peer);
+                }
+            }
+            overlay::Event::Control { peer, link, message } => {
+                if self.links.is_current(peer, link) {
+                    self.control.handle_message(now, peer, message);
+                }
+            }
+            overlay::Event::RoundTrip { peer, time } => {
+                self.links.measured(peer, time);
+                self.control.handle_round_trip(now, peer, time);
+            }
+        }
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(action) = self.control.poll_action() {
+            match action {
+                Action::Send { to, message } => self.send(to, message),
+                Action::Routing(routing) => self.data.set_routing(routing),
+                Action::Settled { version } => self.tell_settled(version.sequence),
+                Action::PeerFault { peer, fault } => {
+                    tracing::warn!(%peer, %fault, "a neighbour broke the gossip protocol; what it sent is ignored");
+                }
+            }
+        }
+    }
+
+    fn send(&self, to: NodeId, message: pb::control::Message) {
+        let body = pb::Control { message: Some(message) }.encode_to_vec();
+        let frame = LinkFrame { kind: Kind::Control, hops: MAX_HOPS, flow: 0, header: Bytes::new(), payload: body.into() };
+        // A link whose control queue is full closes, and gossip starts afresh over the next one.
+        self.links.send(to, frame);
+    }
+
+    fn wait_settled(&mut self, done: oneshot::Sender<bool>) {
+        if self.control.is_settled() {
+            let _ = done.send(true);
+        } else {
+            self.waiting.retain(|(_, waiting)| !waiting.is_closed());
+            self.waiting.push((self.control.version().sequence, done));
+        }
+    }
+
+    fn tell_settled(&mut self, sequence: u64) {
+        for (wanted, done) in std::mem::take(&mut self.waiting) {
+            if wanted <= sequence {
+                let _ = done.send(true);
+            } else {
+                self.waiting.push((wanted, done));
+            }
+        }
+    }
+}

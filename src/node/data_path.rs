@@ -1,0 +1,311 @@
+//! The data path: core calls made where the frame is.
+//!
+//! Session and link tasks call in here with what they read. A call reads the routing snapshot,
+//! runs the delivery machine of one shard under its lock, and puts what comes of it on the queue
+//! of the next link or session; it never waits. **Invariant**: nothing that is called while a
+//! shard is locked calls back into the data path.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use amop_protocol::{
+    Cause, NodeId, SessionId, Time,
+    broker::{
+        bandwidth::Bandwidth,
+        dedup::{Keyer, MessageKey},
+        deliver::{Config, Counters, Delivery, MAX_SHARDS, route_frame},
+        event::{Action, Answer, AnswerBody, Mode, Outcome, Publish, PushError, PushId},
+        routing::Routing,
+    },
+    wire::{
+        link::LinkFrame,
+        peer::{self, Body, DataError, Envelope},
+    },
+};
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{links::Links, metrics::Metrics};
+use crate::{client_port::Registry, tasks::Tasks};
+
+/// Shards of pending state: enough that tasks on a few cores seldom meet.
+const SHARDS: usize = 8;
+const _: () = assert!(SHARDS <= MAX_SHARDS);
+
+/// Everything a message needs on its way through this node.
+#[derive(Debug)]
+pub(super) struct DataPath {
+    started: Instant,
+    keyer: Keyer,
+    shards: Vec<Mutex<Delivery>>,
+    routing: ArcSwap<Routing>,
+    registry: Arc<Registry>,
+    links: Arc<Links>,
+    bandwidth: Option<Mutex<Bandwidth>>,
+    /// When the timer task will next look, in nanoseconds since the start.
+    next_look: AtomicU64,
+    sooner: Notify,
+    metrics: Metrics,
+}
+
+impl DataPath {
+    /// A data path of node `me`, which no other start of it shares `incarnation` with.
+    pub(super) fn new(
+        config: Config,
+        bandwidth: Option<f64>,
+        incarnation: u64,
+        secret: [u64; 2],
+        routing: Routing,
+        registry: Arc<Registry>,
+        links: Arc<Links>,
+        metrics: Metrics,
+    ) -> Self {
+        let me = routing.me();
+        let shards = (0..SHARDS).map(|shard| Mutex::new(Delivery::new(config, me, incarnation, shard as u8)));
+        Self {
+            started: Instant::now(),
+            keyer: Keyer::new(secret),
+            shards: shards.collect(),
+            routing: ArcSwap::from_pointee(routing),
+            registry,
+            links,
+            bandwidth: bandwidth.map(|limit| Mutex::new(Bandwidth::from_mbit(limit))),
+            next_look: AtomicU64::new(u64::MAX),
+            sooner: Notify::new(),
+            metrics,
+        }
+    }
+
+    /// Now, on the clock that the core is driven by.
+    pub(super) fn now(&self) -> Time {
+        Time::from_start(self.started.elapsed())
+    }
+
+    /// A moment of the core's clock on tokio's.
+    pub(super) fn instant(&self, at: Time) -> tokio::time::Instant {
+        tokio::time::Instant::from_std(self.started + at.since_start())
+    }
+
+    /// The current routing snapshot.
+    pub(super) fn routing(&self) -> Guard<Arc<Routing>> {
+        self.routing.load()
+    }
+
+    /// Puts a new snapshot in force for everything that follows.
+    pub(super) fn set_routing(&self, routing: Routing) {
+        let ways_differ = routing.ways_differ(&self.routing.load());
+        self.routing.store(Arc::new(routing));
+        if ways_differ {
+            self.in_every_shard(Delivery::handle_routing);
+        }
+    }
+
+    /// A client sends.
+    pub(super) fn publish(&self, publish: Publish) {
+        if let Err(retry_after) = self.charge(&publish) {
+            self.metrics.refused_for_bandwidth.inc();
+            return self.registry.outcome(refused(&publish, retry_after));
+        }
+        let key = self.keyer.key(&publish.client.fingerprint, publish.mode, &publish.topic, &publish.seq);
+        let shard = Delivery::shard_of(key, SHARDS);
+        self.in_shard(shard, |delivery, now, routing| delivery.handle_publish(now, routing, key, publish));
+    }
+
+    /// A client answers a push.
+    pub(super) fn answer(&self, session: SessionId, push: PushId, answer: Answer) {
+        self.in_shard(Delivery::shard_of_number(push.0), |delivery, now, routing| {
+            delivery.handle_answer(now, routing, session, push, answer);
+        });
+    }
+
+    /// Pushes were written in full, or will not be.
+    pub(super) fn pushed(&self, session: SessionId, pushes: &[PushId], result: Result<(), PushError>) {
+        for push in pushes {
+            self.in_shard(Delivery::shard_of_number(push.0), |delivery, now, routing| {
+                delivery.handle_pushed(now, routing, session, *push, result);
+            });
+        }
+    }
+
+    /// A session is gone.
+    pub(super) fn closed(&self, session: SessionId) {
+        self.in_every_shard(|delivery, now, routing| delivery.handle_session_closed(now, routing, session));
+    }
+
+    /// A data frame came over the link from `from`: for this node, to be relayed, or both.
+    ///
+    /// # Errors
+    /// When the frame breaks the protocol.
+    pub(super) fn frame(&self, from: NodeId, frame: LinkFrame) -> Result<(), DataError> {
+        let routed = route_frame(&self.routing.load(), from, &frame)?;
+        if routed.dropped.is_some() {
+            self.metrics.unroutable.inc();
+        }
+        for (to, copy) in routed.onwards {
+            self.metrics.relayed.inc();
+            self.forward(to, copy);
+        }
+        if !routed.here {
+            return Ok(());
+        }
+        let message = peer::decode(&frame.header)?;
+        let key = self.key_of(&message.body);
+        let shard = match key {
+            Some(key) => Delivery::shard_of(key, SHARDS),
+            None => shard_of_report(&message.body),
+        };
+        self.in_shard(shard, |delivery, now, routing| {
+            delivery.handle_message(now, routing, key, message, frame.payload);
+        });
+        Ok(())
+    }
+
+    /// New sends get 99 from now on.
+    pub(super) fn drain(&self) {
+        self.in_every_shard(|delivery, _, _| delivery.handle_drain());
+    }
+
+    /// Everything in flight gets the outcome of how far it came; returns how many sends that were.
+    pub(super) fn stop(&self) -> usize {
+        let left = self.in_flight();
+        self.in_every_shard(|delivery, now, _| delivery.handle_stop(now));
+        left
+    }
+
+    /// Sends without an outcome.
+    pub(super) fn in_flight(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().in_flight()).sum()
+    }
+
+    /// What all shards have counted.
+    pub(super) fn counters(&self) -> Counters {
+        self.shards.iter().map(|shard| shard.lock().counters()).fold(Counters::default(), |sum, one| sum + one)
+    }
+
+    /// Fires the shards' timers until the group ends. Woken when a timer is due, or an earlier one is set.
+    pub(super) async fn run_timers(self: Arc<Self>, tasks: Tasks) {
+        loop {
+            let next = self.shards.iter().filter_map(|shard| shard.lock().poll_timeout()).min();
+            self.next_look.store(next.map_or(u64::MAX, nanos), Ordering::Release);
+            let due = next.map(|at| self.instant(at));
+            tokio::select! {
+                biased;
+                () = tasks.cancelled() => return,
+                () = sleep_until(due) => self.in_every_shard(Delivery::handle_timeout),
+                () = self.sooner.notified() => {}
+            }
+        }
+    }
+
+    /// A price is paid once per copy that leaves for a node, as FISCO BCOS charges it.
+    fn charge(&self, publish: &Publish) -> Result<(), Duration> {
+        let Some(bandwidth) = &self.bandwidth else { return Ok(()) };
+        let routing = self.routing.load();
+        let nodes = routing.topic(publish.topic.as_str()).map_or(0, |routes| routes.nodes.len());
+        let copies = if publish.mode == Mode::Unicast { nodes.min(1) } else { nodes };
+        if copies == 0 {
+            return Ok(());
+        }
+        bandwidth.lock().take(self.now(), publish.payload.len().saturating_mul(copies))
+    }
+
+    fn key_of(&self, body: &Body) -> Option<MessageKey> {
+        let key = |envelope: &Envelope, mode| {
+            self.keyer.key(&envelope.publisher.fingerprint, mode, &envelope.topic, &envelope.seq)
+        };
+        match body {
+            Body::Attempt { envelope, .. } => Some(key(envelope, Mode::Unicast)),
+            Body::FanOut { envelope, .. } => Some(key(envelope, Mode::Multicast)),
+            Body::Handed { .. } | Body::Outcome { .. } | Body::FanOutReport { .. } => None,
+        }
+    }
+
+    fn in_every_shard(&self, mut call: impl FnMut(&mut Delivery, Time, &Routing)) {
+        for shard in 0..SHARDS {
+            self.in_shard(shard, &mut call);
+        }
+    }
+
+    /// Runs the machine of one shard, carries out what comes of it, and sees that its timers fire.
+    /// A number from outside may name no shard of ours; then there is nothing it could concern.
+    fn in_shard(&self, shard: usize, call: impl FnOnce(&mut Delivery, Time, &Routing)) {
+        let Some(shard) = self.shards.get(shard) else { return };
+        let routing = self.routing.load();
+        let now = self.now();
+        let mut delivery = shard.lock();
+        call(&mut delivery, now, &routing);
+        while let Some(action) = delivery.poll_action() {
+            self.carry_out(action, &mut delivery, now, &routing);
+        }
+        if let Some(at) = delivery.poll_timeout() {
+            self.look_at(nanos(at));
+        }
+    }
+
+    fn carry_out(&self, action: Action, delivery: &mut Delivery, now: Time, routing: &Routing) {
+        match action {
+            Action::Push(push) => {
+                let (session, id) = (push.session, push.id);
+                if let Err(error) = self.registry.push(push) {
+                    delivery.handle_pushed(now, routing, session, id, Err(error));
+                }
+            }
+            Action::Outcome(outcome) => {
+                self.metrics.outcome(outcome.cause);
+                self.registry.outcome(outcome);
+            }
+            Action::Forward { to, frame } => self.forward(to, frame),
+        }
+    }
+
+    fn forward(&self, to: NodeId, frame: LinkFrame) {
+        if !self.links.send(to, frame) {
+            self.metrics.not_queued.inc();
+        }
+    }
+
+    fn look_at(&self, at: u64) {
+        if self.next_look.fetch_min(at, Ordering::AcqRel) > at {
+            self.sooner.notify_one();
+        }
+    }
+}
+
+fn shard_of_report(body: &Body) -> usize {
+    match body {
+        Body::Handed { send, .. } | Body::Outcome { send, .. } | Body::FanOutReport { send, .. } => {
+            Delivery::shard_of_number(send.id)
+        }
+        Body::Attempt { send, .. } | Body::FanOut { send, .. } => Delivery::shard_of_number(*send),
+    }
+}
+
+fn refused(publish: &Publish, retry_after: Duration) -> Outcome {
+    Outcome {
+        session: publish.session,
+        seq: publish.seq,
+        mode: publish.mode,
+        topic: Some(publish.topic.clone()),
+        cause: Cause::NodeBandwidth,
+        body: AnswerBody::default(),
+        retry_after,
+    }
+}
+
+fn nanos(at: Time) -> u64 {
+    u64::try_from(at.since_start().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Resolves at `due`, never if there is none. Cancel safe.
+pub(super) async fn sleep_until(due: Option<tokio::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

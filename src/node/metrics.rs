@@ -1,0 +1,53 @@
+//! What the data path counts.
+
+use amop_protocol::Cause;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+
+/// How a send ended: a closed set of labels.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Ending {
+    code: i32,
+    cause: &'static str,
+}
+
+/// Counters of the data path, under the prefix `amop_delivery_`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Metrics {
+    /// Outcomes given to publishers, by code and cause. Sends = the sum of these + those in flight.
+    outcomes: Family<Ending, Counter>,
+    /// Sends refused because the node's outgoing bandwidth was used up; also counted in `outcomes`.
+    pub(super) refused_for_bandwidth: Counter,
+    /// Data frames passed on for others.
+    pub(super) relayed: Counter,
+    /// Data frames with a destination that there was no way to; their origin sends again.
+    pub(super) unroutable: Counter,
+    /// Frames dropped because a link was gone or its queue full; their origin sends again.
+    pub(super) not_queued: Counter,
+    /// Data frames that broke the protocol.
+    pub(super) bad_frames: Counter,
+}
+
+impl Metrics {
+    /// Counters that `registry` shows.
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let mut add = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+        add("refused_for_bandwidth", "Sends refused for bandwidth", &metrics.refused_for_bandwidth);
+        add("relayed_frames", "Data frames passed on for others", &metrics.relayed);
+        add("unroutable_frames", "Data frames with no way to a destination", &metrics.unroutable);
+        add("not_queued_frames", "Frames dropped at a link", &metrics.not_queued);
+        add("bad_frames", "Data frames that broke the protocol", &metrics.bad_frames);
+        registry.register("outcomes", "Outcomes given to publishers", metrics.outcomes.clone());
+        metrics
+    }
+
+    /// A send ended.
+    pub(super) fn outcome(&self, cause: Cause) {
+        let ending = Ending { code: cause.status().code(), cause: cause.as_str_name() };
+        self.outcomes.get_or_create(&ending).inc();
+    }
+}
