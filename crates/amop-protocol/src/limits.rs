@@ -10,6 +10,11 @@ pub const MAX_CHANNEL_FRAME: usize = 100 * 1024 * 1024;
 pub const MAX_JSON_BODY: usize = 64 * 1024;
 /// Largest frame between nodes: a channel frame and room for its header. Larger: the link is closed.
 pub const MAX_LINK_FRAME: usize = MAX_CHANNEL_FRAME + 64 * 1024;
+/// Largest frame on a control substream. Larger: the link is closed.
+pub const MAX_CONTROL_FRAME: usize = 16 * 1024 * 1024;
+/// Large frames that one substream carries at the same time. The sender lets further ones wait;
+/// a peer that opens more has its link closed.
+pub const MAX_FRAGMENTED: usize = 32;
 /// Relays a data frame may pass. At zero it is dropped and the origin told.
 pub const MAX_HOPS: u8 = 32;
 /// How often neighbours compare what they know, and how often a node repairs what was lost.

@@ -3,5 +3,6 @@
 pub mod channel;
 pub mod extension;
 pub mod generated;
+pub mod interleave;
 pub mod link;
 pub mod peer;

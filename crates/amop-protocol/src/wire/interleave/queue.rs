@@ -1,0 +1,223 @@
+//! The sending side: what waits for the wire, and whose turn it is.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{FIRST, LAST, PIECE};
+use crate::{
+    limits::MAX_FRAGMENTED,
+    wire::link::{FRAGMENT, Kind, LinkFrame, PREFIX, TooLarge},
+};
+
+/// What small frames may send between two fragments: a deficit round robin of two classes,
+/// weighted for the small ones, with the large frames taking turns within theirs.
+const SMALL_TURN: usize = 4 * FRAGMENT;
+
+/// The outgoing queue of one substream, bounded in bytes.
+///
+/// Small frames wait in one line. A large one waits until those before it are gone, then sends
+/// a fragment whenever it is its turn; what follows in its flow waits behind it, other flows pass.
+#[derive(Debug)]
+pub struct Interleaver {
+    capacity: usize,
+    queued: usize,
+    small: VecDeque<LinkFrame>,
+    /// Small frames ever sent; `small_sent + small.len()` were ever queued.
+    small_sent: u64,
+    credit: usize,
+    /// Flows with a large frame: what is queued behind it.
+    held: BTreeMap<u32, VecDeque<LinkFrame>>,
+    waiting: VecDeque<Waiting>,
+    running: VecDeque<Running>,
+    next_stream: u32,
+}
+
+/// A large frame that may not start yet.
+#[derive(Debug)]
+struct Waiting {
+    /// Starts when so many small frames were sent: those queued before it.
+    after: u64,
+    frame: LinkFrame,
+}
+
+/// A large frame of which a part is sent.
+#[derive(Debug)]
+struct Running {
+    stream: u32,
+    flow: u32,
+    total: usize,
+    prefix: Bytes,
+    header: Bytes,
+    payload: Bytes,
+}
+
+/// The queue takes no more; the frame comes back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the link's queue is full: the peer takes frames more slowly than they come")]
+pub struct Full(pub LinkFrame);
+
+impl Interleaver {
+    /// An empty queue for `capacity` bytes. An empty queue takes any one frame.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            queued: 0,
+            small: VecDeque::new(),
+            small_sent: 0,
+            credit: 0,
+            held: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            running: VecDeque::new(),
+            next_stream: 0,
+        }
+    }
+
+    /// Bytes queued; a large frame counts in full until its last fragment is gone.
+    pub fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.queued == 0
+    }
+
+    /// Queues a frame.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] if it does not fit within the bound.
+    pub fn push(&mut self, frame: LinkFrame) -> Result<(), Full> {
+        if self.queued > 0 && self.queued.saturating_add(frame.wire_len()) > self.capacity {
+            return Err(Full(frame));
+        }
+        self.queued += frame.wire_len();
+        self.place(frame);
+        Ok(())
+    }
+
+    fn place(&mut self, frame: LinkFrame) {
+        if let Some(behind) = self.held.get_mut(&frame.flow) {
+            behind.push_back(frame);
+        } else if frame.wire_len() <= FRAGMENT {
+            self.small.push_back(frame);
+        } else {
+            self.held.insert(frame.flow, VecDeque::new());
+            let after = self.small_sent + self.small.len() as u64;
+            self.waiting.push_back(Waiting { after, frame });
+        }
+    }
+
+    /// Appends frames and fragments to `batch` as long as it stays within `limit` bytes; an
+    /// empty batch takes at least one. Returns whether anything was appended.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`] names a frame that no link can carry; it is taken off the queue.
+    pub fn poll_batch(&mut self, batch: &mut BytesMut, limit: usize) -> Result<bool, TooLarge> {
+        let before = batch.len();
+        let fits = |batch: &BytesMut, size: usize| batch.is_empty() || batch.len() + size <= limit;
+        loop {
+            while let Some(frame) = self.small.front() {
+                let size = frame.wire_len();
+                if self.credit < size && self.large_is_ready() {
+                    break;
+                }
+                if !fits(batch, size) {
+                    return Ok(batch.len() > before);
+                }
+                self.send_small(batch)?;
+            }
+            if !self.start_large()? {
+                return Ok(batch.len() > before);
+            }
+            let size = self.running.front().map_or(0, |large| PREFIX + large.left().min(PIECE));
+            if !fits(batch, size) {
+                return Ok(batch.len() > before);
+            }
+            self.send_fragment(batch);
+            self.credit = if self.small.is_empty() { 0 } else { SMALL_TURN };
+        }
+    }
+
+    fn large_is_ready(&self) -> bool {
+        !self.running.is_empty() || self.waiting.front().is_some_and(|w| w.after <= self.small_sent)
+    }
+
+    fn send_small(&mut self, batch: &mut BytesMut) -> Result<(), TooLarge> {
+        let Some(frame) = self.small.pop_front() else { return Ok(()) };
+        self.small_sent += 1;
+        self.queued -= frame.wire_len();
+        self.credit = self.credit.saturating_sub(frame.wire_len());
+        frame.encode(batch)
+    }
+
+    /// Lets waiting large frames start; whether one is running.
+    fn start_large(&mut self) -> Result<bool, TooLarge> {
+        while self.running.len() < MAX_FRAGMENTED {
+            let Some(next) = self.waiting.pop_front_if(|w| w.after <= self.small_sent) else { break };
+            let frame = next.frame;
+            let prefix = match frame.prefix() {
+                Ok(prefix) => prefix,
+                Err(error) => {
+                    self.finish(frame.flow, frame.wire_len());
+                    return Err(error);
+                }
+            };
+            self.running.push_back(Running {
+                stream: self.next_stream,
+                flow: frame.flow,
+                total: frame.wire_len(),
+                prefix: Bytes::copy_from_slice(&prefix),
+                header: frame.header,
+                payload: frame.payload,
+            });
+            self.next_stream = self.next_stream.wrapping_add(1);
+        }
+        Ok(!self.running.is_empty())
+    }
+
+    fn send_fragment(&mut self, batch: &mut BytesMut) {
+        let Some(mut large) = self.running.pop_front() else { return };
+        large.encode_piece(batch);
+        if large.left() > 0 {
+            self.running.push_back(large);
+        } else {
+            self.finish(large.flow, large.total);
+        }
+    }
+
+    /// The large frame of this flow is gone: what waited behind it goes on, up to the next large one.
+    fn finish(&mut self, flow: u32, total: usize) {
+        self.queued -= total;
+        for frame in self.held.remove(&flow).unwrap_or_default() {
+            self.place(frame);
+        }
+    }
+}
+
+impl Running {
+    fn left(&self) -> usize {
+        self.prefix.len() + self.header.len() + self.payload.len()
+    }
+
+    fn encode_piece(&mut self, batch: &mut BytesMut) {
+        let piece = self.left().min(PIECE);
+        let first = if self.left() == self.total { FIRST } else { 0 };
+        let last = if self.left() == piece { LAST } else { 0 };
+        batch.reserve(PREFIX + piece);
+        // A piece is at most 16 KiB.
+        batch.put_u32((PREFIX + piece) as u32);
+        batch.put_u8(Kind::Fragment as u8);
+        batch.put_u8(first | last);
+        batch.put_u16(0);
+        batch.put_u32(self.stream);
+        let mut left = piece;
+        for part in [&mut self.prefix, &mut self.header, &mut self.payload] {
+            let taken = part.split_to(part.len().min(left));
+            left -= taken.len();
+            batch.put_slice(&taken);
+        }
+    }
+}

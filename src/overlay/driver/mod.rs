@@ -1,0 +1,393 @@
+//! The task that owns the swarm: dials, accepts, and says which connection carries a link.
+//!
+//! Wakes on: cancellation, commands, reports of links and lookups, its timer, the swarm. Waits on
+//! nothing else; what it tells the node goes through the links' tasks or is dropped and counted.
+
+mod links;
+mod text;
+
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use libp2p::{
+    Multiaddr, Swarm, Transport, TransportError,
+    core::transport::{ListenerId, timeout::TransportTimeout},
+    ping,
+    swarm::{self, ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
+};
+use tokio::{
+    net::lookup_host,
+    sync::{mpsc, oneshot, watch},
+    time::{sleep_until, timeout},
+};
+
+use self::{
+    links::Links,
+    text::{describe, describe_dial, describe_listen, multiaddr, socket_address, socket_address_of},
+};
+use super::{
+    Command, Config, Event, StartError,
+    behaviour::{Behaviour, BehaviourEvent},
+    config::Address,
+    link::{Context, DownReason, Report},
+    peers::{Peers, Target, Tell},
+    security::{self, Verified},
+    streams,
+};
+use crate::identity::Credentials;
+
+/// Certificates remembered before those without a connection are forgotten.
+const MAX_REMEMBERED: usize = 4096;
+/// Name lookups under way at once are at most as many as addresses; their results wait here.
+const LOOKUPS: usize = 64;
+/// How long closing connections get to say so, at the end of a shutdown.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The queues that come in.
+pub(super) struct Inputs {
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) reports: mpsc::Receiver<Report>,
+    pub(super) listening: watch::Sender<Option<SocketAddr>>,
+}
+
+/// What a lookup found.
+type Lookup = (Target, io::Result<SocketAddr>);
+
+/// The driver's state; [`Driver::run`] is the task.
+pub(super) struct Driver {
+    swarm: Swarm<Behaviour>,
+    context: Arc<Context>,
+    verified: Verified,
+    peers: Peers,
+    links: Links,
+    listener: ListenerId,
+    dials: HashMap<ConnectionId, Target>,
+    inputs: Inputs,
+    lookups: (mpsc::Sender<Lookup>, mpsc::Receiver<Lookup>),
+    closing: Option<Closing>,
+    check: Instant,
+}
+
+/// A shutdown under way.
+struct Closing {
+    deadline: Instant,
+    done: Vec<oneshot::Sender<()>>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        context: Arc<Context>,
+        credentials: &Credentials,
+        inputs: Inputs,
+    ) -> Result<Self, StartError> {
+        let config = &context.config;
+        let own = credentials.node_key();
+        let behaviour = Behaviour::new(config, &own)?;
+        let own_peer = security::peer_id(&own).ok_or(super::NotAKey(own))?;
+        let verified = Verified::default();
+        let upgraded = security::transport(
+            credentials,
+            verified.clone(),
+            config.handshake_timeout,
+            context.metrics.clone(),
+        );
+        let patience = config.dial_timeout + config.handshake_timeout;
+        let transport = TransportTimeout::with_outgoing_timeout(upgraded, patience).boxed();
+        let tasks = context.tasks.clone();
+        let swarm_config = swarm::Config::with_executor(move |task| tasks.spawn("connection", task));
+        let mut swarm = Swarm::new(transport, behaviour, own_peer, swarm_config);
+        let listener = listen(&mut swarm, config.listen)?;
+        let now = Instant::now();
+        Ok(Self {
+            swarm,
+            verified,
+            peers: Peers::new(config, now),
+            links: Links::new(context.clone()),
+            listener,
+            dials: HashMap::new(),
+            inputs,
+            lookups: mpsc::channel(LOOKUPS),
+            closing: None,
+            check: now + check_interval(config),
+            context,
+        })
+    }
+
+    /// Runs until shut down or cancelled.
+    pub(super) async fn run(mut self) {
+        loop {
+            let wake = self.poll_timeout();
+            tokio::select! {
+                biased;
+                // Cancelled: cut everything.
+                () = self.context.tasks.cancelled() => break,
+                // What the node asks comes before what the network does.
+                command = self.inputs.commands.recv(), if !self.inputs.commands.is_closed() || self.closing.is_none() =>
+                    self.handle_command(command),
+                // Reports decide who may come up; they never grow beyond the number of links.
+                Some(report) = self.inputs.reports.recv() => self.handle_report(report),
+                Some((target, found)) = self.lookups.1.recv() => self.handle_lookup(target, found),
+                () = sleep_until(wake.into()) => self.handle_timeout(),
+                event = self.swarm.select_next_some() => self.handle_swarm(event),
+            }
+            if self.is_closed() {
+                break;
+            }
+        }
+        self.links.close_all(&mut self.swarm);
+        self.say_goodbye().await;
+    }
+
+    fn poll_timeout(&self) -> Instant {
+        let deadline = self.closing.as_ref().map(|closing| closing.deadline);
+        [self.peers.poll_timeout(), deadline].into_iter().flatten().fold(self.check, Instant::min)
+    }
+
+    fn handle_command(&mut self, command: Option<Command>) {
+        match command {
+            Some(Command::Dial(address)) if self.closing.is_none() => {
+                self.peers.learn(address, Instant::now());
+            }
+            Some(Command::Dial(_)) => {}
+            Some(Command::Disconnect(node)) => {
+                if let Some(link) = self.links.up(&node) {
+                    link.close(DownReason::Disconnected);
+                }
+            }
+            Some(Command::Shutdown(done)) => self.begin_closing(Some(done)),
+            // All handles are gone.
+            None => self.begin_closing(None),
+        }
+    }
+
+    fn handle_report(&mut self, report: Report) {
+        let now = Instant::now();
+        match report {
+            Report::Greeted { link, epoch, verdict } => {
+                self.links.handle_greeted(link, epoch, verdict, now, &mut self.peers);
+            }
+            Report::Ended { link, failure } => {
+                self.links.handle_ended(link, failure, now, &mut self.swarm, &mut self.peers);
+            }
+        }
+    }
+
+    fn handle_timeout(&mut self) {
+        let now = Instant::now();
+        if self.check <= now {
+            self.check = now + check_interval(&self.context.config);
+            self.links.handle_check(now, &mut self.swarm);
+            if self.verified.len() > MAX_REMEMBERED {
+                self.verified.retain(|peer| self.swarm.is_connected(peer));
+            }
+        }
+        while let Some((target, address, attempt)) =
+            self.peers.poll_dial(now, |node| self.links.up(node).is_some())
+        {
+            self.dial(target, &address, attempt);
+        }
+    }
+
+    fn dial(&mut self, target: Target, address: &Address, attempt: u32) {
+        self.context.metrics.dials.inc();
+        if let Some(address) = address.ip() {
+            return self.handle_lookup(target, Ok(address));
+        }
+        let (host, port) = (address.host().to_owned(), address.port());
+        let (patience, found) = (self.context.config.dial_timeout, self.lookups.0.clone());
+        let cancelled = self.context.tasks.token().clone();
+        self.context.tasks.spawn("lookup", async move {
+            let lookup = timeout(patience, lookup_host((host, port)));
+            let Some(result) = cancelled.run_until_cancelled(lookup).await else { return };
+            let result = match result {
+                // Attempt by attempt, all addresses of the name get their turn.
+                Ok(Ok(addresses)) => {
+                    let addresses: Vec<_> = addresses.collect();
+                    let turn = attempt as usize % addresses.len().max(1);
+                    addresses.get(turn).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+                }
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            };
+            // Without a driver there is nothing to dial for.
+            let _ = found.send((target, result)).await;
+        });
+    }
+
+    fn handle_lookup(&mut self, target: Target, found: io::Result<SocketAddr>) {
+        let address = match found {
+            Ok(address) => address,
+            Err(error) => return self.handle_dial_failure(target, &error.to_string()),
+        };
+        // Its own port each: a connection from the listening port could collide with one from
+        // the other side.
+        let dial = DialOpts::unknown_peer_id().address(multiaddr(address)).allocate_new_port().build();
+        let connection = dial.connection_id();
+        match self.swarm.dial(dial) {
+            Ok(()) => {
+                self.dials.insert(connection, target);
+            }
+            // The swarm strikes out addresses that it listens on itself.
+            Err(DialError::NoAddresses) => self.handle_self(target),
+            Err(error) => self.handle_dial_failure(target, &describe_dial(&error)),
+        }
+    }
+
+    fn handle_self(&mut self, target: Target) {
+        if let Some(address) = self.peers.handle_self(target) {
+            tracing::warn!(%address, "this configured peer is the node itself; remove it from the peers");
+        }
+    }
+
+    fn handle_dial_failure(&mut self, target: Target, error: &str) {
+        self.context.metrics.dial_failures.inc();
+        let address = self.peers.address(target).map(ToString::to_string).unwrap_or_default();
+        match self.peers.handle_failure(target, Instant::now(), rand::random()) {
+            Tell::Operator => tracing::info!(%address, %error, "no link to peer; trying again"),
+            Tell::Nobody => tracing::debug!(%address, %error, "no link to peer"),
+        }
+    }
+
+    fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.handle_behaviour(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                let target = self.dials.remove(&connection_id);
+                let identity = self.verified.identity(&peer_id);
+                let (Some(identity), Some(address), None) =
+                    (identity, socket_address(&endpoint), &self.closing)
+                else {
+                    self.swarm.close_connection(connection_id);
+                    return;
+                };
+                let connection = links::New { id: connection_id, identity, address, target };
+                self.links.handle_established(connection, &mut self.swarm, &mut self.peers);
+            }
+            SwarmEvent::ConnectionClosed { connection_id, cause, .. } => {
+                let cause = cause.map(|cause| io::Error::other(describe(&cause)));
+                self.links.handle_closed(connection_id, cause, &mut self.peers);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.handle_outgoing_error(connection_id, &error);
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                self.context.metrics.inbound_failures.inc();
+                let error = describe_listen(&error);
+                tracing::debug!(address = %send_back_addr, %error, "inbound connection failed");
+            }
+            SwarmEvent::NewListenAddr { address, .. } => self.handle_listening(&address),
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::error!(%error, "the overlay's listener failed once");
+            }
+            SwarmEvent::ListenerClosed { reason, .. } if self.closing.is_none() => {
+                tracing::error!(?reason, "the overlay's listener closed; no node can connect any more");
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_behaviour(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Ping(ping::Event { connection, result: Ok(time), .. }) => {
+                let Some((link, is_up)) = self.links.of_connection(connection) else { return };
+                link.hear();
+                if !is_up {
+                    return;
+                }
+                let event = Event::RoundTrip { peer: link.peer(), time };
+                if self.context.events.try_send(event).is_err() {
+                    self.context.metrics.round_trips_dropped.inc();
+                }
+            }
+            BehaviourEvent::Streams(streams::Event::Opened { connection, control, data }) => {
+                self.links.handle_opened(connection, control, data);
+            }
+            BehaviourEvent::Streams(streams::Event::Failed { connection, error }) => {
+                tracing::debug!(%error, "a peer's substreams could not be opened");
+                self.swarm.close_connection(connection);
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_outgoing_error(&mut self, connection: ConnectionId, error: &DialError) {
+        let Some(target) = self.dials.remove(&connection) else { return };
+        if let DialError::LocalPeerId { .. } = error {
+            return self.handle_self(target);
+        }
+        self.handle_dial_failure(target, &describe_dial(error));
+    }
+
+    fn handle_listening(&self, address: &Multiaddr) {
+        let Some(found) = socket_address_of(address) else { return };
+        // Listening on all interfaces is reported one by one; what was configured says it best.
+        let address = SocketAddr::new(self.context.config.listen.ip(), found.port());
+        if self.inputs.listening.borrow().is_none() {
+            tracing::info!(%address, "listening for nodes");
+            self.inputs.listening.send_replace(Some(address));
+        }
+    }
+
+    fn begin_closing(&mut self, done: Option<oneshot::Sender<()>>) {
+        if let Some(closing) = &mut self.closing {
+            closing.done.extend(done);
+            return;
+        }
+        self.peers.stop();
+        // Whoever comes now is refused by the system.
+        self.swarm.remove_listener(self.listener);
+        self.links.drain_all(&mut self.swarm);
+        let deadline = Instant::now() + self.context.config.flush_timeout;
+        self.closing = Some(Closing { deadline, done: done.into_iter().collect() });
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closing
+            .as_ref()
+            .is_some_and(|closing| self.links.is_empty() || closing.deadline <= Instant::now())
+    }
+
+    /// Lets the connections say that they close, then tells whoever waits.
+    async fn say_goodbye(mut self) {
+        let last_words = async {
+            while self.swarm.network_info().num_peers() > 0 {
+                self.swarm.select_next_some().await;
+            }
+        };
+        let cancelled = self.context.tasks.token().clone();
+        // Cancelled or too slow: the sockets close anyway.
+        let _ = cancelled.run_until_cancelled(timeout(LAST_WORDS, last_words)).await;
+        drop(self.swarm);
+        for done in self.closing.into_iter().flat_map(|closing| closing.done) {
+            // The caller may have gone.
+            let _ = done.send(());
+        }
+    }
+}
+
+/// Silence is looked for often enough to be found soon after its bound.
+fn check_interval(config: &Config) -> Duration {
+    (config.silence / 8).max(Duration::from_millis(10))
+}
+
+fn listen(swarm: &mut Swarm<Behaviour>, address: SocketAddr) -> Result<ListenerId, StartError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::InUse { address },
+        _ => StartError::Listen { address, source },
+    };
+    // The transport shares its port with whoever else shares (SO_REUSEPORT): two nodes of one
+    // user would listen side by side unnoticed. A plain socket notices.
+    if address.port() != 0 {
+        std::net::TcpListener::bind(address).map_err(failed)?;
+    }
+    swarm.listen_on(multiaddr(address)).map_err(|error| match error {
+        TransportError::Other(source) => failed(source),
+        other => failed(io::Error::other(other)),
+    })
+}

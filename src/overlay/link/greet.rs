@@ -1,0 +1,78 @@
+//! The hellos: first on the control substream, both ways at once.
+
+use std::io;
+
+use amop_protocol::{
+    NodeId,
+    wire::{
+        generated::{self, control::Message as Body},
+        link::{self, FRAGMENT, LinkFrame},
+    },
+};
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{Context, Failure, LinkStream, PeerFault};
+
+/// The versions of the overlay protocol that this node speaks.
+const VERSIONS: std::ops::RangeInclusive<u32> = 1..=1;
+
+/// The peer speaks no version that we speak. Nobody's fault; one side needs an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the peer speaks overlay versions {min} to {max}, this node {} to {}; update the older of the two",
+    VERSIONS.start(), VERSIONS.end()
+)]
+pub struct Incompatible {
+    /// Its lowest.
+    pub min: u32,
+    /// Its highest.
+    pub max: u32,
+}
+
+/// Sends our hello and reads the peer's; gives its epoch and what was read beyond the hello.
+pub(super) async fn exchange<S: LinkStream>(
+    control: &mut S,
+    context: &Context,
+    peer: NodeId,
+) -> Result<(u64, BytesMut), Failure> {
+    send(control, context).await.map_err(Failure::Lost)?;
+    let mut input = BytesMut::with_capacity(FRAGMENT);
+    let frame = loop {
+        if let Some(frame) = link::decode(&mut input, FRAGMENT).map_err(PeerFault::from)? {
+            break frame;
+        }
+        if control.read_buf(&mut input).await.map_err(Failure::Lost)? == 0 {
+            return Err(Failure::Lost(io::ErrorKind::UnexpectedEof.into()));
+        }
+    };
+    let Ok(Some(Body::Hello(hello))) = frame.into_control() else {
+        return Err(PeerFault::Hello.into());
+    };
+    Ok((check(&hello, peer)?, input))
+}
+
+async fn send<S: LinkStream>(control: &mut S, context: &Context) -> io::Result<()> {
+    let hello = generated::Hello {
+        min_version: *VERSIONS.start(),
+        max_version: *VERSIONS.end(),
+        node: context.own.as_bytes().to_vec().into(),
+        epoch: context.epoch,
+    };
+    let mut bytes = BytesMut::new();
+    LinkFrame::control(Body::Hello(hello)).encode(&mut bytes).map_err(io::Error::other)?;
+    control.write_all(&bytes).await?;
+    control.flush().await
+}
+
+fn check(hello: &generated::Hello, peer: NodeId) -> Result<u64, Failure> {
+    let (min, max) = (hello.min_version, hello.max_version);
+    if max < *VERSIONS.start() || min > *VERSIONS.end() {
+        return Err(Incompatible { min, max }.into());
+    }
+    let claimed = NodeId::from_slice(&hello.node).ok_or(PeerFault::Hello)?;
+    if claimed != peer {
+        return Err(PeerFault::WrongNode { claimed, verified: peer }.into());
+    }
+    Ok(hello.epoch)
+}

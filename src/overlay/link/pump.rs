@@ -1,0 +1,178 @@
+//! Bytes to frames and back, for as long as the link lives.
+
+use std::sync::Arc;
+
+use amop_protocol::wire::{
+    generated::control::Message as Body,
+    interleave::{Arrived, Assembler},
+    link::{self, FRAGMENT, Kind, LinkFrame},
+};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::{Context, DownReason, Event, Link, PeerFault, handle::Outgoing};
+
+/// Room made for reading at a time; frames read are slices of it.
+const READ_ROOM: usize = 64 * 1024;
+/// With less room than this, new room is made.
+const MIN_ROOM: usize = 16 * 1024;
+/// Bytes written and flushed at once. Memory of a batch is kept for the next.
+const BATCH: usize = 64 * 1024;
+
+/// Which of the two substreams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    Control,
+    Data,
+}
+
+/// Writes what is queued: all of it that fits into one batch, one write, one flush.
+pub(super) async fn write(link: Link, mut stream: impl AsyncWrite + Unpin, flow: Flow) {
+    let outgoing = match flow {
+        Flow::Control => &link.0.control,
+        Flow::Data => &link.0.data,
+    };
+    let writing = write_batches(&link, outgoing, &mut stream);
+    if let Some(Err(error)) = link.0.end.cut.run_until_cancelled(writing).await {
+        // The readers may still find what had come before; they see the end for themselves.
+        link.drain(DownReason::Lost(error));
+    }
+}
+
+async fn write_batches(
+    link: &Link,
+    outgoing: &Outgoing,
+    stream: &mut (impl AsyncWrite + Unpin),
+) -> std::io::Result<()> {
+    let mut batch = BytesMut::with_capacity(BATCH);
+    loop {
+        batch.clear();
+        // No frame in the queue is too large: `try_send` refuses those.
+        let filled = outgoing.queue.lock().poll_batch(&mut batch, BATCH).map_err(std::io::Error::other)?;
+        if filled {
+            stream.write_all(&batch).await?;
+            stream.flush().await?;
+            link.0.metrics.bytes_sent.inc_by(batch.len() as u64);
+        } else if link.0.end.drain.is_cancelled() {
+            if link.0.end.is_by_peer() {
+                // Our end of the stream tells the peer that all it sent was read.
+                link.0.end.all_read.cancelled().await;
+            }
+            return stream.shutdown().await;
+        } else {
+            // Left when draining begins, to look at the queue one last time.
+            link.0.end.drain.run_until_cancelled(outgoing.wake.notified()).await;
+        }
+    }
+}
+
+/// Hands data frames to the router, in order, in this task.
+pub(super) async fn read_data(
+    link: Link,
+    stream: impl AsyncRead + Unpin,
+    assembler: Assembler,
+    context: Arc<Context>,
+) {
+    let mut reader = Reader { stream, input: BytesMut::new(), assembler, link: &link };
+    let reading = async {
+        loop {
+            let frame = match reader.next().await? {
+                Arrived::Frame(frame) => frame,
+                Arrived::Dropped(head) => {
+                    context.metrics.reassembly_dropped.inc();
+                    if let Some(head) = head {
+                        context.router.handle_dropped(link.peer(), head);
+                    }
+                    continue;
+                }
+                Arrived::Part => continue,
+            };
+            if frame.kind != Kind::Data {
+                return Err(PeerFault::WrongSubstream(frame.kind).into());
+            }
+            context.router.handle_data(link.peer(), frame);
+        }
+    };
+    finish(&link, link.0.end.cut.run_until_cancelled(reading).await);
+}
+
+/// Hands control messages to the node; waits while its queue is full, and so does the peer.
+pub(super) async fn read_control(
+    link: &Link,
+    stream: impl AsyncRead + Unpin,
+    input: BytesMut,
+    assembler: Assembler,
+    context: &Context,
+) {
+    let mut reader = Reader { stream, input, assembler, link };
+    let reading = async {
+        loop {
+            match reader.next().await? {
+                Arrived::Frame(frame) => {
+                    let Some(message) = control_message(frame)? else { continue };
+                    let event = Event::Control { peer: link.peer(), link: link.id(), message };
+                    if context.events.send(event).await.is_err() {
+                        return Err(DownReason::Shutdown);
+                    }
+                }
+                Arrived::Dropped(_) => {
+                    context.metrics.reassembly_dropped.inc();
+                }
+                Arrived::Part => {}
+            }
+        }
+    };
+    finish(link, link.0.end.cut.run_until_cancelled(reading).await);
+}
+
+fn finish(link: &Link, result: Option<Result<std::convert::Infallible, DownReason>>) {
+    match result {
+        // What is still on its way, on this side or on the other substream, gets its chance.
+        Some(Err(reason @ (DownReason::ClosedByPeer | DownReason::Lost(_)))) => link.drain(reason),
+        Some(Err(reason)) => link.close(reason),
+        _ => {}
+    }
+    link.0.end.reader_done();
+}
+
+/// The message in a control frame; `None` if it is of a kind that is newer than this node.
+fn control_message(frame: LinkFrame) -> Result<Option<Body>, PeerFault> {
+    if frame.kind != Kind::Control {
+        return Err(PeerFault::WrongSubstream(frame.kind));
+    }
+    match frame.into_control().map_err(|_| PeerFault::Control)? {
+        Some(Body::Hello(_)) => Err(PeerFault::Hello),
+        message => Ok(message),
+    }
+}
+
+/// Reads frames with one buffer; payloads are slices of it.
+struct Reader<'a, R> {
+    stream: R,
+    input: BytesMut,
+    assembler: Assembler,
+    link: &'a Link,
+}
+
+impl<R: AsyncRead + Unpin> Reader<'_, R> {
+    async fn next(&mut self) -> Result<Arrived, DownReason> {
+        loop {
+            if let Some(frame) = link::decode(&mut self.input, FRAGMENT).map_err(PeerFault::from)? {
+                let arrived = self.assembler.handle_frame(frame).map_err(PeerFault::from)?;
+                if matches!(arrived, Arrived::Frame(_)) {
+                    self.link.0.metrics.frames_received.inc();
+                }
+                return Ok(arrived);
+            }
+            if self.input.capacity() - self.input.len() < MIN_ROOM {
+                self.input.reserve(READ_ROOM);
+            }
+            let read = self.stream.read_buf(&mut self.input).await.map_err(DownReason::Lost)?;
+            if read == 0 {
+                return Err(DownReason::ClosedByPeer);
+            }
+            self.link.hear();
+            self.link.0.metrics.bytes_received.inc_by(read as u64);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Why links end, and who is at fault.
+
+use std::{io, time::Duration};
+
+use amop_protocol::{NodeId, wire::link::Kind};
+
+use super::Incompatible;
+
+/// Why a link went down.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DownReason {
+    /// The other side closed it in order.
+    #[error("the peer closed the link")]
+    ClosedByPeer,
+    /// The connection broke.
+    #[error("the connection was lost: {0}")]
+    Lost(#[source] io::Error),
+    /// The peer broke the protocol.
+    #[error("the peer broke the protocol: {0}")]
+    Fault(#[from] PeerFault),
+    /// Nothing was heard of the peer for too long.
+    #[error("nothing was heard of the peer for {0:?}")]
+    Silent(Duration),
+    /// A better connection to the same peer, or its newer epoch, took over.
+    #[error("a newer connection to the same peer took its place")]
+    Replaced,
+    /// The peer takes control frames more slowly than they come.
+    #[error("the control queue is full: the peer is too slow")]
+    Overflow,
+    /// We disconnected it.
+    #[error("disconnected on request")]
+    Disconnected,
+    /// The overlay is shutting down.
+    #[error("this node is shutting down")]
+    Shutdown,
+}
+
+/// How a peer broke the protocol; its link is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerFault {
+    /// A frame cannot be read.
+    #[error(transparent)]
+    Frame(#[from] amop_protocol::wire::link::FrameFault),
+    /// Fragments do not fit together.
+    #[error(transparent)]
+    Fragment(#[from] amop_protocol::wire::interleave::Fault),
+    /// A control frame on the data substream, or the reverse.
+    #[error("a {0:?} frame came on the other substream")]
+    WrongSubstream(Kind),
+    /// A control frame that is no `Control` message.
+    #[error("a control frame cannot be decoded")]
+    Control,
+    /// A hello on a link that is up, or something else where a hello must stand.
+    #[error("a hello came late, or something else in its place")]
+    Hello,
+    /// The hello names another node than the certificate.
+    #[error("the hello names node {claimed}, but the certificate belongs to {verified}")]
+    WrongNode {
+        /// The hello's.
+        claimed: NodeId,
+        /// The certificate's.
+        verified: NodeId,
+    },
+}
+
+/// Why a candidate did not become a link.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The hellos were not exchanged in time.
+    #[error("no hello came within {0:?}")]
+    Slow(Duration),
+    /// The stream ended or broke.
+    #[error("the connection was lost during the hellos: {0}")]
+    Lost(#[source] io::Error),
+    /// The peer's hello breaks the protocol.
+    #[error(transparent)]
+    Fault(#[from] PeerFault),
+    /// The peer speaks other versions.
+    #[error(transparent)]
+    Incompatible(#[from] Incompatible),
+    /// Another connection to the peer is better.
+    #[error("another connection to the same peer is kept")]
+    Duplicate,
+}

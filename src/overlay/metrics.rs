@@ -1,0 +1,74 @@
+//! What the overlay counts.
+
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
+
+/// The overlay's metrics. Clones share their values.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Links up now. up = opened − closed.
+    pub links: Gauge,
+    /// Links that came up.
+    pub links_opened: Counter,
+    /// Links that went down.
+    pub links_closed: Counter,
+    /// Dials begun.
+    pub dials: Counter,
+    /// Dials that failed before there was a connection.
+    pub dial_failures: Counter,
+    /// Inbound connections that never got through TLS, or were refused by a limit or list.
+    pub inbound_failures: Counter,
+    /// Connections closed because TLS or the hellos took too long.
+    pub handshake_timeouts: Counter,
+    /// Connections given up because the peer had a better one, or an older epoch.
+    pub duplicates: Counter,
+    /// Links closed because the peer broke the protocol.
+    pub peer_faults: Counter,
+    /// Links closed because nothing was heard.
+    pub silent_links: Counter,
+    /// Links closed because the peer took control frames too slowly.
+    pub control_overflows: Counter,
+    /// Data frames refused because a link's queue was full, or the link gone.
+    pub frames_refused: Counter,
+    /// Large frames dropped because too many bytes of unfinished ones were held.
+    pub reassembly_dropped: Counter,
+    /// Frames received whole.
+    pub frames_received: Counter,
+    /// Bytes received on links.
+    pub bytes_received: Counter,
+    /// Bytes sent on links.
+    pub bytes_sent: Counter,
+    /// Round-trip times that were not reported because the node was busy.
+    pub round_trips_dropped: Counter,
+}
+
+impl Metrics {
+    /// Registers all under `amop_overlay_`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("amop_overlay");
+        registry.register("links", "Links up now", self.links.clone());
+        let counters = [
+            ("links_opened", "Links that came up", &self.links_opened),
+            ("links_closed", "Links that went down", &self.links_closed),
+            ("dials", "Dials begun", &self.dials),
+            ("dial_failures", "Dials that failed", &self.dial_failures),
+            ("inbound_failures", "Inbound connections that failed or were refused", &self.inbound_failures),
+            ("handshake_timeouts", "Handshakes that took too long", &self.handshake_timeouts),
+            ("duplicates", "Connections given up for a better one", &self.duplicates),
+            ("peer_faults", "Links closed for a broken protocol", &self.peer_faults),
+            ("silent_links", "Links closed for silence", &self.silent_links),
+            ("control_overflows", "Links closed for a full control queue", &self.control_overflows),
+            ("frames_refused", "Data frames refused by a full queue", &self.frames_refused),
+            ("reassembly_dropped", "Large frames dropped at the bound", &self.reassembly_dropped),
+            ("frames_received", "Frames received whole", &self.frames_received),
+            ("received_bytes", "Bytes received on links", &self.bytes_received),
+            ("sent_bytes", "Bytes sent on links", &self.bytes_sent),
+            ("round_trips_dropped", "Round-trip times not reported", &self.round_trips_dropped),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Which addresses to dial, and when: without IO, clock or randomness of its own.
+//!
+//! A configured address is dialled until a node answers, rests while that node is linked (by
+//! whatever connection), and is dialled again when the link is lost: at once, then with jittered
+//! pauses that double. A learned address is given up after [`LEARNED_ATTEMPTS`] failures.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use amop_protocol::NodeId;
+
+use super::config::{Address, Config};
+
+/// Failures in a row after which a learned address is forgotten.
+const LEARNED_ATTEMPTS: u32 = 6;
+/// A link that lasted less than this does not count as having been up: its loss is a failure, so
+/// that two nodes that always disagree do not dial each other in a tight loop.
+const STABLE: Duration = Duration::from_secs(1);
+
+/// Names one address to dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Target(u64);
+
+/// The addresses and their state.
+#[derive(Debug)]
+pub(super) struct Peers {
+    entries: BTreeMap<Target, Entry>,
+    next: u64,
+    back_off: (Duration, Duration),
+    back_off_known: Duration,
+    max: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    address: Address,
+    origin: Origin,
+    state: State,
+    /// The node that answered there last.
+    node: Option<NodeId>,
+    /// Failures since it was last up.
+    failures: u32,
+    history: History,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Configured,
+    Learned,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum History {
+    NeverUp,
+    WasUp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Due(Instant),
+    /// Dialled, or connected and not yet linked.
+    Busy,
+    /// Its node is linked.
+    Resting,
+    /// It is ourselves.
+    GivenUp,
+}
+
+/// How a failure should be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// A configured peer was not reached for the first time in a row.
+    Operator,
+    /// Again, or an address learned on the way.
+    Nobody,
+}
+
+impl Peers {
+    pub(super) fn new(config: &Config, now: Instant) -> Self {
+        let mut peers = Self {
+            entries: BTreeMap::new(),
+            next: 0,
+            back_off: config.back_off,
+            back_off_known: config.back_off_known,
+            max: config.max_addresses.max(config.peers.len()),
+        };
+        for address in &config.peers {
+            peers.add(address.clone(), Origin::Configured, now);
+        }
+        peers
+    }
+
+    /// Adds an address learned at run time; does nothing if it is known or there are too many.
+    pub(super) fn learn(&mut self, address: Address, now: Instant) {
+        self.add(address, Origin::Learned, now);
+    }
+
+    fn add(&mut self, address: Address, origin: Origin, now: Instant) {
+        if self.entries.len() >= self.max || self.entries.values().any(|known| known.address == address) {
+            return;
+        }
+        let state = State::Due(now);
+        let (node, history) = (None, History::NeverUp);
+        self.entries.insert(Target(self.next), Entry { address, origin, state, node, failures: 0, history });
+        self.next += 1;
+    }
+
+    /// When the next address is to be dialled.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let due = |entry: &Entry| match entry.state {
+            State::Due(at) => Some(at),
+            _ => None,
+        };
+        self.entries.values().filter_map(due).min()
+    }
+
+    /// An address whose time has come and whose node is not linked; it is busy from now on.
+    pub(super) fn poll_dial(
+        &mut self,
+        now: Instant,
+        linked: impl Fn(&NodeId) -> bool,
+    ) -> Option<(Target, Address, u32)> {
+        for (target, entry) in &mut self.entries {
+            match entry.state {
+                State::Due(at) if at <= now => {}
+                _ => continue,
+            }
+            if entry.node.as_ref().is_some_and(&linked) {
+                entry.state = State::Resting;
+                continue;
+            }
+            entry.state = State::Busy;
+            return Some((*target, entry.address.clone(), entry.failures));
+        }
+        None
+    }
+
+    /// The address as it was given, for messages.
+    pub(super) fn address(&self, target: Target) -> Option<&Address> {
+        self.entries.get(&target).map(|entry| &entry.address)
+    }
+
+    /// This node answered there; whether it is linked shows later.
+    pub(super) fn handle_answer(&mut self, target: Target, node: NodeId) {
+        if let Some(entry) = self.entries.get_mut(&target) {
+            entry.node = Some(node);
+        }
+    }
+
+    /// No link came of it. `jitter` is between 0 and 1.
+    pub(super) fn handle_failure(&mut self, target: Target, now: Instant, jitter: f64) -> Tell {
+        let Some(entry) = self.entries.get_mut(&target) else { return Tell::Nobody };
+        if entry.state != State::Busy {
+            return Tell::Nobody;
+        }
+        entry.failures = entry.failures.saturating_add(1);
+        if entry.origin == Origin::Learned && entry.failures >= LEARNED_ATTEMPTS {
+            self.entries.remove(&target);
+            return Tell::Nobody;
+        }
+        let longest = match (entry.origin, entry.history) {
+            (Origin::Configured, History::WasUp) => self.back_off_known,
+            _ => self.back_off.1,
+        };
+        let doubled = self.back_off.0.saturating_mul(1_u32 << (entry.failures - 1).min(16));
+        // Between half and all of the pause, so that nodes that failed together part ways.
+        let pause = doubled.min(longest).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0);
+        entry.state = State::Due(now + pause);
+        let first = entry.failures == 1 && entry.origin == Origin::Configured;
+        if first { Tell::Operator } else { Tell::Nobody }
+    }
+
+    /// The address leads to ourselves. Gives it back the first time.
+    pub(super) fn handle_self(&mut self, target: Target) -> Option<Address> {
+        let entry = self.entries.get_mut(&target)?;
+        entry.state = State::GivenUp;
+        Some(entry.address.clone())
+    }
+
+    /// The connection was given up in favour of another one to the same node.
+    pub(super) fn handle_duplicate(&mut self, target: Target, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(&target)
+            && entry.state == State::Busy
+        {
+            // Looked at again shortly: it rests if the other connection became a link.
+            entry.state = State::Due(now + self.back_off_known);
+        }
+    }
+
+    /// A link to this node is up.
+    pub(super) fn handle_up(&mut self, node: NodeId) {
+        for entry in self.entries.values_mut().filter(|entry| entry.node == Some(node)) {
+            entry.state = State::Resting;
+        }
+    }
+
+    /// The link to this node is down, after `lasted`, and no other takes its place.
+    pub(super) fn handle_down(&mut self, node: NodeId, lasted: Duration, now: Instant, jitter: f64) {
+        let resting = |entry: &Entry| entry.node == Some(node) && entry.state == State::Resting;
+        let targets: Vec<_> =
+            self.entries.iter().filter(|(_, entry)| resting(entry)).map(|(target, _)| *target).collect();
+        for target in targets {
+            let Some(entry) = self.entries.get_mut(&target) else { continue };
+            if lasted >= STABLE {
+                entry.failures = 0;
+                entry.history = History::WasUp;
+                entry.state = State::Due(now);
+            } else {
+                entry.state = State::Busy;
+                self.handle_failure(target, now, jitter);
+            }
+        }
+    }
+
+    /// Dials nobody any more.
+    pub(super) fn stop(&mut self) {
+        self.entries.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId::new([1; 32]);
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn peers(now: Instant) -> Peers {
+        let mut config = Config::new("127.0.0.1:0".parse().unwrap());
+        config.peers = vec!["127.0.0.1:1".parse().unwrap()];
+        Peers::new(&config, now)
+    }
+
+    fn dial(peers: &mut Peers, now: Instant) -> Target {
+        peers.poll_dial(now, |_| false).expect("a dial is due").0
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let now = Instant::now();
+        let mut peers = peers(now);
+        let mut pauses = Vec::new();
+        let mut at = now;
+        for _ in 0..10 {
+            let target = dial(&mut peers, at);
+            peers.handle_failure(target, at, 1.0);
+            let due = peers.poll_timeout().unwrap();
+            pauses.push((due - at).as_millis());
+            at = due;
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000]);
+    }
+
+    #[test]
+    fn a_peer_that_was_up_is_dialled_at_once_and_then_every_second() {
+        let now = Instant::now();
+        let mut peers = peers(now);
+        let target = dial(&mut peers, now);
+        peers.handle_answer(target, NODE);
+        peers.handle_up(NODE);
+        assert_eq!(peers.poll_timeout(), None);
+        peers.handle_down(NODE, LONG, now, 1.0);
+        assert_eq!(peers.poll_timeout(), Some(now));
+        for _ in 0..20 {
+            let at = peers.poll_timeout().unwrap();
+            let target = dial(&mut peers, at);
+            peers.handle_failure(target, at, 1.0);
+            assert!(peers.poll_timeout().unwrap() - at <= Duration::from_secs(1));
+        }
+    }
+
+    #[test]
+    fn a_link_that_flaps_is_not_dialled_at_once() {
+        let now = Instant::now();
+        let mut peers = peers(now);
+        let target = dial(&mut peers, now);
+        peers.handle_answer(target, NODE);
+        peers.handle_up(NODE);
+        peers.handle_down(NODE, Duration::from_millis(5), now, 0.0);
+        assert_eq!(peers.poll_timeout(), Some(now + Duration::from_millis(50)));
+    }
+
+    #[test]
+    fn an_address_rests_while_its_node_is_linked() {
+        let now = Instant::now();
+        let mut peers = peers(now);
+        let target = dial(&mut peers, now);
+        peers.handle_answer(target, NODE);
+        peers.handle_duplicate(target, now);
+        assert!(peers.poll_dial(now + LONG, |node| *node == NODE).is_none());
+        assert_eq!(peers.poll_timeout(), None);
+    }
+
+    #[test]
+    fn our_own_address_is_given_up() {
+        let now = Instant::now();
+        let mut peers = peers(now);
+        let target = dial(&mut peers, now);
+        assert!(peers.handle_self(target).is_some());
+        assert_eq!(peers.poll_timeout(), None);
+    }
+
+    #[test]
+    fn learned_addresses_are_bounded_and_forgotten() {
+        let now = Instant::now();
+        let mut peers = peers(now);
+        peers.max = 2;
+        dial(&mut peers, now);
+        for port in [2, 3] {
+            peers.learn(format!("127.0.0.1:{port}").parse().unwrap(), now);
+        }
+        assert_eq!(peers.entries.len(), 2);
+        for _ in 0..LEARNED_ATTEMPTS {
+            let target = dial(&mut peers, now + LONG);
+            peers.handle_failure(target, now, 1.0);
+        }
+        assert_eq!(peers.entries.len(), 1);
+    }
+}
