@@ -10,6 +10,7 @@ use tracing::Instrument;
 #[derive(Clone, Debug, Default)]
 pub struct Tasks {
     cancelled: CancellationToken,
+    failed: CancellationToken,
     tracker: TaskTracker,
 }
 
@@ -21,7 +22,7 @@ impl Tasks {
 
     /// A group that is cancelled with this one, and that this one waits for.
     pub fn child(&self) -> Self {
-        Self { cancelled: self.cancelled.child_token(), tracker: self.tracker.clone() }
+        Self { cancelled: self.cancelled.child_token(), ..self.clone() }
     }
 
     /// Spawns a task, its log lines in a span of that name. It must end soon after
@@ -33,6 +34,23 @@ impl Tasks {
         let span = tracing::debug_span!("task", name);
         #[expect(clippy::disallowed_methods, reason = "the one place that may spawn")]
         tokio::spawn(self.tracker.track_future(task.instrument(span)));
+    }
+
+    /// Spawns a task that the node cannot do without: if it ends unasked, [`Tasks::failed`] resolves.
+    pub fn spawn_vital<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let guard = Vital { name, tasks: self.clone() };
+        self.spawn(name, async move {
+            let _guard = guard;
+            task.await;
+        });
+    }
+
+    /// Resolves when a vital task has ended unasked. Cancel safe.
+    pub async fn failed(&self) {
+        self.failed.cancelled().await;
     }
 
     /// The token that ends this group's tasks.
@@ -55,5 +73,43 @@ impl Tasks {
         self.cancelled.cancel();
         self.tracker.close();
         self.tracker.wait().await;
+    }
+}
+
+/// Dropped when a vital task ends, by a panic too.
+struct Vital {
+    name: &'static str,
+    tasks: Tasks,
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if !self.tasks.cancelled.is_cancelled() {
+            tracing::error!(task = self.name, "a vital task has ended by itself");
+            self.tasks.failed.cancel();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_vital_task_that_ends_unasked_is_a_failure() {
+        let tasks = Tasks::new();
+        tasks.child().spawn_vital("ends", async {});
+        tasks.failed().await;
+        tasks.finish().await;
+    }
+
+    #[tokio::test]
+    async fn a_vital_task_that_ends_when_told_is_none() {
+        let tasks = Tasks::new();
+        let child = tasks.child();
+        let until = child.clone();
+        child.spawn_vital("waits", async move { until.cancelled().await });
+        tasks.finish().await;
+        assert!(!tasks.failed.is_cancelled());
     }
 }

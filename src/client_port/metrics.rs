@@ -105,7 +105,7 @@ pub struct IgnoredLabels {
 impl Metrics {
     /// Registers every metric under `amop_client_port_`.
     pub fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("amop_client_port");
+        let registry = registry.sub_registry_with_prefix("client_port");
         let mut counter = |name: &str, help: &str, counter: &Counter| {
             registry.register(name, help, counter.clone());
         };

@@ -108,7 +108,7 @@ impl ClientPort {
         let accepting = tasks.child();
         let shared = Arc::new(session::Shared::new(config, broker, registry.clone(), tasks.clone()));
         let stop = accepting.token().clone();
-        accepting.spawn("client listener", listener::run(listener, tls, shared, stop));
+        accepting.spawn_vital("client listener", listener::run(listener, tls, shared, stop));
         Ok(Self { address, accepting, registry })
     }
 

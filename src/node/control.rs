@@ -8,14 +8,8 @@ use std::{sync::Arc, time::Duration};
 use amop_protocol::{
     NodeId, SessionId, Topic, Version,
     broker::control::{Action, Control},
-    limits::MAX_HOPS,
-    wire::{
-        generated as pb,
-        link::{Kind, LinkFrame},
-    },
+    wire::generated as pb,
 };
-use bytes::Bytes;
-use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{data_path::DataPath, links::Links};
@@ -170,10 +164,8 @@ impl ControlTask {
     }
 
     fn send(&self, to: NodeId, message: pb::control::Message) {
-        let body = pb::Control { message: Some(message) }.encode_to_vec();
-        let frame = LinkFrame { kind: Kind::Control, hops: MAX_HOPS, flow: 0, header: Bytes::new(), payload: body.into() };
         // A link whose control queue is full closes, and gossip starts afresh over the next one.
-        self.links.send(to, frame);
+        self.links.send_control(to, message);
     }
 
     fn wait_settled(&mut self, done: oneshot::Sender<bool>) {

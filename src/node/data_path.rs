@@ -35,8 +35,20 @@ use super::{links::Links, metrics::Metrics};
 use crate::{client_port::Registry, tasks::Tasks};
 
 /// Shards of pending state: enough that tasks on a few cores seldom meet.
-const SHARDS: usize = 8;
+pub(super) const SHARDS: usize = 8;
 const _: () = assert!(SHARDS <= MAX_SHARDS);
+
+/// What a data path is made with.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) delivery: Config,
+    /// Mbit/s; no limit if absent.
+    pub(super) bandwidth: Option<f64>,
+    /// A number that no other start of this node has.
+    pub(super) incarnation: u64,
+    /// Makes message keys that nobody outside can compute.
+    pub(super) secret: [u64; 2],
+}
 
 /// Everything a message needs on its way through this node.
 #[derive(Debug)]
@@ -55,19 +67,18 @@ pub(super) struct DataPath {
 }
 
 impl DataPath {
-    /// A data path of node `me`, which no other start of it shares `incarnation` with.
+    /// A data path of the node that `routing` is the snapshot of.
     pub(super) fn new(
-        config: Config,
-        bandwidth: Option<f64>,
-        incarnation: u64,
-        secret: [u64; 2],
+        settings: Settings,
         routing: Routing,
         registry: Arc<Registry>,
         links: Arc<Links>,
         metrics: Metrics,
     ) -> Self {
         let me = routing.me();
-        let shards = (0..SHARDS).map(|shard| Mutex::new(Delivery::new(config, me, incarnation, shard as u8)));
+        let Settings { delivery, bandwidth, incarnation, secret } = settings;
+        let shards =
+            (0..SHARDS).map(|shard| Mutex::new(Delivery::new(delivery, me, incarnation, shard as u8)));
         Self {
             started: Instant::now(),
             keyer: Keyer::new(secret),
@@ -178,14 +189,19 @@ impl DataPath {
         left
     }
 
+    /// Whether anything is in flight: sends of own clients, or pushes to them.
+    pub(super) fn is_busy(&self) -> bool {
+        self.shards.iter().any(|shard| shard.lock().is_busy())
+    }
+
     /// Sends without an outcome.
     pub(super) fn in_flight(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().in_flight()).sum()
     }
 
-    /// What all shards have counted.
-    pub(super) fn counters(&self) -> Counters {
-        self.shards.iter().map(|shard| shard.lock().counters()).fold(Counters::default(), |sum, one| sum + one)
+    /// The sum over all shards of something they have counted.
+    pub(super) fn counted(&self, what: impl Fn(&Counters) -> u64) -> u64 {
+        self.shards.iter().map(|shard| what(&shard.lock().counters())).sum()
     }
 
     /// Fires the shards' timers until the group ends. Woken when a timer is due, or an earlier one is set.

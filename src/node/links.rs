@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use amop_protocol::{NodeId, wire::link::LinkFrame};
+use amop_protocol::{
+    NodeId,
+    wire::{generated::control::Message, link::LinkFrame},
+};
 use dashmap::DashMap;
 
 use crate::overlay::{Link, LinkId, Peer};
@@ -39,6 +42,11 @@ impl Links {
     /// Queues a frame; false if there is no link or its queue is full.
     pub(super) fn send(&self, to: NodeId, frame: LinkFrame) -> bool {
         self.by_peer.get(&to).is_some_and(|entry| entry.link.try_send(frame).is_ok())
+    }
+
+    /// Queues a control message; false if there is no link or its queue is full.
+    pub(super) fn send_control(&self, to: NodeId, message: Message) -> bool {
+        self.by_peer.get(&to).is_some_and(|entry| entry.link.send_control(message).is_ok())
     }
 
     /// A neighbour's round-trip time was measured.

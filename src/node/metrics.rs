@@ -35,7 +35,8 @@ impl Metrics {
     /// Counters that `registry` shows.
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        let mut add = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+        let mut add =
+            |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
         add("refused_for_bandwidth", "Sends refused for bandwidth", &metrics.refused_for_bandwidth);
         add("relayed_frames", "Data frames passed on for others", &metrics.relayed);
         add("unroutable_frames", "Data frames with no way to a destination", &metrics.unroutable);

@@ -11,7 +11,7 @@ use super::{
     config::{Config, MAX_CONNECTIONS_PER_PEER},
     security, streams,
 };
-use amop_protocol::NodeKey;
+use amop_protocol::{NodeId, NodeKey};
 
 /// Everything that runs on a connection beside TLS and yamux.
 #[derive(NetworkBehaviour)]
@@ -32,12 +32,12 @@ pub(super) struct Behaviour {
 
 /// A configured node id that is no point of the curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is not a node id: it is no point of the curve P-256")]
-pub struct NotAKey(pub NodeKey);
+#[error("{} is not a node id: it is no point of the curve P-256", .0.to_hex())]
+pub struct NotAKey(pub NodeId);
 
 impl Behaviour {
     pub(super) fn new(config: &Config, own: &NodeKey) -> Result<Self, NotAKey> {
-        let own_key = security::public_key(own).ok_or(NotAKey(*own))?;
+        let own_key = security::public_key(own).ok_or(NotAKey(own.id()))?;
         let agent = format!("amop/{}", env!("CARGO_PKG_VERSION"));
         let identify = identify::Config::new("/amop/1".into(), own_key).with_agent_version(agent);
         let ping = ping::Config::new().with_interval(config.ping_interval).with_timeout(config.silence);
@@ -62,16 +62,20 @@ fn limits(config: &Config) -> ConnectionLimits {
 fn allowed(config: &Config) -> Result<Option<allow_block_list::Behaviour<AllowedPeers>>, NotAKey> {
     let Some(keys) = &config.allow else { return Ok(None) };
     let mut list = allow_block_list::Behaviour::default();
-    for key in keys {
-        list.allow_peer(security::peer_id(key).ok_or(NotAKey(*key))?);
+    for id in keys {
+        for peer in security::peer_ids(id).ok_or(NotAKey(*id))? {
+            list.allow_peer(peer);
+        }
     }
     Ok(Some(list))
 }
 
 fn denied(config: &Config) -> Result<allow_block_list::Behaviour<BlockedPeers>, NotAKey> {
     let mut list = allow_block_list::Behaviour::default();
-    for key in &config.deny {
-        list.block_peer(security::peer_id(key).ok_or(NotAKey(*key))?);
+    for id in &config.deny {
+        for peer in security::peer_ids(id).ok_or(NotAKey(*id))? {
+            list.block_peer(peer);
+        }
     }
     Ok(list)
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
-use amop_protocol::NodeKey;
+use amop_protocol::NodeId;
 
 /// Settings of the overlay. [`Config::new`] gives the defaults, which suit an institution's node.
 #[derive(Clone, Debug)]
@@ -12,9 +12,9 @@ pub struct Config {
     /// Nodes to keep a link to; dialled until they answer, and again whenever the link is lost.
     pub peers: Vec<Address>,
     /// If given, only these nodes may link to this one.
-    pub allow: Option<Vec<NodeKey>>,
+    pub allow: Option<Vec<NodeId>>,
     /// These may not, whatever else is said.
-    pub deny: Vec<NodeKey>,
+    pub deny: Vec<NodeId>,
     /// How long TLS may take, and how long the hellos after it. Longer: closed and counted.
     pub handshake_timeout: Duration,
     /// How long an address may take to resolve and connect.

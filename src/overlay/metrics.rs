@@ -47,7 +47,7 @@ pub struct Metrics {
 impl Metrics {
     /// Registers all under `amop_overlay_`.
     pub fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("amop_overlay");
+        let registry = registry.sub_registry_with_prefix("overlay");
         registry.register("links", "Links up now", self.links.clone());
         let counters = [
             ("links_opened", "Links that came up", &self.links_opened),

@@ -26,7 +26,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use amop_protocol::{
     NodeId,
-    wire::{generated, interleave::Budget, link::LinkFrame},
+    wire::{generated, interleave::Budget, link::LinkFrame, peer::DataError},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -48,7 +48,10 @@ const REPORTS: usize = 256;
 pub trait Router: Send + Sync + 'static {
     /// A whole frame came from this neighbour. Called in the link's reader task, frame by frame
     /// in order; must not block.
-    fn handle_data(&self, from: NodeId, frame: LinkFrame);
+    ///
+    /// # Errors
+    /// When the frame breaks the protocol; the link is closed.
+    fn handle_data(&self, from: NodeId, frame: LinkFrame) -> Result<(), DataError>;
 
     /// A large frame from this neighbour was dropped at the bound of partly received bytes.
     /// `head` is the frame without its payload, so that its origin can be told.
@@ -170,7 +173,7 @@ impl Overlay {
         });
         let inputs = driver::Inputs { commands: command_queue, reports: report_queue, listening };
         let driver = Driver::new(context, &credentials, inputs)?;
-        tasks.spawn("overlay", driver.run());
+        tasks.spawn_vital("overlay", driver.run());
         Ok((Self { commands, listening: listening_watch, metrics }, event_queue))
     }
 

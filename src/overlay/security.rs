@@ -9,7 +9,7 @@
 
 use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
-use amop_protocol::{NodeKey, certificate::Subject};
+use amop_protocol::{NodeId, NodeKey, certificate::Subject};
 use libp2p::{
     PeerId, Transport,
     core::{ConnectedPoint, Endpoint, muxing::StreamMuxerBox, transport::Boxed, upgrade},
@@ -98,6 +98,18 @@ pub(super) fn transport(
 /// The peer id that goes with a node's key; `None` if the key is not a point of the curve.
 pub(super) fn peer_id(key: &NodeKey) -> Option<PeerId> {
     public_key(key).map(|key| key.to_peer_id())
+}
+
+/// The peer ids of the two keys that share a node id; `None` if it is not on the curve. Whoever
+/// owns one of the keys owns the other.
+pub(super) fn peer_ids(id: &NodeId) -> Option<[PeerId; 2]> {
+    let peer_id = |sign: u8| {
+        let mut point = [sign; 33];
+        point[1..].copy_from_slice(id.as_bytes());
+        let key = identity::ecdsa::PublicKey::try_from_bytes(&point).ok()?;
+        Some(identity::PublicKey::from(key).to_peer_id())
+    };
+    Some([peer_id(2)?, peer_id(3)?])
 }
 
 /// The key in libp2p's form.

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use amop_protocol::wire::peer::DataError;
 use amop_protocol::wire::{
     generated::{Heartbeat, control::Message},
     link::Kind,
@@ -27,8 +28,9 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Recorder(mpsc::Sender<(NodeId, LinkFrame)>);
 
 impl Router for Recorder {
-    fn handle_data(&self, from: NodeId, frame: LinkFrame) {
+    fn handle_data(&self, from: NodeId, frame: LinkFrame) -> Result<(), DataError> {
         self.0.try_send((from, frame)).expect("the test takes what comes");
+        Ok(())
     }
 }
 
@@ -394,8 +396,8 @@ async fn the_deny_list_and_the_allow_list_refuse() {
     let institution = institution();
     let (leaf_b, leaf_c) = (institution.node("b"), institution.node("c"));
     let mut picky = config(&[]);
-    picky.deny = vec![credentials(&leaf_b).node_key()];
-    picky.allow = Some(vec![credentials(&leaf_b).node_key()]);
+    picky.deny = vec![credentials(&leaf_b).node_key().id()];
+    picky.allow = Some(vec![credentials(&leaf_b).node_key().id()]);
     let mut a = start(&institution.node("a"), 1, picky).await;
     let mut denied = start(&leaf_b, 1, config(&[a.address])).await;
     let mut not_allowed = start(&leaf_c, 1, config(&[a.address])).await;

@@ -89,7 +89,7 @@ impl Driver {
         let config = &context.config;
         let own = credentials.node_key();
         let behaviour = Behaviour::new(config, &own)?;
-        let own_peer = security::peer_id(&own).ok_or(super::NotAKey(own))?;
+        let own_peer = security::peer_id(&own).ok_or(super::NotAKey(own.id()))?;
         let verified = Verified::default();
         let upgraded = security::transport(
             credentials,

@@ -90,7 +90,7 @@ pub(super) async fn read_data(
             if frame.kind != Kind::Data {
                 return Err(PeerFault::WrongSubstream(frame.kind).into());
             }
-            context.router.handle_data(link.peer(), frame);
+            context.router.handle_data(link.peer(), frame).map_err(PeerFault::Data)?;
         }
     };
     finish(&link, link.0.end.cut.run_until_cancelled(reading).await);

@@ -37,7 +37,7 @@ pub enum DownReason {
 }
 
 /// How a peer broke the protocol; its link is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerFault {
     /// A frame cannot be read.
@@ -55,6 +55,9 @@ pub enum PeerFault {
     /// A hello on a link that is up, or something else where a hello must stand.
     #[error("a hello came late, or something else in its place")]
     Hello,
+    /// The header of a data frame is not valid.
+    #[error(transparent)]
+    Data(amop_protocol::wire::peer::DataError),
     /// The hello names another node than the certificate.
     #[error("the hello names node {claimed}, but the certificate belongs to {verified}")]
     WrongNode {

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use amop_protocol::wire::peer::DataError;
 use amop_protocol::wire::{
     generated::{self, Heartbeat, control::Message as Body},
     link::{FrameFault, Kind, LinkFrame, decode},
@@ -21,8 +22,9 @@ const PEER: NodeKey = NodeKey::new([2; 64]);
 struct Counting(AtomicU64);
 
 impl Router for Counting {
-    fn handle_data(&self, _: NodeId, _: LinkFrame) {
+    fn handle_data(&self, _: NodeId, _: LinkFrame) -> Result<(), DataError> {
         self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 }
 

@@ -63,6 +63,17 @@ impl Subscriptions {
         announced
     }
 
+    /// Drops the topics of a report that would bring this node above `most` different ones.
+    pub fn keep_within(&self, topics: &mut Vec<Topic>, most: usize) {
+        let mut room = most.saturating_sub(self.local.len());
+        topics.retain(|topic| {
+            let known = self.local.contains_key(topic);
+            let kept = known || room > 0;
+            room -= usize::from(kept && !known);
+            kept
+        });
+    }
+
     /// What this node announces: its sessions' topics but for those that stay at home.
     pub fn announced(&self) -> impl Iterator<Item = (&Topic, u32)> {
         let announced = self.local.iter().filter(|(topic, _)| topic.is_announced());

@@ -40,6 +40,8 @@ pub struct Config {
     pub max_nodes: usize,
     /// Tombstones of nodes that are gone: 16,384. Beyond, the one with the lowest id is forgotten.
     pub max_tombstones: usize,
+    /// Topics of this node's own sessions together: 100,000. Further ones are not taken, and counted.
+    pub max_own_topics: usize,
     /// Topics one node may announce: 100,000. A longer list is a fault of the neighbour that brings it.
     pub max_topics: usize,
     /// Links one node may announce: 1,024. More are a fault of the neighbour that brings them.
@@ -57,6 +59,7 @@ impl Default for Config {
         Self {
             max_nodes: 4_096,
             max_tombstones: 16_384,
+            max_own_topics: 100_000,
             max_topics: 100_000,
             max_links: 1_024,
             debounce: Duration::from_millis(5),
@@ -105,6 +108,8 @@ pub struct Counters {
     pub over_capacity: u64,
     /// Names in lists that are no topics; dropped singly.
     pub bad_topics: u64,
+    /// Topics of own sessions beyond [`Config::max_own_topics`].
+    pub topics_over_capacity: u64,
     /// Own epochs given up because a higher one of this node was met.
     pub epochs_raised: u64,
     /// Nodes whose lists expired.
@@ -184,7 +189,10 @@ impl Control {
     }
 
     /// A session's whole set of topics.
-    pub fn handle_report(&mut self, now: Time, session: SessionId, topics: Vec<Topic>) {
+    pub fn handle_report(&mut self, now: Time, session: SessionId, mut topics: Vec<Topic>) {
+        let offered = topics.len();
+        self.subscriptions.keep_within(&mut topics, self.config.max_own_topics);
+        self.counters.topics_over_capacity += (offered - topics.len()) as u64;
         if self.subscriptions.report(session, topics) {
             self.own.topics_changed(now + self.config.debounce);
         }

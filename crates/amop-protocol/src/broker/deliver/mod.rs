@@ -268,6 +268,11 @@ impl Delivery {
         self.sends.values().filter(|send| !send.is_told()).count()
     }
 
+    /// Whether anything waits: sends of this node's clients, or pushes to them.
+    pub fn is_busy(&self) -> bool {
+        !self.sends.is_empty() || !self.pushes.is_empty()
+    }
+
     /// What has been counted.
     pub fn counters(&self) -> Counters {
         self.counters

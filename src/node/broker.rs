@@ -1,0 +1,66 @@
+//! What the client port asks of the node.
+
+use std::sync::Arc;
+
+use amop_protocol::{
+    SessionId, Topic,
+    broker::{
+        event::{Answer, Publish, PushError, PushId},
+        routing::Routing,
+    },
+};
+use futures::future::BoxFuture;
+
+use super::{control, data_path::DataPath};
+use crate::{
+    client_port::{Broker, SessionInfo},
+    tasks::Tasks,
+};
+
+/// The node, as its client port sees it.
+pub(super) struct NodeBroker {
+    pub(super) data: Arc<DataPath>,
+    pub(super) control: control::Handle,
+    pub(super) tasks: Tasks,
+}
+
+impl Broker for NodeBroker {
+    fn opened(&self, session: &Arc<SessionInfo>) {
+        tracing::info!(session = %session.id, client = %session.client.name, institution = %session.institution,
+            address = %session.address, "client connected");
+    }
+
+    fn report(&self, session: SessionId, topics: Vec<Topic>) -> BoxFuture<'static, ()> {
+        let control = self.control.clone();
+        Box::pin(async move { control.report(session, topics).await })
+    }
+
+    fn settled(&self) -> BoxFuture<'static, bool> {
+        let control = self.control.clone();
+        Box::pin(async move { control.settled().await })
+    }
+
+    fn publish(&self, publish: Publish) {
+        self.data.publish(publish);
+    }
+
+    fn answer(&self, session: SessionId, push: PushId, answer: Answer) {
+        self.data.answer(session, push, answer);
+    }
+
+    fn pushed(&self, session: SessionId, pushes: &[PushId], result: Result<(), PushError>) {
+        self.data.pushed(session, pushes, result);
+    }
+
+    fn closed(&self, session: SessionId) {
+        tracing::info!(%session, "client gone");
+        self.data.closed(session);
+        // Control may be busy; a session's end waits for nobody.
+        let control = self.control.clone();
+        self.tasks.spawn("session end", async move { control.closed(session).await });
+    }
+
+    fn routing(&self) -> Arc<Routing> {
+        self.data.routing().clone()
+    }
+}

@@ -1,0 +1,84 @@
+//! From the resolved configuration to the settings of each component.
+
+use std::net::SocketAddr;
+
+use amop_protocol::{
+    broker::{control, dedup::Bounds, deliver},
+    certificate::Subject,
+    session::{handshake::About, startup},
+};
+
+use super::data_path::SHARDS;
+use crate::{client_port, config::Config, identity::Credentials, overlay};
+
+/// Settings of the client port.
+pub(super) fn client_port(config: &Config, credentials: &Credentials) -> client_port::Config {
+    let port = &config.client_port;
+    let about = About {
+        key: credentials.node_key(),
+        name: name(config, credentials.subject()),
+        institution: credentials.subject().institution.to_string(),
+    };
+    client_port::Config {
+        listen: port.listen,
+        max_clients: port.max_clients,
+        max_handshakes: port.max_handshakes,
+        handshake_timeout: port.handshake_timeout,
+        max_partial_bytes: port.partial_frame_bytes,
+        max_queued_bytes: port.queue_bytes,
+        max_topics: port.max_topics_per_client,
+        max_in_flight: port.max_in_flight,
+        idle_timeout: port.idle_timeout,
+        startup: startup::Config { groups: port.groups.clone(), ..startup::Config::default() },
+        ..client_port::Config::new(about)
+    }
+}
+
+/// Settings of the overlay.
+pub(super) fn overlay(config: &Config) -> overlay::Config {
+    let given = &config.overlay;
+    overlay::Config {
+        peers: given.peers.iter().map(|peer| overlay::Address::from(*peer)).collect(),
+        allow: (!given.allow.is_empty()).then(|| given.allow.clone()),
+        deny: given.deny.clone(),
+        max_connections: u32::try_from(given.max_connections).unwrap_or(u32::MAX),
+        data_queue: given.link_queue_bytes,
+        reassembly: given.partial_frame_bytes,
+        ..overlay::Config::new(given.listen)
+    }
+}
+
+/// Settings of one shard of delivery.
+pub(super) fn delivery(config: &Config) -> deliver::Config {
+    let given = &config.delivery;
+    let bounds = Bounds { entries: given.seen_entries / SHARDS / 2, bytes: given.seen_bytes / SHARDS / 2 };
+    deliver::Config {
+        default_deadline: given.default_deadline,
+        max_deadline: given.max_deadline,
+        path_timeout: given.path_timeout,
+        push_timeout_min: given.min_push_timeout,
+        push_timeout_max: given.max_push_timeout,
+        sent: bounds,
+        received: bounds,
+        ..deliver::Config::default()
+    }
+}
+
+/// Settings of gossip.
+pub(super) fn control(config: &Config) -> control::Config {
+    control::Config {
+        max_nodes: config.overlay.max_nodes,
+        max_own_topics: config.client_port.max_topics,
+        ..control::Config::default()
+    }
+}
+
+/// The name shown to others.
+pub(super) fn name(config: &Config, subject: &Subject) -> String {
+    config.node.name.clone().unwrap_or_else(|| subject.name.to_string())
+}
+
+/// The overlay address others are told.
+pub(super) fn advertised(config: &Config) -> SocketAddr {
+    config.overlay.advertise.unwrap_or(config.overlay.listen)
+}

@@ -1,0 +1,263 @@
+//! Start order, and shutdown order.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use amop_protocol::{
+    NodeId, Time,
+    broker::{
+        announce::NodeInfo,
+        control::{Control, Me},
+    },
+    wire::{link::LinkFrame, peer::DataError},
+};
+use bytes::Bytes;
+use prometheus_client::registry::Registry as MetricsRegistry;
+use rand::Rng;
+
+use super::{
+    broker::NodeBroker,
+    control,
+    data_path::{self, DataPath},
+    links::Links,
+    metrics::Metrics,
+    settings,
+    status::Source,
+    trust::Trust,
+};
+use crate::{
+    client_port::{self, ClientPort, Registry},
+    config::Config,
+    identity::Credentials,
+    overlay::{self, Overlay, Router},
+    tasks::Tasks,
+    telemetry::{
+        admin::{self, Admin},
+        metrics,
+        status::Addresses,
+    },
+};
+
+/// How often a draining node looks whether its sends have ended.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long sessions may take to take their last outcomes once the grace period is over.
+const LAST_WRITES: Duration = Duration::from_secs(1);
+
+/// Starts nodes.
+#[derive(Debug)]
+pub struct Node;
+
+/// A running node.
+#[derive(Debug)]
+pub struct NodeHandle {
+    tasks: Tasks,
+    grace: Duration,
+    data: Arc<DataPath>,
+    control: control::Handle,
+    client_port: ClientPort,
+    overlay: Overlay,
+    admin: Option<Admin>,
+    addresses: Addresses,
+    ready: Arc<AtomicBool>,
+}
+
+/// How a node stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Sends that were still in flight at the end of the grace period; each was told so.
+    pub cut: usize,
+    /// Whether every client took its last outcomes.
+    pub clients_closed: bool,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The overlay's port.
+    #[error(transparent)]
+    Overlay(#[from] overlay::StartError),
+    /// The client port.
+    #[error(transparent)]
+    ClientPort(#[from] client_port::StartError),
+    /// The admin port.
+    #[error(transparent)]
+    Admin(#[from] admin::StartError),
+    /// Started, and ended before it was up.
+    #[error("the overlay ended while the node was starting; its log says why")]
+    Overtaken,
+}
+
+/// The overlay's way into the data path.
+struct Inbound(Arc<DataPath>);
+
+impl Router for Inbound {
+    fn handle_data(&self, from: NodeId, frame: LinkFrame) -> Result<(), DataError> {
+        self.0.frame(from, frame)
+    }
+}
+
+impl Node {
+    /// Starts a node: overlay first, so that topics have somewhere to go, then clients, then the
+    /// admin port that says the node is ready.
+    ///
+    /// # Errors
+    /// When a port cannot be had. What was started is stopped.
+    pub async fn start(config: Config, credentials: Credentials) -> Result<NodeHandle, StartError> {
+        let tasks = Tasks::new();
+        let started = start(&tasks, &config, &credentials).await;
+        if started.is_err() {
+            tasks.finish().await;
+        }
+        started
+    }
+}
+
+async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Result<NodeHandle, StartError> {
+    let since = Instant::now();
+    let mut registry = metrics::registry();
+    let clients = Arc::new(Registry::new(client_port::Metrics::default()));
+    clients.metrics().register(&mut registry);
+    let links = Arc::new(Links::default());
+    let (core, epoch, data) = core(config, credentials, &clients, &links, &mut registry);
+    let inbound = Arc::new(Inbound(data.clone()));
+    let overlay_settings = settings::overlay(config);
+    let (overlay, events) =
+        Overlay::start(tasks.child(), overlay_settings, credentials.clone(), epoch, inbound)?;
+    overlay.metrics().register(&mut registry);
+    let (control, task) = control::new(core, data.clone(), links.clone(), events);
+    tasks.spawn_vital("control", task.run(tasks.clone()));
+    tasks.spawn_vital("timers", data.clone().run_timers(tasks.clone()));
+    let overlay_address = overlay.listening().await.ok_or(StartError::Overtaken)?;
+    let broker = Arc::new(NodeBroker { data: data.clone(), control: control.clone(), tasks: tasks.clone() });
+    let client_port = ClientPort::start(
+        tasks,
+        settings::client_port(config, credentials),
+        credentials.client_port_server_for(config.client_port.clients.clone()),
+        broker,
+        clients.clone(),
+    )
+    .await?;
+    let ready = Arc::new(AtomicBool::new(true));
+    let addresses = Addresses { channel: client_port.address(), overlay: overlay_address, admin: None };
+    let source = Source { data: data.clone(), links, clients, addresses, ready: ready.clone(), since };
+    let admin = start_admin(config, registry, source)?;
+    let addresses = Addresses { admin: Some(admin.address()), ..addresses };
+    let subject = credentials.subject();
+    tracing::info!(name = %subject.name, institution = %subject.institution, node = %credentials.node_key().id(),
+        channel = %addresses.channel, overlay = %addresses.overlay, admin = %admin.address(), "serving");
+    let grace = config.shutdown.grace;
+    let admin = Some(admin);
+    Ok(NodeHandle {
+        tasks: tasks.clone(),
+        grace,
+        data,
+        control,
+        client_port,
+        overlay,
+        admin,
+        addresses,
+        ready,
+    })
+}
+
+fn start_admin(config: &Config, registry: MetricsRegistry, mut source: Source) -> Result<Admin, StartError> {
+    // With port 0 configured only the kernel knows; then the status does not name its own port.
+    source.addresses.admin = Some(config.admin.listen).filter(|address| address.port() != 0);
+    Ok(Admin::start(config.admin.listen, Arc::new(registry), Arc::new(source))?)
+}
+
+/// The machines of the core, and the data path around one of them.
+fn core(
+    config: &Config,
+    credentials: &Credentials,
+    clients: &Arc<Registry>,
+    links: &Arc<Links>,
+    registry: &mut MetricsRegistry,
+) -> (Control, u64, Arc<DataPath>) {
+    let mut random = rand::rng();
+    let epoch = microseconds_now();
+    let subject = credentials.subject();
+    let info = NodeInfo {
+        key: credentials.node_key(),
+        name: settings::name(config, subject).into(),
+        institution: subject.institution.clone(),
+    };
+    let chain = credentials.chain().iter().map(|der| Bytes::copy_from_slice(der)).collect();
+    let address = settings::advertised(config).to_string().into();
+    let me = Me { info, chain, address, epoch };
+    let trust = Box::new(Trust(credentials.clone()));
+    let control = Control::new(settings::control(config), me, random.next_u64(), trust, Time::ZERO);
+    let metrics = Metrics::register(registry.sub_registry_with_prefix("delivery"));
+    let settings = data_path::Settings {
+        delivery: settings::delivery(config),
+        bandwidth: config.limits.outgoing_bandwidth_limit,
+        incarnation: random.next_u64(),
+        secret: [random.next_u64(), random.next_u64()],
+    };
+    let data = DataPath::new(settings, control.routing().clone(), clients.clone(), links.clone(), metrics);
+    (control, epoch, Arc::new(data))
+}
+
+/// Higher at every start, as far as the clock can tell; gossip raises it if the clock was set back.
+fn microseconds_now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl NodeHandle {
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Resolves if the node cannot go on by itself. Cancel safe.
+    pub async fn ended(&self) {
+        self.tasks.failed().await;
+    }
+
+    /// Stops in order: not ready; no new clients; no topics announced; clients told; sends in
+    /// flight finished, up to the grace period; everything else told how far it came; links closed.
+    /// If this call is dropped the node is left somewhere on that way; call it again.
+    pub async fn shutdown(&mut self) -> Report {
+        self.ready.store(false, Ordering::Relaxed);
+        self.client_port.drain(self.grace);
+        self.data.drain();
+        self.control.drain().await;
+        let idle = async {
+            while self.data.is_busy() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        // A send that outlasts the grace period is counted below.
+        let _ = tokio::time::timeout(self.grace, idle).await;
+        let cut = self.data.stop();
+        let clients_closed = self.client_port.close(LAST_WRITES).await;
+        self.overlay.shutdown().await;
+        self.tasks.finish().await;
+        self.admin = None;
+        let report = Report { cut, clients_closed };
+        report.log();
+        report
+    }
+}
+
+impl Report {
+    fn log(self) {
+        let Self { cut, clients_closed } = self;
+        if cut == 0 && clients_closed {
+            tracing::info!("stopped gracefully");
+        } else {
+            tracing::warn!(
+                cut,
+                clients_closed,
+                "stopped; sends were cut, or clients did not take their last frames"
+            );
+        }
+    }
+}

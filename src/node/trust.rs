@@ -1,0 +1,43 @@
+//! The node's key and the consortium's certificates, as gossip needs them.
+
+use amop_protocol::{
+    NodeKey,
+    broker::announce::{Authenticator, NodeInfo},
+    certificate::{Role, Subject},
+};
+use bytes::Bytes;
+use rustls_pki_types::CertificateDer;
+
+use crate::identity::Credentials;
+
+/// What signatures on records are for; part of what is signed.
+const RECORD: &str = "amop/record/1";
+
+/// Signs this node's records, and checks those of others against the consortium.
+pub(super) struct Trust(pub(super) Credentials);
+
+impl Authenticator for Trust {
+    fn sign(&self, body: &[u8]) -> Bytes {
+        self.0.sign(RECORD, body).into()
+    }
+
+    fn verify_chain(&self, chain: &[Bytes]) -> Option<NodeInfo> {
+        let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(&der[..])).collect();
+        match self.0.authority().verify_chain(&chain, Role::Node) {
+            Ok(subject) => info(&subject),
+            Err(error) => {
+                tracing::warn!(%error, "the certificate chain of an announced node is refused");
+                None
+            }
+        }
+    }
+
+    fn verify(&self, key: &NodeKey, body: &[u8], signature: &[u8]) -> bool {
+        self.0.authority().verify(key, RECORD, body, signature)
+    }
+}
+
+/// What gossip needs to know of a node's certificate.
+pub(super) fn info(subject: &Subject) -> Option<NodeInfo> {
+    Some(NodeInfo { key: subject.key?, name: subject.name.clone(), institution: subject.institution.clone() })
+}
