@@ -129,9 +129,8 @@ impl ControlTask {
         let now = self.data.now();
         match event {
             overlay::Event::LinkUp { peer, link } => {
-                let id = peer.id;
-                self.links.insert(peer, link);
-                self.control.handle_link_up(now, id);
+                self.links.insert(link);
+                self.control.handle_link_up(now, peer.id);
             }
             overlay::Event::LinkDown { peer, link, .. } => {
                 if self.links.remove(peer, link) {

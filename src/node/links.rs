@@ -8,7 +8,7 @@ use amop_protocol::{
 };
 use dashmap::DashMap;
 
-use crate::overlay::{Link, LinkId, Peer};
+use crate::overlay::{Link, LinkId};
 
 /// Links by neighbour.
 #[derive(Debug, Default)]
@@ -19,14 +19,13 @@ pub(super) struct Links {
 #[derive(Debug)]
 struct Entry {
     link: Link,
-    peer: Peer,
     round_trip: Option<Duration>,
 }
 
 impl Links {
     /// A link is up.
-    pub(super) fn insert(&self, peer: Peer, link: Link) {
-        self.by_peer.insert(peer.id, Entry { link, peer, round_trip: None });
+    pub(super) fn insert(&self, link: Link) {
+        self.by_peer.insert(link.peer(), Entry { link, round_trip: None });
     }
 
     /// That very link is down; a newer one to the same neighbour stays.
@@ -59,11 +58,6 @@ impl Links {
     /// The last round-trip time measured to a neighbour.
     pub(super) fn round_trip(&self, peer: NodeId) -> Option<Duration> {
         self.by_peer.get(&peer)?.round_trip
-    }
-
-    /// Where a neighbour's link goes.
-    pub(super) fn address(&self, peer: NodeId) -> Option<std::net::SocketAddr> {
-        Some(self.by_peer.get(&peer)?.peer.address)
     }
 
     /// Links that are up.

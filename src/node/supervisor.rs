@@ -25,7 +25,7 @@ use super::{
     control,
     data_path::{self, DataPath},
     links::Links,
-    metrics::Metrics,
+    metrics::{CoreCounters, Metrics},
     settings,
     status::Source,
     trust::Trust,
@@ -130,6 +130,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let (overlay, events) =
         Overlay::start(tasks.child(), overlay_settings, credentials.clone(), epoch, inbound)?;
     overlay.metrics().register(&mut registry);
+    registry.register_collector(Box::new(CoreCounters(data.clone())));
     let (control, task) = control::new(core, data.clone(), links.clone(), events);
     tasks.spawn_vital("control", task.run(tasks.clone()));
     tasks.spawn_vital("timers", data.clone().run_timers(tasks.clone()));

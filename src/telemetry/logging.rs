@@ -49,7 +49,9 @@ pub fn start(filter: &str, format: Format) -> Result<(), StartError> {
 /// # Errors
 /// When the filter is not one.
 pub fn parse(filter: &str) -> Result<EnvFilter, StartError> {
-    EnvFilter::try_new(filter).map_err(|source| StartError::Filter { filter: filter.to_owned(), source })
+    // libp2p announces itself at info; whoever names it in the filter sees it.
+    EnvFilter::try_new(format!("libp2p_swarm=warn,{filter}"))
+        .map_err(|source| StartError::Filter { filter: filter.to_owned(), source })
 }
 
 #[cfg(test)]

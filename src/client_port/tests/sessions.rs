@@ -150,8 +150,8 @@ async fn metrics_are_registered_under_the_ports_prefix() {
     bed.metrics().register(&mut registry);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
-    assert!(text.contains("\namop_client_port_open 1\n"), "{text}");
-    assert!(text.contains("\namop_client_port_frames_received_total 1\n"), "{text}");
+    assert!(text.contains("\nclient_port_open 1\n"), "{text}");
+    assert!(text.contains("\nclient_port_frames_received_total 1\n"), "{text}");
 }
 
 #[tokio::test]
