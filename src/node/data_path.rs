@@ -119,8 +119,9 @@ impl DataPath {
 
     /// A client sends.
     pub(super) fn publish(&self, publish: Publish) {
+        self.metrics.sends.inc();
         if let Err(retry_after) = self.charge(&publish) {
-            self.metrics.refused_for_bandwidth.inc();
+            self.metrics.outcome(Cause::NodeBandwidth);
             return self.registry.outcome(refused(&publish, retry_after));
         }
         let key = self.keyer.key(&publish.client.fingerprint, publish.mode, &publish.topic, &publish.seq);
@@ -166,6 +167,11 @@ impl DataPath {
             return Ok(());
         }
         let message = peer::decode(&frame.header)?;
+        if message.origin == self.routing.load().me() {
+            // Ours do not come back; somebody made it up.
+            self.metrics.bad_frames.inc();
+            return Ok(());
+        }
         let key = self.key_of(&message.body);
         let shard = match key {
             Some(key) => Delivery::shard_of(key, SHARDS),

@@ -25,17 +25,17 @@ pub(super) struct Ending {
 /// Counters of the data path, under the prefix `amop_delivery_`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Metrics {
-    /// Outcomes given to publishers, by code and cause. Sends = the sum of these + those in flight.
+    /// Outcomes given to publishers, by code and cause. `sends` = the sum of these + those in flight.
     outcomes: Family<Ending, Counter>,
-    /// Sends refused because the node's outgoing bandwidth was used up; also counted in `outcomes`.
-    pub(super) refused_for_bandwidth: Counter,
+    /// Sends of this node's clients, repeated ones included.
+    pub(super) sends: Counter,
     /// Data frames passed on for others.
     pub(super) relayed: Counter,
     /// Data frames with a destination that there was no way to; their origin sends again.
     pub(super) unroutable: Counter,
     /// Frames dropped because a link was gone or its queue full; their origin sends again.
     pub(super) not_queued: Counter,
-    /// Data frames that broke the protocol.
+    /// Data frames that claim to come from this very node.
     pub(super) bad_frames: Counter,
 }
 
@@ -45,11 +45,11 @@ impl Metrics {
         let metrics = Self::default();
         let mut add =
             |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
-        add("refused_for_bandwidth", "Sends refused for bandwidth", &metrics.refused_for_bandwidth);
+        add("sends", "Sends of clients; equals the outcomes once none is in flight", &metrics.sends);
         add("relayed_frames", "Data frames passed on for others", &metrics.relayed);
         add("unroutable_frames", "Data frames with no way to a destination", &metrics.unroutable);
         add("not_queued_frames", "Frames dropped at a link", &metrics.not_queued);
-        add("bad_frames", "Data frames that broke the protocol", &metrics.bad_frames);
+        add("bad_frames", "Data frames that claim to come from this node", &metrics.bad_frames);
         registry.register("outcomes", "Outcomes given to publishers", metrics.outcomes.clone());
         metrics
     }
@@ -69,11 +69,6 @@ pub(super) struct CoreCounters(pub(super) Arc<DataPath>);
 type CoreCounter = (&'static str, &'static str, fn(&Counters) -> u64);
 
 const CORE: &[CoreCounter] = &[
-    (
-        "delivery_sends",
-        "Sends handed in, repeated ones included; equals the outcomes once none is in flight",
-        |c| c.publishes,
-    ),
     ("delivery_duplicates", "Sends that repeated a message already known", |c| c.duplicates),
     ("delivery_attempts", "Attempts begun", |c| c.attempts),
     ("delivery_resends", "Attempts and fan-outs sent again", |c| c.resends),
