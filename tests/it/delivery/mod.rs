@@ -9,8 +9,8 @@ use std::sync::{
 };
 
 use amop_client::{Delivery, Mode};
-use amop_testkit::wait;
 use amop_protocol::wire::channel::Type;
+use amop_testkit::wait;
 use bytes::Bytes;
 use futures::StreamExt;
 

@@ -34,7 +34,7 @@ pub(crate) use self::{
     served::Served,
 };
 
-/// Who is linked to whom.
+/// Who is linked to whom. A ring has at least three nodes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Topology {
     Line,
@@ -45,6 +45,7 @@ pub(crate) enum Topology {
 pub(crate) struct Mesh {
     pub(crate) consortium: Consortium,
     pub(crate) nodes: Vec<MeshNode>,
+    topology: Topology,
     dir: TempDir,
     certificates: AtomicUsize,
 }
@@ -69,6 +70,7 @@ impl Mesh {
         let mut mesh = Self {
             consortium: Consortium::new(),
             nodes: Vec::new(),
+            topology,
             dir: tempfile::tempdir().expect("a directory"),
             certificates: AtomicUsize::new(0),
         };
@@ -102,13 +104,30 @@ impl Mesh {
         self.nodes[index].addresses.overlay
     }
 
-    /// Waits until every running node reaches every other.
+    /// Waits until every running node has its links to running nodes and reaches all of them.
     pub(crate) async fn linked(&self) {
-        let running: Vec<&MeshNode> = self.nodes.iter().filter(|node| node.running.is_some()).collect();
-        for node in &running {
-            wait::until("all nodes to be linked", async || node.status().await.nodes == running.len() - 1)
-                .await;
+        let running: Vec<usize> = (0..self.nodes.len()).filter(|index| self.runs(*index)).collect();
+        for index in &running {
+            let links = self.neighbours(*index).into_iter().filter(|other| self.runs(*other)).count();
+            wait::until("all nodes to be linked", async || {
+                let status = self.nodes[*index].status().await;
+                status.links == links && status.nodes == running.len() - 1
+            })
+            .await;
         }
+    }
+
+    fn runs(&self, index: usize) -> bool {
+        self.nodes[index].running.is_some()
+    }
+
+    fn neighbours(&self, index: usize) -> Vec<usize> {
+        let last = self.nodes.len() - 1;
+        let (before, after) = match self.topology {
+            Topology::Ring => (Some(index.checked_sub(1).unwrap_or(last)), Some((index + 1) % (last + 1))),
+            Topology::Line => (index.checked_sub(1), Some(index + 1).filter(|after| *after <= last)),
+        };
+        before.into_iter().chain(after).collect()
     }
 
     /// Whether the node at `index` knows a subscriber of the topic.
