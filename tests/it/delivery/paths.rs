@@ -83,3 +83,13 @@ async fn a_subscription_is_found_again_after_its_node_came_back() {
     wait::until("an answer", async || till.request("t", "x").await.is_ok()).await;
     assert!(server.handled() >= 2);
 }
+
+#[tokio::test]
+async fn a_subscription_in_a_ring_is_confirmed_at_once() {
+    let mesh = Mesh::new(4, Topology::Ring, |_, _| {}).await;
+    for node in (0..4).cycle().take(12) {
+        let client = mesh.client(node).await;
+        let subscription = wait::within("a subscription", client.subscribe("t")).await.expect("subscribed");
+        assert!(subscription.is_complete());
+    }
+}

@@ -194,7 +194,7 @@ impl Control {
 
     fn take(&mut self, now: Time, from: NodeId, record: Unverified) -> Result<(), PeerFault> {
         if record.node == self.own.id() {
-            return self.own_record(now, &record);
+            return self.own_record(now, from, &record);
         }
         match record.kind {
             RecordKind::Identity => self.take_identity(now, from, record),
@@ -202,10 +202,14 @@ impl Control {
         }
     }
 
-    /// A record of our own: from an earlier start with a higher epoch, or an echo of the present.
-    fn own_record(&mut self, now: Time, record: &Unverified) -> Result<(), PeerFault> {
+    /// A record of our own: from an earlier start with a higher epoch, or an echo of the present
+    /// from a neighbour that heard it on a longer way first, and waits for us like for any other.
+    fn own_record(&mut self, now: Time, from: NodeId, record: &Unverified) -> Result<(), PeerFault> {
         if record.version.epoch <= self.own.epoch {
             self.counters.stale += 1;
+            if record.kind == RecordKind::Topics && record.version <= self.own.announced_version() {
+                self.send_settled(from, record.node, record.version);
+            }
             return Ok(());
         }
         let SignedRecord { body, signature } = &record.signed;
