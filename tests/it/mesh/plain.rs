@@ -78,6 +78,11 @@ impl Plain {
         }
     }
 
+    /// Whether the node closes the connection, rather than saying anything.
+    pub(crate) async fn is_closed(&mut self) -> bool {
+        matches!(wait::within("the end", self.tls.read(&mut [0; 16])).await, Ok(0) | Err(_))
+    }
+
     /// Sends and waits for the reply, which must have the same type and seq.
     pub(crate) async fn ask(&mut self, kind: Type, body: impl AsRef<[u8]>) -> Frame {
         let seq = self.seq();
