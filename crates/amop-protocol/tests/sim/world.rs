@@ -39,7 +39,8 @@ struct Link {
     jitter: Duration,
     up: bool,
     generation: u32,
-    /// When the last frame each way arrives: streams do not reorder.
+    /// When the last frame each way arrives: streams do not reorder, and what comes before the
+    /// receiver knows of the link waits for it.
     busy: [Time; 2],
 }
 
@@ -144,14 +145,14 @@ impl World {
         }
         link.up = true;
         link.generation += 1;
-        link.busy = [self.now; 2];
         let generation = link.generation;
+        let afters = [(); 2].map(|()| Duration::from_micros(self.rng.random_range(0..2_000)));
+        let (low, high) = pair(a, b);
+        link.busy = [self.now + afters[1], self.now + afters[0]];
         self.note("link up", &[a as u64, b as u64]);
         self.oracle.link_up(pair(a, b), self.now);
-        for (node, peer) in [(a, b), (b, a)] {
-            let after = Duration::from_micros(self.rng.random_range(0..2_000));
-            self.notice(node, peer, generation, true, after);
-        }
+        self.notice(low, high, generation, true, afters[0]);
+        self.notice(high, low, generation, true, afters[1]);
     }
 
     pub fn link_down(&mut self, a: usize, b: usize) {
