@@ -439,7 +439,11 @@ impl Delivery {
             Progress::Unicast(unicast) => {
                 let handed = unicast.attempt.as_ref().is_some_and(|attempt| attempt.handed);
                 let here = unicast.attempt.as_ref().is_some_and(|attempt| attempt.to == self.me);
-                let now = if handed || here { Cause::Deadline } else { Cause::Unreachable };
+                let now = match (handed, here) {
+                    (true, _) => Cause::Deadline,
+                    (false, true) => Cause::WriteFailed,
+                    (false, false) => Cause::Unreachable,
+                };
                 unicast.worst.map_or(now, |worst| worst.worse(now))
             }
             Progress::FanOut(_) => Cause::NoneHanded,
