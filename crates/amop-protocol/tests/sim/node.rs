@@ -120,7 +120,8 @@ impl SimNode {
             fingerprint: Fingerprint::new([certificate; 32]),
             name: "client".into(),
         });
-        self.sessions.insert(id, Session { number, client, behaviour, topics: Vec::new(), written: Time::ZERO });
+        self.sessions
+            .insert(id, Session { number, client, behaviour, topics: Vec::new(), written: Time::ZERO });
         id
     }
 
@@ -248,8 +249,12 @@ impl SimNode {
     /// What this node's table says of another.
     pub fn announced_by(&self, node: NodeId) -> BTreeMap<String, u32> {
         let index = self.routing.indexed().find(|(_, found)| found.id == node).map(|(index, _)| index);
-        let count = |routes: &TopicRoutes| routes.nodes.iter().find(|(at, _)| Some(*at) == index).map(|(_, n)| *n);
-        self.routing.topics().filter_map(|(topic, routes)| Some((topic.to_string(), count(routes)?))).collect()
+        let count =
+            |routes: &TopicRoutes| routes.nodes.iter().find(|(at, _)| Some(*at) == index).map(|(_, n)| *n);
+        self.routing
+            .topics()
+            .filter_map(|(topic, routes)| Some((topic.to_string(), count(routes)?)))
+            .collect()
     }
 
     /// Messages in the windows.

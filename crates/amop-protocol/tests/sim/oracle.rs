@@ -31,6 +31,14 @@ pub struct SessionLife {
     pub topics: BTreeMap<u32, Vec<(Time, Option<Time>)>>,
 }
 
+impl SessionLife {
+    /// Whether it never made a unicast on the topic go on to the next candidate.
+    fn always_answers(&self, topic: u32) -> bool {
+        let Some(periods) = self.topics.get(&topic) else { return true };
+        matches!(self.behaviour, Behaviour::Prompt(_)) && periods.iter().all(|(_, until)| until.is_none())
+    }
+}
+
 /// One frame that a publisher sent.
 #[derive(Clone, Debug)]
 struct Publication {
@@ -115,7 +123,14 @@ impl Oracle {
     }
 
     pub fn session_begins(&mut self, node: usize, behaviour: Behaviour) -> usize {
-        self.sessions.push(SessionLife { node, behaviour, ended: None, drained: None, stopped: None, topics: BTreeMap::new() });
+        self.sessions.push(SessionLife {
+            node,
+            behaviour,
+            ended: None,
+            drained: None,
+            stopped: None,
+            topics: BTreeMap::new(),
+        });
         self.sessions.len() - 1
     }
 
@@ -228,7 +243,9 @@ impl Oracle {
                 }
                 let (at, cause) = (*at, *cause);
                 faults.extend(self.wrong(publication, at, cause).map(|wrong| {
-                    format!("publication {number} ended with {cause:?} at {at:?}, yet {wrong}: {publication:?}")
+                    format!(
+                        "publication {number} ended with {cause:?} at {at:?}, yet {wrong}: {publication:?}"
+                    )
                 }));
             }
             several => {
@@ -284,9 +301,10 @@ impl Oracle {
     /// Whether some subscriber's connection took nothing, or it left meanwhile.
     fn could_not_be_handed(&self, publication: &Publication, by: Time) -> bool {
         let wants = |life: &&SessionLife| life.topics.contains_key(&publication.topic);
-        self.sessions.iter().filter(wants).any(|life| {
-            life.behaviour == Behaviour::Stuck || life.ended.is_some_and(|ended| ended <= by)
-        })
+        self.sessions
+            .iter()
+            .filter(wants)
+            .any(|life| life.behaviour == Behaviour::Stuck || life.ended.is_some_and(|ended| ended <= by))
     }
 
     /// While nothing breaks and everybody answers, a subscriber gets one publisher's messages on
@@ -294,10 +312,7 @@ impl Oracle {
     fn judge_order(&self, faults: &mut Vec<String>) {
         let mut last: BTreeMap<(usize, usize, u32), (Time, u64)> = BTreeMap::new();
         for publication in self.publications.iter().filter(|p| self.by_message[&p.message].len() == 1) {
-            if self.sessions.iter().any(|life| {
-                life.topics.contains_key(&publication.topic)
-                    && !(matches!(life.behaviour, Behaviour::Prompt(_)) && life.ended.is_none())
-            }) {
+            if !self.sessions.iter().all(|life| life.always_answers(publication.topic)) {
                 continue;
             }
             for ((message, session), times) in
@@ -321,6 +336,7 @@ impl Oracle {
             *session != publication.session
                 && matches!(life.behaviour, Behaviour::Prompt(_))
                 && self.subscribed_throughout(life, publication.topic, from, until)
+                && (life.node == origin || life.drained.is_none_or(|drained| drained > until))
                 && self.connected_throughout(origin, life.node, from, until)
         })
     }

@@ -297,7 +297,8 @@ impl Delivery {
         if attempt.resend_at > now {
             return;
         }
-        if attempt.give_up_at <= now && attempt.others > 0 {
+        let others = attempt.others > 0 || !unicast.unconfirmed.is_empty();
+        if attempt.give_up_at <= now && others {
             let cause = if attempt.handed { Cause::PushTimeout } else { Cause::Unreachable };
             unicast.unconfirmed.push((attempt.to, attempt.epoch));
             return self.attempt_failed(now, routing, id, cause, false);

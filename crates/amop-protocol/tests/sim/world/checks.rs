@@ -64,15 +64,20 @@ impl World {
         let now = self.now;
         if let Some(due) = self.promises.due.get_mut(&node) {
             let late = due.iter().filter(|(v, at)| **v <= version && **at < now);
-            self.oracle.broken.extend(late.map(|(v, at)| format!("node {node}'s {v:?} settled at {now:?}, due {at:?}")));
+            self.oracle
+                .broken
+                .extend(late.map(|(v, at)| format!("node {node}'s {v:?} settled at {now:?}, due {at:?}")));
             due.retain(|v, _| *v > version);
         }
         for other in self.component(node) {
             let Some(sim) = &self.slots[other].node else { continue };
             let found = sim.announced_by(crate::node::key_of(node).id());
-            let newer = self.promises.said.range((node, version)..=(node, Version { epoch: u64::MAX, sequence: 0 }));
+            let newer =
+                self.promises.said.range((node, version)..=(node, Version { epoch: u64::MAX, sequence: 0 }));
             if newer.into_iter().all(|(_, said)| *said != found) {
-                let fault = format!("node {node} said at {now:?} that {version:?} had settled; node {other} has {found:?}");
+                let fault = format!(
+                    "node {node} said at {now:?} that {version:?} had settled; node {other} has {found:?}"
+                );
                 self.oracle.broken.push(fault);
             }
         }
@@ -89,7 +94,9 @@ impl World {
             let Some(sim) = &self.slots[node].node else { continue };
             if sim.control.settling() > 0 || !sim.control.is_settled() {
                 let left = sim.control.settling();
-                self.oracle.broken.push(format!("node {node} still waits for {left} announcements to settle"));
+                self.oracle
+                    .broken
+                    .push(format!("node {node} still waits for {left} announcements to settle"));
             }
             if sim.control.known() >= self.slots.len() {
                 let known = sim.control.known();

@@ -2,11 +2,7 @@
 
 mod checks;
 
-use std::{
-    collections::BTreeMap,
-    hash::Hasher,
-    time::Duration,
-};
+use std::{collections::BTreeMap, hash::Hasher, time::Duration};
 
 use amop_protocol::{
     NodeId, Seq, SessionId, Time,
