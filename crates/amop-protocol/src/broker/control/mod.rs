@@ -114,6 +114,8 @@ pub struct Counters {
     pub epochs_raised: u64,
     /// Nodes whose lists expired.
     pub expired: u64,
+    /// Announcements that settle together with the next one, at [`Config::max_waves`].
+    pub waves_joined: u64,
 }
 
 /// The control machine.
@@ -268,7 +270,7 @@ impl Control {
 
     /// What has been counted.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters { waves_joined: self.settling.joined(), ..self.counters }
     }
 
     /// Nodes of which anything is held, tombstones included.
