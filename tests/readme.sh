@@ -3,6 +3,7 @@
 # cannot promise what does not work. What to do with a block stands in the comment line before it:
 #
 #   <!-- run -->                     it must succeed
+#   <!-- run again until "TEXT" -->  it is repeated until it prints TEXT
 #   <!-- run until "TEXT" -->        it is started and kept running; ready when it has printed TEXT
 #   <!-- run elsewhere: STAGE -->    the gates run it as a stage of their own; skipped here
 #
@@ -67,12 +68,23 @@ keep() {
     done
 }
 
+# again BLOCK TEXT: repeats the block until it prints TEXT.
+again() {
+    local deadline=$((SECONDS + 60)) output
+    until output=$(bash -euo pipefail "$1" </dev/null 2>&1) && grep -qF "$2" <<<"$output"; do
+        [ $SECONDS -lt $deadline ] || { echo "$output"; echo "did not print in time: $2"; return 1; }
+        sleep 0.1
+    done
+    echo "$output"
+}
+
 rm -rf .amop/trade
 for block in "$scratch"/[0-9]*.sh; do
     how=$(cat "${block%.sh}.how")
     printf '\n%s\n' "== $how: $(head -n 1 "$block")"
     case $how in
     "run") bash -euo pipefail "$block" </dev/null ;;
+    "run again until "*) text=${how#run again until \"}; again "$block" "${text%\"}" ;;
     "run until "*) text=${how#run until \"}; keep "$block" "${text%\"}" ;;
     "run elsewhere: "*) grep -q "^stage_${how#run elsewhere: }()" .ci/run ;;
     *) echo "README.md: cannot read <!-- $how -->"; exit 1 ;;
