@@ -114,8 +114,6 @@ pub struct Counters {
     pub epochs_raised: u64,
     /// Nodes whose lists expired.
     pub expired: u64,
-    /// Announcements that settle together with the next one, at [`Config::max_waves`].
-    pub waves_joined: u64,
 }
 
 /// The control machine.
@@ -270,7 +268,7 @@ impl Control {
 
     /// What has been counted.
     pub fn counters(&self) -> Counters {
-        Counters { waves_joined: self.settling.joined(), ..self.counters }
+        self.counters
     }
 
     /// Nodes of which anything is held, tombstones included.
