@@ -418,3 +418,6 @@ fn node_of(info: &NodeInfo, address: Arc<str>, epoch: u64, next_hop: NodeId, hop
         way,
     }
 }
+
+#[cfg(test)]
+mod tests;
