@@ -53,10 +53,10 @@ fn describe(status: &Status) -> String {
         ("id", status.node_id.clone()),
         ("state", format!("{state}, up {}", duration(status.uptime_seconds))),
         ("version", format!("{}, epoch {}", status.version, status.epoch)),
-        ("clients at", format!("{} ({} connected)", status.addresses.channel, status.clients)),
+        ("clients at", format!("{} (connected: {})", status.addresses.channel, status.clients)),
         (
             "overlay at",
-            format!("{} ({} links, {} nodes reached)", status.addresses.overlay, status.links, status.nodes),
+            format!("{} (links: {}, nodes reached: {})", status.addresses.overlay, status.links, status.nodes),
         ),
         ("admin at", admin),
         ("topics", format!("{} of its own clients", status.topics)),

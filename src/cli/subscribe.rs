@@ -86,11 +86,12 @@ fn announce(args: &Args, client: &Client, complete: bool) -> anyhow::Result<()> 
         return output::json(&Line::Subscribed { topics: &args.topics, complete });
     }
     let at =
-        client.node().map_or_else(String::new, |node| format!(" at {} ({})", name(&node.name), node.address));
-    output::note(format_args!("subscribed to {}{at}; Ctrl-C ends", args.topics.join(", ")));
-    if !complete {
-        output::note("not every node has confirmed it yet; the first messages from afar may be missed");
-    }
+        client.node().map_or_else(String::new, |node| format!(" at {}", name(&node.name)));
+    let known = match complete {
+        true => "known to all reachable nodes",
+        false => "not yet confirmed by every node: the first messages from afar may be missed",
+    };
+    output::note(format_args!("subscribed to {}{at} ({known}); Ctrl-C ends", args.topics.join(", ")));
     Ok(())
 }
 

@@ -25,9 +25,8 @@ pub(super) struct NodeBroker {
 }
 
 impl Broker for NodeBroker {
-    fn opened(&self, session: &Arc<SessionInfo>) {
-        tracing::info!(session = %session.id, client = %session.client.name, institution = %session.institution,
-            address = %session.address, "client connected");
+    fn opened(&self, _: &Arc<SessionInfo>) {
+        // Nothing to prepare: the registry has it, and its first report makes it known.
     }
 
     fn report(&self, session: SessionId, topics: Vec<Topic>) -> BoxFuture<'static, ()> {
@@ -53,7 +52,6 @@ impl Broker for NodeBroker {
     }
 
     fn closed(&self, session: SessionId) {
-        tracing::info!(%session, "client gone");
         self.data.closed(session);
         // Control may be busy; a session's end waits for nobody.
         let control = self.control.clone();

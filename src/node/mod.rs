@@ -1,7 +1,7 @@
 //! A node: overlay, client port and core, put together.
 //!
-//! Only here do the two ports meet. [`control`] owns announcements and routes, [`data_path`]
-//! moves messages, [`supervisor`] starts and stops everything in the right order.
+//! Only here do the two ports meet. `control` owns announcements and routes, `data_path`
+//! moves messages, `supervisor` starts and stops everything in the right order.
 //!
 //! Tasks of its own: `control` (woken by commands, overlay events, its timer) and `timers` (woken
 //! when a delivery timer is due). Both are vital: if one ends unasked, so does the node.

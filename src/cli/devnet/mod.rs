@@ -53,9 +53,9 @@ enum Profile {
     /// X.509 v3, P-256
     #[default]
     Default,
-    /// The RSA certificates of FISCO BCOS 2.9 and later
+    /// The RSA certificates of FISCO BCOS 2.9 and later; not in this release
     FiscoRsa,
-    /// The secp256k1 certificates of FISCO BCOS
+    /// The secp256k1 certificates of FISCO BCOS; not in this release
     FiscoEc,
 }
 

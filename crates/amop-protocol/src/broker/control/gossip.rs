@@ -202,12 +202,12 @@ impl Control {
         }
     }
 
-    /// A record of our own: from an earlier start with a higher epoch, or an echo of the present
-    /// from a neighbour that heard it on a longer way first, and waits for us like for any other.
+    /// A record of our own: from an earlier start with a higher epoch, or an echo of the present.
+    /// Who brings the echo, having it from others first, waits for us too.
     fn own_record(&mut self, now: Time, from: NodeId, record: &Unverified) -> Result<(), PeerFault> {
         if record.version.epoch <= self.own.epoch {
             self.counters.stale += 1;
-            if record.kind == RecordKind::Topics && record.version <= self.own.announced_version() {
+            if record.kind == RecordKind::Topics && record.version.epoch == self.own.epoch {
                 self.send_settled(from, record.node, record.version);
             }
             return Ok(());
@@ -356,7 +356,7 @@ impl Control {
             return self.blame(from, PeerFault::Malformed("settled"));
         };
         let version = Version { epoch: settled.epoch, sequence: settled.sequence };
-        self.settling.settled(&node, version, &from);
+        self.settling.settled(&node, version, from);
     }
 
     /// Lists of nodes that have been out of reach for long are dropped; their versions stay.

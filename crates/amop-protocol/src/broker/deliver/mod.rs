@@ -1,8 +1,8 @@
 //! One send's life: candidates, attempts, hand-over, resend, outcome; multicast fan-out.
 //!
 //! A [`Delivery`] is one shard. Every event of one message goes to the shard its key or number
-//! names ([`Delivery::shard_of`]), so shards share nothing. As origin ([`origin`], [`fan_out`]) a
-//! shard sees its own clients' sends to their outcomes; as destination ([`destination`]) it hands
+//! names ([`Delivery::shard_of`]), so shards share nothing. As origin (`origin`, `fan_out`) a
+//! shard sees its own clients' sends to their outcomes; as destination (`destination`) it hands
 //! messages to its own sessions, each at most once.
 //!
 //! **Invariant**: every publish handed in leads to exactly one [`Outcome`] for its session and seq.
@@ -13,6 +13,8 @@ mod destination;
 mod fan_out;
 mod origin;
 mod relay;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, VecDeque},
