@@ -1,109 +1,10 @@
 //! `amop devnet` with real processes: what it writes, what it says, and that nothing outlives it.
 
-use std::{
-    fs::{self, File},
-    io,
-    net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
-};
+use std::process::{Command, Stdio};
 
-use serde_json::Value;
-use tempfile::TempDir;
+use amop_testkit::wait;
 
-const AMOP: &str = env!("CARGO_BIN_EXE_amop");
-/// Far longer than anything here takes; reached only when it never comes.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A running devnet on free ports; killed when the test ends, however it ends.
-struct Devnet {
-    child: Child,
-    dir: TempDir,
-}
-
-impl Devnet {
-    fn start(arguments: &[&str]) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let output = File::create(dir.path().join("output.txt")).expect("a file");
-        let child = Command::new(AMOP)
-            .args(["devnet", "--base-port", "0", "--dir"])
-            .arg(dir.path().join("net"))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().expect("shared"))
-            .stderr(output)
-            .spawn()
-            .expect("amop starts");
-        let mut devnet = Self { child, dir };
-        let announcement = devnet.path("devnet.json");
-        wait("devnet.json", || {
-            let ended = devnet.child.try_wait().expect("a child");
-            assert_eq!(ended, None, "the devnet has ended: {}", devnet.output());
-            announcement.exists()
-        });
-        devnet
-    }
-
-    fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.dir.path().join("net").join(name)
-    }
-
-    fn output(&self) -> String {
-        fs::read_to_string(self.dir.path().join("output.txt")).expect("output")
-    }
-
-    fn announcement(&self) -> Value {
-        serde_json::from_slice(&fs::read(self.path("devnet.json")).expect("there")).expect("JSON")
-    }
-
-    fn wait_for_output(&self, text: &str) {
-        wait(text, || self.output().contains(text));
-    }
-
-    fn stop(&mut self, signal: &str) -> ExitStatus {
-        send(signal, self.child.id());
-        wait("the devnet's end", || self.child.try_wait().expect("a child").is_some());
-        self.child.wait().expect("ended")
-    }
-}
-
-impl Drop for Devnet {
-    fn drop(&mut self) {
-        // It fails only if the devnet has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn wait(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "gave up waiting for {what}");
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
-}
-
-fn send(signal: &str, pid: u32) {
-    let sent = Command::new("kill").args([signal, &pid.to_string()]).status().expect("kill");
-    assert!(sent.success());
-}
-
-fn pid(node: &Value) -> u32 {
-    node["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
-}
-
-fn address(node: &Value, port: &str) -> SocketAddr {
-    node[port].as_str().expect("text").parse().expect("ip:port")
-}
-
-fn refuses(address: SocketAddr) -> bool {
-    TcpStream::connect(address).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-}
-
-fn nodes(announcement: &Value) -> &[Value] {
-    announcement["nodes"].as_array().expect("nodes")
-}
+use crate::process::{AMOP, Devnet, address, nodes, pid, refuses, send};
 
 #[test]
 fn a_devnet_says_who_there_is_and_ends_as_one() {
@@ -148,7 +49,7 @@ fn a_node_that_dies_is_named_and_comes_back_by_hand() {
         .stderr(Stdio::null())
         .spawn()
         .expect("amop starts");
-    wait("the node by hand", || !refuses(address(second, "admin")));
+    wait::block_until("the node by hand", || !refuses(address(second, "admin")));
     assert_eq!(devnet.stop("-TERM").code(), Some(0), "{}", devnet.output());
     assert!(by_hand.try_wait().expect("a child").is_none(), "it is no child of the devnet");
     send("-TERM", by_hand.id());
@@ -161,7 +62,7 @@ fn nodes_end_with_a_devnet_that_is_killed() {
     let announcement = devnet.announcement();
     devnet.stop("-KILL");
     for node in nodes(&announcement) {
-        wait("a node's end", || refuses(address(node, "admin")));
+        wait::block_until("a node's end", || refuses(address(node, "admin")));
     }
 }
 

@@ -1,4 +1,11 @@
 //! The integration tests: one binary, one module per theme.
 
+mod badinput;
+mod cli;
+mod delivery;
 mod devnet;
+mod mesh;
+mod plain2x;
+mod process;
+mod shutdown;
 mod tidy;

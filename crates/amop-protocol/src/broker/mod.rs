@@ -9,5 +9,7 @@ pub mod event;
 pub mod routing;
 pub mod settle;
 pub mod subscriptions;
+#[cfg(test)]
+mod testing;
 pub mod timer;
 pub mod topology;

@@ -3,12 +3,18 @@
 //! A node that takes a new record sends it on to all neighbours but the one it came from, and
 //! owes that one a `Settled` until all others have settled or were lost. A neighbour that held
 //! the very record already answers at once, so that no two nodes wait for each other: who waits
-//! for whom is the tree of first arrivals. One that skipped to a newer record answers when that
-//! has settled: waiting always leads to newer records, never back.
+//! for whom is the tree of first arrivals. One that has nothing but a newer record answers when
+//! that has settled: waiting always leads to newer records, never back.
+//!
+//! **Invariant**: an answer is for the version it names only. The trees of two versions differ,
+//! so a newer one may have settled behind a neighbour before an older one has.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{NodeId, Time, Version};
+
+/// Answers that joined announcements may owe; beyond, a neighbour learns at its next heartbeat.
+const MAX_OWED: usize = 1_024;
 
 /// The announcements under way, of all nodes.
 #[derive(Debug, Default)]
@@ -24,8 +30,9 @@ pub(super) type Answer = (NodeId, NodeId, Version);
 struct Wave {
     version: Version,
     since: Time,
-    waiting: BTreeSet<NodeId>,
-    owed: BTreeMap<NodeId, Version>,
+    /// Who has yet to settle what; another version than this one's only if waves were joined.
+    waiting: BTreeSet<(NodeId, Version)>,
+    owed: BTreeSet<(NodeId, Version)>,
 }
 
 impl Settling {
@@ -49,11 +56,12 @@ impl Settling {
             let oldest = waves.remove(0);
             self.joined += 1;
             match waves.first_mut() {
-                Some(next) => oldest.owed.into_iter().for_each(|(to, version)| next.owe(to, version)),
+                Some(next) => next.join(oldest),
                 None => waves.push(oldest),
             }
         }
         let owed = from.map(|from| (from, version)).into_iter().collect();
+        let waiting = waiting.into_iter().map(|peer| (peer, version)).collect();
         waves.push(Wave { version, since: now, waiting, owed });
     }
 
@@ -61,8 +69,8 @@ impl Settling {
     pub(super) fn sent(&mut self, origin: &NodeId, version: Version, to: NodeId) {
         let wave =
             self.waves.get_mut(origin).and_then(|waves| waves.iter_mut().find(|w| w.version == version));
-        if let Some(wave) = wave.filter(|wave| !wave.owed.contains_key(&to)) {
-            wave.waiting.insert(to);
+        if let Some(wave) = wave.filter(|wave| !wave.owed.contains(&(to, version))) {
+            wave.waiting.insert((to, version));
         }
     }
 
@@ -73,24 +81,24 @@ impl Settling {
             return true;
         };
         if wave.version == version {
-            return !wave.owed.contains_key(&from);
+            return !wave.owed.contains(&(from, version));
         }
-        wave.owe(from, version);
+        wave.owed.insert((from, version));
         false
     }
 
-    /// A neighbour has settled this version and all before it.
-    pub(super) fn settled(&mut self, origin: &NodeId, version: Version, from: &NodeId) {
-        for wave in self.waves.get_mut(origin).into_iter().flatten().filter(|w| w.version <= version) {
-            wave.waiting.remove(from);
+    /// A neighbour has settled this version.
+    pub(super) fn settled(&mut self, origin: &NodeId, version: Version, from: NodeId) {
+        for wave in self.waves.get_mut(origin).into_iter().flatten() {
+            wave.waiting.remove(&(from, version));
         }
     }
 
     /// A neighbour is gone: it neither answers nor waits.
     pub(super) fn lost(&mut self, peer: &NodeId) {
         for wave in self.waves.values_mut().flatten() {
-            wave.waiting.remove(peer);
-            wave.owed.remove(peer);
+            wave.stop_waiting(peer);
+            wave.owed.retain(|(to, _)| to != peer);
         }
     }
 
@@ -98,7 +106,7 @@ impl Settling {
     /// there, or a link's loss has eaten the word of it. Returns how many waited for it.
     pub(super) fn caught_up(&mut self, peer: &NodeId, since: Time) -> u64 {
         let old = self.waves.values_mut().flatten().filter(|wave| wave.since < since);
-        old.map(|wave| u64::from(wave.waiting.remove(peer))).sum()
+        old.map(|wave| wave.stop_waiting(peer)).sum()
     }
 
     /// The node began a new epoch: nobody waits for the records of the old one.
@@ -106,9 +114,14 @@ impl Settling {
         self.waves.remove(origin);
     }
 
-    /// Whether nobody is waited for to hold the announcements of this node.
-    pub(super) fn is_settled(&self, origin: &NodeId) -> bool {
-        !self.waves.contains_key(origin)
+    /// How many announcements of this node somebody is waited for to hold.
+    pub(super) fn under_way(&self, origin: &NodeId) -> usize {
+        self.waves.get(origin).map_or(0, Vec::len)
+    }
+
+    /// Announcements under way, of all nodes.
+    pub(super) fn len(&self) -> usize {
+        self.waves.values().map(Vec::len).sum()
     }
 
     /// Takes out what others are to be told now, and the newest own version that has settled.
@@ -134,9 +147,25 @@ impl Settling {
 }
 
 impl Wave {
-    fn owe(&mut self, to: NodeId, version: Version) {
-        let owed = self.owed.entry(to).or_default();
-        *owed = version.max(*owed);
+    /// Takes over what an older wave waits for, of each neighbour only the newest, and owes.
+    fn join(&mut self, older: Self) {
+        let newest = Version { epoch: u64::MAX, sequence: u64::MAX };
+        for (peer, version) in older.waiting {
+            if self.waiting.range((peer, version)..=(peer, newest)).next().is_none() {
+                self.waiting.insert((peer, version));
+            }
+        }
+        self.owed.extend(older.owed);
+        while self.owed.len() > MAX_OWED {
+            self.owed.pop_first();
+        }
+    }
+
+    /// How many answers of this neighbour were waited for until now.
+    fn stop_waiting(&mut self, peer: &NodeId) -> u64 {
+        let before = self.waiting.len();
+        self.waiting.retain(|(waiting, _)| waiting != peer);
+        (before - self.waiting.len()) as u64
     }
 }
 
@@ -163,7 +192,7 @@ mod tests {
         start(&mut settling, 1, &[3, 4], 2);
         assert!(settling.repeated(&id(1), version(1), id(5)), "held already");
         assert!(!settling.repeated(&id(1), version(1), id(2)), "owed to it anyway");
-        settling.settled(&id(1), version(1), &id(3));
+        settling.settled(&id(1), version(1), id(3));
         assert_eq!(settling.finish(&id(9)).0, []);
         settling.lost(&id(4));
         assert_eq!(settling.finish(&id(9)).0, [(id(2), id(1), version(1))]);
@@ -175,8 +204,27 @@ mod tests {
         let mut settling = Settling::default();
         start(&mut settling, 3, &[3], 2);
         assert!(!settling.repeated(&id(1), version(2), id(4)), "skipped: waits for the newer");
-        settling.settled(&id(1), version(4), &id(3));
+        settling.settled(&id(1), version(3), id(3));
         assert_eq!(settling.finish(&id(9)).0, [(id(2), id(1), version(3)), (id(4), id(1), version(2))]);
+    }
+
+    #[test]
+    fn a_newer_version_may_settle_behind_a_neighbour_before_an_older() {
+        let mut settling = Settling::default();
+        start(&mut settling, 1, &[3], 2);
+        start(&mut settling, 2, &[3], 2);
+        settling.settled(&id(1), version(2), id(3));
+        assert_eq!(settling.finish(&id(9)).0, [(id(2), id(1), version(2))], "says nothing of the older");
+        settling.settled(&id(1), version(1), id(3));
+        assert_eq!(settling.finish(&id(9)).0, [(id(2), id(1), version(1))]);
+    }
+
+    #[test]
+    fn who_waits_for_a_newer_record_is_answered_at_once_about_that_one_itself() {
+        let mut settling = Settling::default();
+        start(&mut settling, 3, &[3], 2);
+        assert!(!settling.repeated(&id(1), version(2), id(4)));
+        assert!(settling.repeated(&id(1), version(3), id(4)), "or two nodes could wait for each other");
     }
 
     #[test]
@@ -184,7 +232,7 @@ mod tests {
         let mut settling = Settling::default();
         start(&mut settling, 1, &[3], 2);
         start(&mut settling, 2, &[4], 2);
-        settling.settled(&id(1), version(2), &id(4));
+        settling.settled(&id(1), version(2), id(4));
         assert_eq!(settling.finish(&id(1)).1, None);
         settling.lost(&id(3));
         assert_eq!(settling.finish(&id(1)).1, Some(version(2)));
@@ -195,7 +243,9 @@ mod tests {
         let mut settling = Settling::default();
         (1..=3).for_each(|n| start(&mut settling, n, &[3], 2));
         assert_eq!(settling.joined(), 1);
-        settling.settled(&id(1), version(3), &id(3));
-        assert_eq!(settling.finish(&id(9)).0, [(id(2), id(1), version(2)), (id(2), id(1), version(3))]);
+        settling.settled(&id(1), version(3), id(3));
+        settling.settled(&id(1), version(2), id(3));
+        let answers = [version(1), version(2), version(3)].map(|version| (id(2), id(1), version));
+        assert_eq!(settling.finish(&id(9)).0, answers);
     }
 }

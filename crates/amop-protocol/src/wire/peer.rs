@@ -298,3 +298,6 @@ fn ids(nodes: &[NodeId]) -> Vec<Bytes> {
 fn id(node: &NodeId) -> Bytes {
     Bytes::copy_from_slice(node.as_bytes())
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,32 +25,51 @@ fn run(seed: u64, verbose: bool) -> (u64, World) {
     (world.trace(), world)
 }
 
-fn judged(seed: u64, verbose: bool) -> World {
+/// Runs a seed and lets the oracle judge it.
+fn judged(seed: u64, verbose: bool) -> Result<World, String> {
     let (_, world) = run(seed, verbose);
     let faults = world.faults();
-    assert!(
-        faults.is_empty(),
-        "seed {seed} (run it alone: SEED={seed} cargo test -p amop-protocol --test sim random):\n  {}",
-        faults.join("\n  ")
-    );
-    world
+    if faults.is_empty() {
+        return Ok(world);
+    }
+    let how = format!("SEED={seed} cargo test -p amop-protocol --test sim random -- --nocapture");
+    Err(format!("seed {seed} (run it alone: {how}):\n  {}", faults.join("\n  ")))
 }
 
 #[test]
 fn random_networks_keep_the_contract() {
     if let Some(seed) = from_env("SEED") {
-        let world = judged(seed, true);
+        let world = judged(seed, true).unwrap();
         println!("seed {seed}: {}", world.summary());
         return;
     }
-    let seeds = from_env("SEEDS").unwrap_or(400);
+    let first = from_env("FIRST").unwrap_or(0);
+    let seeds = from_env("SEEDS").unwrap_or(2_000);
     let begun = Instant::now();
     let mut totals = oracle::Totals::default();
-    for seed in 0..seeds {
-        totals += judged(seed, false).totals();
+    let mut broken = Vec::new();
+    for seed in first..first + seeds {
+        match judged(seed, false) {
+            Ok(world) => totals += world.totals(),
+            Err(faults) => broken.push(faults),
+        }
+        if broken.len() == 5 {
+            break;
+        }
     }
-    println!("{seeds} seeds in {:.1} s: {totals}", begun.elapsed().as_secs_f64());
+    let took = begun.elapsed().as_secs_f64();
+    println!("{seeds} seeds from {first} in {took:.1} s, {:.0} a second: {totals}", seeds as f64 / took);
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
     assert!(totals.succeeded > totals.failed, "most sends should succeed: {totals}");
+}
+
+/// Seeds that once found a fault, of the core or of the simulation.
+#[test]
+fn seeds_that_found_something() {
+    // 4713: records sent before the other end knew of the link were lost with nothing breaking.
+    for seed in [4_713] {
+        judged(seed, false).unwrap();
+    }
 }
 
 #[test]

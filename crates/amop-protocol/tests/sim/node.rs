@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use amop_protocol::{
-    ClientIdentity, Fingerprint, NodeId, NodeKey, Seq, SessionId, Time, Topic,
+    ClientIdentity, Fingerprint, NodeId, NodeKey, Seq, SessionId, Time, Topic, Version,
     broker::{
         announce::{Authenticator, NodeInfo},
         control::{self, Control},
         dedup::{Keyer, MessageKey},
         deliver::{self, Delivery, route_frame},
         event::{Action, Answer, Mode, Outcome, Publish, Push, PushError, PushId},
-        routing::Routing,
+        routing::{Routing, TopicRoutes},
     },
     wire::{
         generated::control::Message,
@@ -30,6 +30,7 @@ pub enum Out {
     Data { to: NodeId, frame: LinkFrame },
     Push(Push),
     Outcome(Outcome),
+    Settled(Version),
 }
 
 pub struct Session {
@@ -38,6 +39,8 @@ pub struct Session {
     pub client: Arc<ClientIdentity>,
     pub behaviour: Behaviour,
     pub topics: Vec<u32>,
+    /// When the last frame queued for it is written.
+    pub written: Time,
 }
 
 pub struct SimNode {
@@ -117,7 +120,8 @@ impl SimNode {
             fingerprint: Fingerprint::new([certificate; 32]),
             name: "client".into(),
         });
-        self.sessions.insert(id, Session { number, client, behaviour, topics: Vec::new() });
+        self.sessions
+            .insert(id, Session { number, client, behaviour, topics: Vec::new(), written: Time::ZERO });
         id
     }
 
@@ -222,6 +226,42 @@ impl SimNode {
         shards.chain(self.control.poll_timeout()).min()
     }
 
+    pub fn begin_drain(&mut self, now: Time) {
+        self.control.handle_drain(now);
+        self.shards.iter_mut().for_each(Delivery::handle_drain);
+        self.drain(now);
+    }
+
+    pub fn stop(&mut self, now: Time) {
+        self.shards.iter_mut().for_each(|shard| shard.handle_stop(now));
+        self.drain(now);
+    }
+
+    /// How many sessions here have which topic, by what the clients reported.
+    pub fn announced(&self) -> BTreeMap<String, u32> {
+        let mut counts = BTreeMap::new();
+        for number in self.sessions.values().flat_map(|session| &session.topics) {
+            *counts.entry(topic(*number).to_string()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// What this node's table says of another.
+    pub fn announced_by(&self, node: NodeId) -> BTreeMap<String, u32> {
+        let index = self.routing.indexed().find(|(_, found)| found.id == node).map(|(index, _)| index);
+        let count =
+            |routes: &TopicRoutes| routes.nodes.iter().find(|(at, _)| Some(*at) == index).map(|(_, n)| *n);
+        self.routing
+            .topics()
+            .filter_map(|(topic, routes)| Some((topic.to_string(), count(routes)?)))
+            .collect()
+    }
+
+    /// Messages in the windows.
+    pub fn remembered(&self) -> usize {
+        self.shards.iter().map(Delivery::remembered).map(|(sent, received)| sent + received).sum()
+    }
+
     pub fn take_out(&mut self) -> Vec<Out> {
         std::mem::take(&mut self.out)
     }
@@ -240,8 +280,8 @@ impl SimNode {
                         shard.handle_routing(now, &self.routing);
                     }
                 }
+                control::Action::Settled { version } => self.out.push(Out::Settled(version)),
                 control::Action::PeerFault { peer, fault } => panic!("{peer} is blamed: {fault:?}"),
-                _ => {}
             }
         }
         for shard in &mut self.shards {

@@ -23,8 +23,20 @@ pub struct SessionLife {
     pub node: usize,
     pub behaviour: Behaviour,
     pub ended: Option<Time>,
+    /// When its node began to shut down.
+    pub drained: Option<Time>,
+    /// When its node gave up what was in flight.
+    pub stopped: Option<Time>,
     /// Topic to the periods it was subscribed, the last possibly open.
     pub topics: BTreeMap<u32, Vec<(Time, Option<Time>)>>,
+}
+
+impl SessionLife {
+    /// Whether it never made a unicast on the topic go on to the next candidate.
+    fn always_answers(&self, topic: u32) -> bool {
+        let Some(periods) = self.topics.get(&topic) else { return true };
+        matches!(self.behaviour, Behaviour::Prompt(_)) && periods.iter().all(|(_, until)| until.is_none())
+    }
 }
 
 /// One frame that a publisher sent.
@@ -89,6 +101,8 @@ pub struct Oracle {
     pub broken: Vec<String>,
     deadline: Duration,
     pub faults_injected: u64,
+    /// Whether nothing ever broke.
+    pub calm: bool,
 }
 
 impl Oracle {
@@ -109,7 +123,14 @@ impl Oracle {
     }
 
     pub fn session_begins(&mut self, node: usize, behaviour: Behaviour) -> usize {
-        self.sessions.push(SessionLife { node, behaviour, ended: None, topics: BTreeMap::new() });
+        self.sessions.push(SessionLife {
+            node,
+            behaviour,
+            ended: None,
+            drained: None,
+            stopped: None,
+            topics: BTreeMap::new(),
+        });
         self.sessions.len() - 1
     }
 
@@ -138,6 +159,14 @@ impl Oracle {
                 periods.push((now, None));
             }
         }
+    }
+
+    pub fn drains(&mut self, sessions: &[usize], now: Time) {
+        sessions.iter().for_each(|session| self.sessions[*session].drained = Some(now));
+    }
+
+    pub fn stopped(&mut self, sessions: &[usize], now: Time) {
+        sessions.iter().for_each(|session| self.sessions[*session].stopped = Some(now));
     }
 
     pub fn publishes(&mut self, message: u64, session: usize, mode: Mode, topic: u32, at: Time) -> usize {
@@ -189,6 +218,9 @@ impl Oracle {
         for (number, publication) in self.publications.iter().enumerate() {
             self.judge_outcome(number, publication, end, &mut faults);
         }
+        if self.calm {
+            self.judge_order(&mut faults);
+        }
         for ((message, session), times) in &self.handed {
             if times.len() > 1 {
                 faults.push(format!("message {message} was handed to session {session} at {times:?}"));
@@ -200,7 +232,8 @@ impl Oracle {
     fn judge_outcome(&self, number: usize, publication: &Publication, end: Time, faults: &mut Vec<String>) {
         let life = &self.sessions[publication.session];
         let due = publication.at + self.deadline + SLACK;
-        let gone = life.ended.is_some_and(|ended| ended < due);
+        let due = life.stopped.map_or(due, |stopped| stopped.min(due));
+        let gone = life.stopped.is_none() && life.ended.is_some_and(|ended| ended < due);
         match publication.outcomes.as_slice() {
             [] if gone || due > end => {}
             [] => faults.push(format!("publication {number} never got an outcome: {publication:?}")),
@@ -208,7 +241,12 @@ impl Oracle {
                 if *at > due {
                     faults.push(format!("publication {number}'s outcome came at {at:?}, due {due:?}"));
                 }
-                self.judge_cause(number, publication, *at, *cause, faults);
+                let (at, cause) = (*at, *cause);
+                faults.extend(self.wrong(publication, at, cause).map(|wrong| {
+                    format!(
+                        "publication {number} ended with {cause:?} at {at:?}, yet {wrong}: {publication:?}"
+                    )
+                }));
             }
             several => {
                 faults.push(format!("publication {number} got {} outcomes: {publication:?}", several.len()))
@@ -216,43 +254,77 @@ impl Oracle {
         }
     }
 
-    fn judge_cause(
-        &self,
-        number: usize,
-        publication: &Publication,
-        at: Time,
-        cause: Cause,
-        faults: &mut Vec<String>,
-    ) {
-        let handed = self.handed.keys().any(|(message, _)| *message == publication.message);
-        let duplicate = self.by_message[&publication.message].len() > 1;
+    /// Why this cannot be how the publication ended, if it cannot.
+    fn wrong(&self, publication: &Publication, at: Time, cause: Cause) -> Option<String> {
+        let life = &self.sessions[publication.session];
+        let draining = life.drained.is_some_and(|drained| drained <= publication.at);
+        if draining || cause.status() == Status::NoNode {
+            return (!draining || cause != Cause::Draining).then(|| "99 is for nodes shutting down".into());
+        }
+        let handed: Vec<&SessionLife> = self.handed_to(publication.message, at).collect();
+        let copies = &self.by_message[&publication.message];
+        let first = copies.iter().map(|n| &self.publications[*n]).find(|p| p.session == publication.session);
+        if let Some([(_, told)]) = first.map(|first| first.outcomes.as_slice())
+            && *told != cause
+        {
+            return Some(format!("it repeats one that ended with {told:?}"));
+        }
+        if cause == Cause::SubscriberRefused {
+            let refuser = handed.iter().any(|life| life.behaviour == Behaviour::Refuses);
+            return (!refuser).then(|| "nobody who refuses was handed it".into());
+        }
         match cause.status() {
-            Status::Success if !handed => {
-                faults.push(format!(
-                    "publication {number} succeeded, but nobody was handed it: {publication:?}"
-                ));
+            Status::Success if handed.is_empty() => return Some("nobody was handed it".into()),
+            Status::TimedOut if handed.is_empty() => return Some("nobody was handed it".into()),
+            Status::NoPath if self.calm && copies.len() == 1 && !handed.is_empty() => {
+                return Some("somebody was handed it".into());
             }
-            Status::TimedOut if !handed && !self.somebody_stuck(publication.topic) => {
-                faults.push(format!(
-                    "publication {number} timed out, but nobody was handed it: {publication:?}"
-                ));
+            Status::NotHanded if self.calm && !self.could_not_be_handed(publication, at) => {
+                return Some("everybody could be handed it".into());
             }
+            Status::Refused => return Some("nothing is limited here".into()),
             _ => {}
         }
-        let refused = cause == Cause::SubscriberRefused;
-        if cause.status() != Status::Success && !refused && !duplicate {
-            if let Some(session) = self.reachable_throughout(publication, at) {
-                faults.push(format!(
-                    "publication {number} failed with {cause:?} at {at:?}, yet session {session} could be reached: {publication:?} {:?}", self.sessions[session]
-                ));
-            }
+        let stopped = life.stopped.is_some_and(|stopped| stopped <= at);
+        if cause.status() == Status::Success || stopped || copies.len() > 1 {
+            return None;
         }
+        let session = self.reachable_throughout(publication, at)?;
+        Some(format!("session {session} could be reached, {:?}", self.sessions[session]))
     }
 
-    fn somebody_stuck(&self, topic: u32) -> bool {
+    fn handed_to(&self, message: u64, by: Time) -> impl Iterator<Item = &SessionLife> {
+        let all = self.handed.range((message, 0)..=(message, usize::MAX));
+        all.filter(move |(_, times)| times[0] <= by).map(|((_, session), _)| &self.sessions[*session])
+    }
+
+    /// Whether some subscriber's connection took nothing, or it left meanwhile.
+    fn could_not_be_handed(&self, publication: &Publication, by: Time) -> bool {
+        let wants = |life: &&SessionLife| life.topics.contains_key(&publication.topic);
         self.sessions
             .iter()
-            .any(|life| life.behaviour == Behaviour::Stuck && life.topics.contains_key(&topic))
+            .filter(wants)
+            .any(|life| life.behaviour == Behaviour::Stuck || life.ended.is_some_and(|ended| ended <= by))
+    }
+
+    /// While nothing breaks and everybody answers, a subscriber gets one publisher's messages on
+    /// one topic in the order sent.
+    fn judge_order(&self, faults: &mut Vec<String>) {
+        let mut last: BTreeMap<(usize, usize, u32), (Time, u64)> = BTreeMap::new();
+        for publication in self.publications.iter().filter(|p| self.by_message[&p.message].len() == 1) {
+            if !self.sessions.iter().all(|life| life.always_answers(publication.topic)) {
+                continue;
+            }
+            for ((message, session), times) in
+                self.handed.range((publication.message, 0)..=(publication.message, usize::MAX))
+            {
+                let way = (publication.session, *session, publication.topic);
+                let (before, other) = last.insert(way, (times[0], *message)).unwrap_or_default();
+                if times[0] < before {
+                    faults.push(format!("message {message} overtook {other} on the way {way:?}"));
+                }
+            }
+        }
     }
 
     /// A prompt subscriber that was subscribed and connected through settled links all the time.
@@ -264,6 +336,7 @@ impl Oracle {
             *session != publication.session
                 && matches!(life.behaviour, Behaviour::Prompt(_))
                 && self.subscribed_throughout(life, publication.topic, from, until)
+                && (life.node == origin || life.drained.is_none_or(|drained| drained > until))
                 && self.connected_throughout(origin, life.node, from, until)
         })
     }

@@ -10,6 +10,9 @@ use crate::{
     world::{DEADLINE, World},
 };
 
+/// Longer than a message is remembered that was last asked about at its deadline.
+const RETENTION: Duration = Duration::from_secs(300);
+
 /// Topics of the simulation.
 pub const TOPICS: u32 = 3;
 
@@ -17,18 +20,19 @@ pub const TOPICS: u32 = 3;
 pub fn play(world: &mut World) {
     build(world);
     world.run_for(Duration::from_millis(3_000));
+    let faulty = world.rng.random_bool(0.75);
+    world.oracle.calm = !faulty;
+    world.calm(!faulty);
     let steps = world.rng.random_range(20..80);
-    let faulty = world.rng.random_bool(0.8);
     for _ in 0..steps {
-        if faulty && world.rng.random_bool(0.15) {
-            fault(world);
-        } else if world.rng.random_bool(0.1) {
-            client_change(world);
-        } else {
-            publish(world);
-        }
-        let pause = world.rng.random_range(0..400_000);
-        world.run_for(Duration::from_micros(pause));
+        step(world, faulty);
+    }
+    if world.rng.random_bool(0.1) {
+        shut_down(world);
+    }
+    if faulty && world.rng.random_bool(0.05) {
+        // Longer than lists outlive their nodes: what is left are tombstones.
+        world.run_for(Duration::from_secs(80));
     }
     heal(world);
     // Two gossip periods for what was lost, and the time that silent failures take to be noticed.
@@ -36,6 +40,24 @@ pub fn play(world: &mut World) {
     world.check_converged();
     world.run_for(DEADLINE);
     world.finish();
+    if world.rng.random_bool(0.03) {
+        world.run_for(RETENTION);
+        world.check_forgotten();
+    }
+}
+
+fn step(world: &mut World, faulty: bool) {
+    match world.rng.random_range(0..100) {
+        0..13 if faulty => fault(world),
+        0..3 => churn(world),
+        3..13 => client_change(world),
+        13..16 => publish_twice(world),
+        _ => publish(world),
+    }
+    let pause = world.rng.random_range(0..400_000);
+    // Now and then a burst, so that messages could overtake each other.
+    let pause = if world.rng.random_bool(0.3) { pause / 400 } else { pause };
+    world.run_for(Duration::from_micros(pause));
 }
 
 fn build(world: &mut World) {
@@ -100,6 +122,68 @@ fn publish(world: &mut World) {
     }
 }
 
+/// One client, connected to two nodes, sends the same message through both.
+fn publish_twice(world: &mut World) {
+    let alive = world.alive();
+    if alive.len() < 2 {
+        return;
+    }
+    let at = world.rng.random_range(0..alive.len());
+    let (node, other) = (alive[at], alive[(at + 1) % alive.len()]);
+    let Some(session) = world.sessions(node).first().copied() else { return open(world, node) };
+    let Some(certificate) = world.certificate(node, session) else { return };
+    let prompt = Behaviour::Prompt(Duration::from_millis(5));
+    let Some(second) = world.open(other, certificate, prompt) else { return };
+    let mode = if world.rng.random_bool(0.5) { Mode::Unicast } else { Mode::Multicast };
+    let topic = world.rng.random_range(0..TOPICS);
+    let message = world.new_message();
+    world.publish(node, session, message, mode, topic);
+    let pause = world.rng.random_range(0..50_000);
+    world.run_for(Duration::from_micros(pause));
+    world.publish(other, second, message, mode, topic);
+}
+
+/// A client with many topics changes them every few milliseconds.
+fn churn(world: &mut World) {
+    let alive = world.alive();
+    let Some(node) = alive.get(world.rng.random_range(0..alive.len().max(1))).copied() else { return };
+    let Some(session) = world.open(node, 0, Behaviour::Prompt(Duration::ZERO)) else { return };
+    let many = world.rng.random_range(10..300);
+    for round in 0..world.rng.random_range(10..60) {
+        let topics = (round..round + many).map(|number| TOPICS + number).collect();
+        world.report(node, session, topics);
+        let pause = world.rng.random_range(500..15_000);
+        world.run_for(Duration::from_micros(pause));
+        if !world.alive().contains(&node) {
+            return;
+        }
+    }
+    world.close(node, session);
+}
+
+/// A node shuts down in an orderly way, with sends in flight.
+fn shut_down(world: &mut World) {
+    world.oracle.calm = false;
+    world.calm(false);
+    let alive = world.alive();
+    let Some(node) = alive.get(world.rng.random_range(0..alive.len().max(1))).copied() else { return };
+    for _ in 0..6 {
+        publish(world);
+    }
+    let Some(session) = world.sessions(node).first().copied() else { return };
+    for mode in [Mode::Unicast, Mode::Multicast] {
+        let message = world.new_message();
+        world.publish(node, session, message, mode, 0);
+    }
+    world.run_for(Duration::from_millis(1));
+    world.drain(node);
+    let message = world.new_message();
+    world.publish(node, session, message, Mode::Unicast, 0);
+    let grace = world.rng.random_range(0..5_000_000);
+    world.run_for(Duration::from_micros(grace));
+    world.stop(node);
+}
+
 fn client_change(world: &mut World) {
     let alive = world.alive();
     let Some(node) = alive.get(world.rng.random_range(0..alive.len().max(1))).copied() else { return };
@@ -120,7 +204,8 @@ fn fault(world: &mut World) {
     let pairs = world.link_pairs();
     let node = world.rng.random_range(0..world.nodes());
     let (a, b) = pairs[world.rng.random_range(0..pairs.len())];
-    match world.rng.random_range(0..10) {
+    match world.rng.random_range(0..11) {
+        10 => partition(world),
         0..4 => world.link_down(a, b),
         4..7 => world.link_up(a, b),
         7 => world.crash(node),
@@ -128,6 +213,16 @@ fn fault(world: &mut World) {
         _ => {
             world.crash(node);
             restart(world, node);
+        }
+    }
+}
+
+/// All links between two halves are lost at once.
+fn partition(world: &mut World) {
+    let half: Vec<bool> = (0..world.nodes()).map(|_| world.rng.random_bool(0.5)).collect();
+    for (a, b) in world.link_pairs() {
+        if half[a] != half[b] {
+            world.link_down(a, b);
         }
     }
 }

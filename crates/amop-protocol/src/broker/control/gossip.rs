@@ -194,7 +194,7 @@ impl Control {
 
     fn take(&mut self, now: Time, from: NodeId, record: Unverified) -> Result<(), PeerFault> {
         if record.node == self.own.id() {
-            return self.own_record(now, &record);
+            return self.own_record(now, from, &record);
         }
         match record.kind {
             RecordKind::Identity => self.take_identity(now, from, record),
@@ -203,9 +203,13 @@ impl Control {
     }
 
     /// A record of our own: from an earlier start with a higher epoch, or an echo of the present.
-    fn own_record(&mut self, now: Time, record: &Unverified) -> Result<(), PeerFault> {
+    /// Who brings the echo, having it from others first, waits for us too.
+    fn own_record(&mut self, now: Time, from: NodeId, record: &Unverified) -> Result<(), PeerFault> {
         if record.version.epoch <= self.own.epoch {
             self.counters.stale += 1;
+            if record.kind == RecordKind::Topics && record.version.epoch == self.own.epoch {
+                self.send_settled(from, record.node, record.version);
+            }
             return Ok(());
         }
         let SignedRecord { body, signature } = &record.signed;
@@ -352,7 +356,7 @@ impl Control {
             return self.blame(from, PeerFault::Malformed("settled"));
         };
         let version = Version { epoch: settled.epoch, sequence: settled.sequence };
-        self.settling.settled(&node, version, &from);
+        self.settling.settled(&node, version, from);
     }
 
     /// Lists of nodes that have been out of reach for long are dropped; their versions stay.

@@ -46,7 +46,8 @@ pub struct Config {
     pub max_topics: usize,
     /// Links one node may announce: 1,024. More are a fault of the neighbour that brings them.
     pub max_links: usize,
-    /// How long changes of this node's topics are gathered before they are announced: 5 ms.
+    /// How long changes of this node's topics are gathered before they are announced: 5 ms, and
+    /// as much again for every earlier announcement that has not settled.
     pub debounce: Duration,
     /// Announcements of one node that may be settling at a time: 64. Beyond, the two oldest are joined.
     pub max_waves: usize,
@@ -114,6 +115,8 @@ pub struct Counters {
     pub epochs_raised: u64,
     /// Nodes whose lists expired.
     pub expired: u64,
+    /// Announcements joined with the next because too many of one node were settling.
+    pub joined: u64,
 }
 
 /// The control machine.
@@ -194,7 +197,9 @@ impl Control {
         self.subscriptions.keep_within(&mut topics, self.config.max_own_topics);
         self.counters.topics_over_capacity += (offered - topics.len()) as u64;
         if self.subscriptions.report(session, topics) {
-            self.own.topics_changed(now + self.config.debounce);
+            // The longer the echo of earlier changes takes, the more are gathered.
+            let under_way = self.settling.under_way(&self.own.id());
+            self.own.topics_changed(now + self.config.debounce * (1 + under_way as u32));
         }
         self.publish_routing(false);
     }
@@ -263,12 +268,17 @@ impl Control {
 
     /// Whether every reachable node holds this node's topics as reported so far.
     pub fn is_settled(&self) -> bool {
-        self.own.topics_due.is_none() && self.settling.is_settled(&self.own.id())
+        self.own.topics_due.is_none() && self.settling.under_way(&self.own.id()) == 0
+    }
+
+    /// Announcements, of all nodes, that this node does not yet know to have settled.
+    pub fn settling(&self) -> usize {
+        self.settling.len()
     }
 
     /// What has been counted.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters { joined: self.settling.joined(), ..self.counters }
     }
 
     /// Nodes of which anything is held, tombstones included.
@@ -408,3 +418,6 @@ fn node_of(info: &NodeInfo, address: Arc<str>, epoch: u64, next_hop: NodeId, hop
         way,
     }
 }
+
+#[cfg(test)]
+mod tests;

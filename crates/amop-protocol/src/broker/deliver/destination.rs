@@ -352,11 +352,12 @@ impl Delivery {
         let key = push.key;
         let Some(push) = self.pushes.remove(&id) else { return };
         match push.to {
-            To::One { .. } => self.push_failed(now, routing, key, Cause::PushTimeout),
+            To::One { handed: true, .. } => self.push_failed(now, routing, key, Cause::PushTimeout),
+            To::One { handed: false, .. } => self.push_failed(now, routing, key, Cause::WriteFailed),
             To::All(sessions) => {
                 if let Some(reception) = self.received.running(key) {
                     reception.lost += sessions.len() as u32;
-                    reception.worst = reception.worst.worse(Cause::PushTimeout);
+                    reception.worst = reception.worst.worse(Cause::WriteFailed);
                 }
                 self.fan_out_over(now, routing, key);
             }

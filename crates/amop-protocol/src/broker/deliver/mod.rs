@@ -13,6 +13,8 @@ mod destination;
 mod fan_out;
 mod origin;
 mod relay;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, VecDeque},

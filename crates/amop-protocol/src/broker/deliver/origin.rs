@@ -297,7 +297,8 @@ impl Delivery {
         if attempt.resend_at > now {
             return;
         }
-        if attempt.give_up_at <= now && attempt.others > 0 {
+        let others = attempt.others > 0 || !unicast.unconfirmed.is_empty();
+        if attempt.give_up_at <= now && others {
             let cause = if attempt.handed { Cause::PushTimeout } else { Cause::Unreachable };
             unicast.unconfirmed.push((attempt.to, attempt.epoch));
             return self.attempt_failed(now, routing, id, cause, false);
@@ -439,7 +440,11 @@ impl Delivery {
             Progress::Unicast(unicast) => {
                 let handed = unicast.attempt.as_ref().is_some_and(|attempt| attempt.handed);
                 let here = unicast.attempt.as_ref().is_some_and(|attempt| attempt.to == self.me);
-                let now = if handed || here { Cause::Deadline } else { Cause::Unreachable };
+                let now = match (handed, here) {
+                    (true, _) => Cause::Deadline,
+                    (false, true) => Cause::WriteFailed,
+                    (false, false) => Cause::Unreachable,
+                };
                 unicast.worst.map_or(now, |worst| worst.worse(now))
             }
             Progress::FanOut(_) => Cause::NoneHanded,

@@ -92,3 +92,82 @@ fn by_table(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        broker::testing::{id, routing},
+        wire::peer::{Body, DataMessage, SendRef},
+    };
+
+    /// Two arms at node 0: 1, 2, 3 and 4, 5.
+    const LINKS: [(u8, u8); 5] = [(0, 1), (1, 2), (2, 3), (0, 4), (4, 5)];
+
+    fn frame(destinations: &[u8], path: &[u8]) -> LinkFrame {
+        let body = Body::Handed { send: SendRef { epoch: 1, id: 2 }, number: 3 };
+        let message = DataMessage { origin: id(9), origin_epoch: 1, body };
+        let ids = |numbers: &[u8]| numbers.iter().map(|n| id(*n)).collect();
+        let route = Route { destinations: ids(destinations), path: ids(path) };
+        peer::encode(&message, &route, 0, Bytes::from_static(b"payload"))
+    }
+
+    fn relayed(from: u8, frame: &LinkFrame) -> Routed {
+        route_frame(&routing(0, &LINKS, &[], &[]), id(from), frame).unwrap()
+    }
+
+    fn onwards(routed: &Routed) -> Vec<(NodeId, Route)> {
+        routed.onwards.iter().map(|(to, f)| (*to, peer::decode_route(&f.header).unwrap())).collect()
+    }
+
+    #[test]
+    fn one_copy_per_link_split_where_the_ways_branch() {
+        let frame = frame(&[0, 1, 3, 5], &[]);
+        let routed = relayed(9, &frame);
+        assert!(routed.here);
+        let route = |ids: &[u8]| Route { destinations: ids.iter().map(|n| id(*n)).collect(), path: vec![] };
+        assert_eq!(onwards(&routed), [(id(1), route(&[1, 3])), (id(4), route(&[5]))]);
+        assert!(routed.onwards.iter().all(|(_, f)| f.payload == frame.payload && f.hops == frame.hops - 1));
+    }
+
+    #[test]
+    fn a_frame_that_does_not_branch_goes_on_unchanged() {
+        let frame = frame(&[2, 3], &[]);
+        let routed = relayed(9, &frame);
+        assert!(!routed.here);
+        assert_eq!(routed.onwards, [(id(1), LinkFrame { hops: frame.hops - 1, ..frame })]);
+    }
+
+    #[test]
+    fn at_the_hop_limit_it_ends() {
+        let spent = LinkFrame { hops: 0, ..frame(&[0, 1], &[]) };
+        let routed = relayed(9, &spent);
+        assert!(routed.here, "but it has come to this destination");
+        assert_eq!((routed.onwards.len(), routed.dropped), (0, Some(Cause::HopLimit)));
+    }
+
+    #[test]
+    fn a_source_route_is_followed_over_links_that_are_up() {
+        let routed = relayed(9, &frame(&[3], &[1, 2, 3]));
+        let rest = Route { destinations: vec![id(3)], path: vec![id(2), id(3)] };
+        assert_eq!(onwards(&routed), [(id(1), rest)]);
+        let routed = relayed(9, &frame(&[3], &[2, 3]));
+        assert_eq!((routed.onwards.len(), routed.dropped), (0, Some(Cause::Unreachable)));
+    }
+
+    #[test]
+    fn nothing_goes_back_where_it_came_from() {
+        let routed = relayed(1, &frame(&[3], &[]));
+        assert_eq!((routed.onwards.len(), routed.dropped), (0, Some(Cause::Unreachable)));
+        let routed = relayed(9, &frame(&[77], &[]));
+        assert_eq!(routed.dropped, Some(Cause::Unreachable), "nor to a node that is not known");
+    }
+
+    #[test]
+    fn a_malformed_header_is_the_neighbours_fault() {
+        let bad = LinkFrame { header: Bytes::from_static(b"\xff\xff"), ..frame(&[1], &[]) };
+        assert!(route_frame(&routing(0, &LINKS, &[], &[]), id(9), &bad).is_err());
+    }
+}

@@ -1,10 +1,8 @@
 //! The virtual network: a clock, a queue of events, links that delay and break, nodes that crash.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    hash::Hasher,
-    time::Duration,
-};
+mod checks;
+
+use std::{collections::BTreeMap, hash::Hasher, time::Duration};
 
 use amop_protocol::{
     NodeId, Seq, SessionId, Time,
@@ -39,7 +37,8 @@ struct Link {
     jitter: Duration,
     up: bool,
     generation: u32,
-    /// When the last frame each way arrives: streams do not reorder.
+    /// When the last frame each way arrives: streams do not reorder, and what comes before the
+    /// receiver knows of the link waits for it.
     busy: [Time; 2],
 }
 
@@ -61,6 +60,7 @@ pub struct World {
     queue: BTreeMap<(Time, u64), Event>,
     next_event: u64,
     next_message: u64,
+    promises: checks::Promises,
     trace: SipHasher13,
     verbose: bool,
 }
@@ -81,6 +81,7 @@ impl World {
             queue: BTreeMap::new(),
             next_event: 0,
             next_message: 1,
+            promises: checks::Promises::default(),
             trace: SipHasher13::new(),
             verbose,
         }
@@ -144,14 +145,14 @@ impl World {
         }
         link.up = true;
         link.generation += 1;
-        link.busy = [self.now; 2];
         let generation = link.generation;
+        let afters = [(); 2].map(|()| Duration::from_micros(self.rng.random_range(0..2_000)));
+        let (low, high) = pair(a, b);
+        link.busy = [self.now + afters[1], self.now + afters[0]];
         self.note("link up", &[a as u64, b as u64]);
         self.oracle.link_up(pair(a, b), self.now);
-        for (node, peer) in [(a, b), (b, a)] {
-            let after = Duration::from_micros(self.rng.random_range(0..2_000));
-            self.notice(node, peer, generation, true, after);
-        }
+        self.notice(low, high, generation, true, afters[0]);
+        self.notice(high, low, generation, true, afters[1]);
     }
 
     pub fn link_down(&mut self, a: usize, b: usize) {
@@ -207,6 +208,7 @@ impl World {
         self.oracle.reports(number, &topics, self.now);
         sim.report(self.now, session, topics);
         self.note("reports", &[node as u64, session.0]);
+        self.expect_settled(node);
         self.settle(node);
     }
 
@@ -216,7 +218,34 @@ impl World {
         self.oracle.session_ends(life.number, self.now);
         sim.close(self.now, session);
         self.note("closes", &[node as u64, session.0]);
+        self.expect_settled(node);
         self.settle(node);
+    }
+
+    pub fn certificate(&self, node: usize, session: SessionId) -> Option<u8> {
+        let life = self.slots[node].node.as_ref()?.sessions.get(&session)?;
+        Some(life.client.fingerprint.as_bytes()[0])
+    }
+
+    /// No more new sends here; those in flight go on.
+    pub fn drain(&mut self, node: usize) {
+        let Some(sim) = &mut self.slots[node].node else { return };
+        let sessions: Vec<usize> = sim.sessions.values().map(|life| life.number).collect();
+        sim.begin_drain(self.now);
+        self.oracle.drains(&sessions, self.now);
+        self.note("drains", &[node as u64]);
+        self.settle(node);
+    }
+
+    /// The end of the grace: what is in flight gets its outcome, then the node is gone.
+    pub fn stop(&mut self, node: usize) {
+        let Some(sim) = &mut self.slots[node].node else { return };
+        let sessions: Vec<usize> = sim.sessions.values().map(|life| life.number).collect();
+        sim.stop(self.now);
+        self.note("stops", &[node as u64]);
+        self.settle(node);
+        self.oracle.stopped(&sessions, self.now);
+        self.crash(node);
     }
 
     pub fn new_message(&mut self) -> u64 {
@@ -386,6 +415,7 @@ impl World {
                 }
                 Out::Push(push) => self.push(number, push),
                 Out::Outcome(outcome) => self.outcome(number, outcome),
+                Out::Settled(version) => self.settled(number, version),
             }
         }
         self.arm(number);
@@ -429,9 +459,14 @@ impl World {
             return;
         }
         let incarnation = slot.incarnation;
+        // A connection is a stream: what is written to it arrives in order.
         let after = Duration::from_micros(self.rng.random_range(10..2_000));
+        let written = life.written.max(self.now + after);
+        if let Some(life) = sim.sessions.get_mut(&push.session) {
+            life.written = written;
+        }
         self.schedule(
-            after,
+            written.since(self.now),
             Event::Written { node, incarnation, session: push.session, push: push.id, message },
         );
     }
@@ -451,75 +486,8 @@ impl World {
 
     // ---- judging -------------------------------------------------------------------
 
-    /// After quiet: every node's routes and topics must equal the truth.
-    pub fn check_converged(&mut self) {
-        for node in self.alive() {
-            let component = self.component(node);
-            self.check_routes(node, &component);
-            self.check_topics(node, &component);
-        }
-    }
-
-    fn component(&self, node: usize) -> BTreeSet<usize> {
-        let mut reached = BTreeSet::from([node]);
-        loop {
-            let before = reached.len();
-            for ((a, b), _) in self.links.iter().filter(|(_, link)| link.up) {
-                if reached.contains(a) || reached.contains(b) {
-                    reached.extend([*a, *b]);
-                }
-            }
-            if reached.len() == before {
-                return reached;
-            }
-        }
-    }
-
-    fn check_routes(&mut self, node: usize, component: &BTreeSet<usize>) {
-        let Some(sim) = &self.slots[node].node else { return };
-        let found: BTreeSet<usize> = sim.routing.reachable().map(|node| self.ids[&node.id]).collect();
-        if found != *component {
-            self.oracle.broken.push(format!("node {node} reaches {found:?}, the truth is {component:?}"));
-        }
-    }
-
-    fn check_topics(&mut self, node: usize, component: &BTreeSet<usize>) {
-        let Some(sim) = &self.slots[node].node else { return };
-        let mut wrong = Vec::new();
-        for number in 0..crate::plan::TOPICS {
-            let truth: BTreeMap<usize, u32> = component
-                .iter()
-                .filter_map(|n| self.slots[*n].node.as_ref().map(|sim| (*n, sim)))
-                .map(|(n, sim)| {
-                    (n, sim.sessions.values().filter(|s| s.topics.contains(&number)).count() as u32)
-                })
-                .filter(|(_, count)| *count > 0)
-                .collect();
-            let routes = sim.routing.topic(topic(number).as_str());
-            let found: BTreeMap<usize, u32> = routes
-                .map_or(&[][..], |routes| &routes.nodes)
-                .iter()
-                .filter_map(|(index, count)| Some((self.ids[&sim.routing.node(*index)?.id], *count)))
-                .collect();
-            if found != truth {
-                wrong.push(format!("node {node} has topic {number} at {found:?}, the truth is {truth:?}"));
-            }
-        }
-        self.oracle.broken.extend(wrong);
-    }
-
     pub fn faults(&self) -> Vec<String> {
         self.oracle.broken.clone()
-    }
-
-    pub fn finish(&mut self) {
-        for number in self.alive() {
-            let left = self.slots[number].node.as_ref().map_or(0, SimNode::in_flight);
-            if left > 0 {
-                self.oracle.broken.push(format!("node {number} still has {left} sends in flight"));
-            }
-        }
-        self.oracle.broken = self.oracle.judge(self.now);
     }
 
     pub fn totals(&self) -> Totals {

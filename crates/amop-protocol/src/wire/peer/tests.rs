@@ -1,0 +1,172 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn node() -> impl Strategy<Value = NodeId> {
+    any::<[u8; 32]>().prop_map(NodeId::new)
+}
+
+fn envelopes() -> impl Strategy<Value = Envelope> {
+    (any::<[u8; 32]>(), "[a-z ü]{0,20}", any::<[u8; 32]>(), "[a-z/ü]{1,40}").prop_map(
+        |(fingerprint, name, seq, topic)| Envelope {
+            publisher: Arc::new(ClientIdentity {
+                fingerprint: Fingerprint::new(fingerprint),
+                name: name.into(),
+            }),
+            seq: Seq(seq),
+            topic: Topic::parse(&topic).unwrap(),
+        },
+    )
+}
+
+fn sends() -> impl Strategy<Value = SendRef> {
+    (any::<u64>(), any::<u64>()).prop_map(|(epoch, id)| SendRef { epoch, id })
+}
+
+fn causes() -> impl Strategy<Value = Cause> {
+    (0..22_i32).prop_map(|n| Cause::try_from(n).unwrap_or_default())
+}
+
+fn prefixes() -> impl Strategy<Value = Bytes> {
+    "[a-z]{0,30}".prop_map(|topic| match topic.len() {
+        0 => Bytes::new(),
+        n => [&[n as u8 + 1], topic.as_bytes()].concat().into(),
+    })
+}
+
+fn bodies() -> impl Strategy<Value = Body> {
+    prop_oneof![
+        (any::<u64>(), any::<u32>(), envelopes(), any::<u32>()).prop_map(
+            |(send, number, envelope, push_timeout_ms)| Body::Attempt {
+                send,
+                number,
+                envelope,
+                push_timeout_ms
+            }
+        ),
+        (sends(), any::<u32>()).prop_map(|(send, number)| Body::Handed { send, number }),
+        (sends(), any::<u32>(), causes(), any::<bool>(), any::<bool>(), prefixes()).prop_map(
+            |(send, number, cause, is_final, exhausted, answer_prefix)| Body::Outcome {
+                send,
+                number,
+                cause,
+                is_final,
+                exhausted,
+                answer_prefix
+            }
+        ),
+        (any::<u64>(), envelopes()).prop_map(|(send, envelope)| Body::FanOut { send, envelope }),
+        (sends(), any::<u32>(), any::<u32>(), causes(), any::<bool>()).prop_map(
+            |(send, handed, failed, cause, complete)| Body::FanOutReport {
+                send,
+                handed,
+                failed,
+                cause,
+                complete
+            }
+        ),
+    ]
+}
+
+fn routes() -> impl Strategy<Value = Route> {
+    (prop::collection::vec(node(), 1..5), prop::collection::vec(node(), 0..5))
+        .prop_map(|(destinations, path)| Route { destinations, path })
+}
+
+proptest! {
+    #[test]
+    fn what_is_encoded_is_decoded(
+        body in bodies(), route in routes(), other in routes(), origin in node(), epoch in any::<u64>()
+    ) {
+        let message = DataMessage { origin, origin_epoch: epoch, body };
+        let frame = encode(&message, &route, 7, Bytes::from_static(b"payload"));
+        prop_assert_eq!(decode(&frame.header).unwrap(), message.clone());
+        prop_assert_eq!(decode_route(&frame.header).unwrap(), route);
+        let rerouted = reroute(&frame.header, &other).unwrap();
+        prop_assert_eq!(decode(&rerouted).unwrap(), message);
+        prop_assert_eq!(decode_route(&rerouted).unwrap(), other);
+    }
+
+    #[test]
+    fn truncated_or_garbled_headers_never_panic(body in bodies(), route in routes(), noise in any::<(u16, u8)>()) {
+        let message = DataMessage { origin: NodeId::new([1; 32]), origin_epoch: 1, body };
+        let header = encode(&message, &route, 7, Bytes::new()).header;
+        for end in 0..header.len() {
+            let cut = header.slice(..end);
+            let _ = (decode(&cut), decode_route(&cut), reroute(&cut, &route));
+        }
+        let mut garbled = header.to_vec();
+        let at = usize::from(noise.0) % garbled.len();
+        garbled[at] ^= noise.1;
+        let garbled = Bytes::from(garbled);
+        let _ = (decode(&garbled), decode_route(&garbled), reroute(&garbled, &route));
+    }
+}
+
+/// Encodes a valid attempt after `spoil` has changed it.
+fn spoilt(spoil: impl FnOnce(&mut pb::Data, &mut pb::Envelope)) -> Bytes {
+    let mut envelope = pb::Envelope {
+        publisher: Some(pb::ClientIdentity { fingerprint: vec![1; 32].into(), name: "client".into() }),
+        seq: vec![2; 32].into(),
+        topic: "t".into(),
+    };
+    let mut data = pb::Data {
+        origin: vec![3; 32].into(),
+        destinations: vec![vec![4; 32].into()],
+        ..pb::Data::default()
+    };
+    spoil(&mut data, &mut envelope);
+    if data.body.is_none() {
+        let envelope = Some(envelope);
+        let attempt = pb::Attempt { send_id: 1, number: 1, envelope, push_timeout_ms: 1 };
+        data.body = Some(pb::data::Body::Attempt(attempt));
+    }
+    data.encode_to_vec().into()
+}
+
+#[test]
+fn malformed_fields_are_refused_by_name() {
+    let check = |field: &'static str, header: Bytes| {
+        assert_eq!(decode(&header), Err(DataError::Field(field)));
+    };
+    assert!(decode(&spoilt(|_, _| {})).is_ok());
+    check("origin", spoilt(|data, _| data.origin = vec![3; 31].into()));
+    check("seq", spoilt(|_, envelope| envelope.seq = vec![2; 33].into()));
+    check("topic", spoilt(|_, envelope| envelope.topic = "tab\there".into()));
+    check("topic", spoilt(|_, envelope| envelope.topic.clear()));
+    check("publisher", spoilt(|_, envelope| envelope.publisher = None));
+    check(
+        "fingerprint",
+        spoilt(|_, envelope| {
+            envelope.publisher = Some(pb::ClientIdentity { fingerprint: Bytes::new(), name: String::new() });
+        }),
+    );
+    check(
+        "answer_prefix",
+        spoilt(|data, _| {
+            let answer_prefix = Bytes::from_static(b"\x09abc");
+            let outcome = pb::Outcome { answer_prefix, ..pb::Outcome::default() };
+            data.body = Some(pb::data::Body::Outcome(outcome));
+        }),
+    );
+}
+
+#[test]
+fn a_route_is_bounded() {
+    let check = |field: &'static str, header: Bytes| {
+        assert_eq!(decode_route(&header), Err(DataError::Field(field)));
+    };
+    let node = Bytes::from(vec![4; 32]);
+    check("destinations", spoilt(|data, _| data.destinations.clear()));
+    check("destinations", spoilt(|data, _| data.destinations = vec![node.clone(); MAX_DESTINATIONS + 1]));
+    check("destinations", spoilt(|data, _| data.destinations.push(Bytes::from_static(b"short"))));
+    check("path", spoilt(|data, _| data.path = vec![node.clone(); usize::from(MAX_HOPS) + 1]));
+}
+
+#[test]
+fn an_unknown_cause_is_a_failure_of_unknown_reason() {
+    let outcome = pb::Outcome { cause: 9_999, ..pb::Outcome::default() };
+    let header = spoilt(|data, _| data.body = Some(pb::data::Body::Outcome(outcome)));
+    let message = decode(&header).unwrap();
+    assert!(matches!(message.body, Body::Outcome { cause: Cause::Unspecified, .. }));
+}

@@ -1,0 +1,141 @@
+//! The commands of a client at the terminal, against a devnet of real processes.
+
+use std::process::{Child, Command, Output, Stdio};
+
+use amop_testkit::wait;
+use serde_json::{Value, json};
+
+use crate::process::{AMOP, Devnet, nodes};
+
+/// `amop` with these arguments, and what `--node` and `--certs` must be for a client of a node.
+fn amop(devnet: &Devnet, command: &str, node: &str, arguments: &[&str]) -> Command {
+    let announcement = devnet.announcement();
+    let clients = announcement["clients"].as_array().expect("clients");
+    let client = clients.iter().find(|client| client["node"] == node).expect("a client");
+    let at = nodes(&announcement).iter().find(|known| known["name"] == node).expect("a node");
+    let mut amop = Command::new(AMOP);
+    amop.arg(command)
+        .args(["--node", at["channel"].as_str().expect("text"), "--certs"])
+        .arg(devnet.path(client["dir"].as_str().expect("text")))
+        .args(arguments);
+    amop
+}
+
+/// Asks a node's admin port.
+fn ask(devnet: &Devnet, command: &str, node: &str, arguments: &[&str]) -> Output {
+    let announcement = devnet.announcement();
+    let at = nodes(&announcement).iter().find(|known| known["name"] == node).expect("a node");
+    let admin = at["admin"].as_str().expect("text");
+    Command::new(AMOP).args([command, "--admin", admin]).args(arguments).output().expect("amop starts")
+}
+
+fn output(mut amop: Command) -> (i32, String, String) {
+    let output = amop.stdin(Stdio::null()).output().expect("amop starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().expect("no signal"), text(&output.stdout), text(&output.stderr))
+}
+
+fn json_of(text: &[u8]) -> Value {
+    serde_json::from_slice(text).unwrap_or_else(|_| panic!("{} is no JSON", String::from_utf8_lossy(text)))
+}
+
+/// A subscriber at node-3 in the background; it must have been confirmed by all.
+fn subscriber(devnet: &Devnet, arguments: &[&str]) -> Child {
+    let mut command = amop(devnet, "subscribe", "node-3", arguments);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    wait::block_until("the subscription", || {
+        let topics = ask(devnet, "topics", "node-1", &["--json"]);
+        let topics = json_of(&topics.stdout);
+        topics.as_array().expect("a list").iter().any(|topic| topic["topic"] == "greetings")
+    });
+    child.expect("amop starts")
+}
+
+#[test]
+fn a_message_crosses_three_nodes_at_the_terminal() {
+    let devnet = Devnet::start(&["--no-demo"]);
+    let listening = ["greetings", "--json", "--count", "3", "--answer", "grüezi"];
+    let subscriber = subscriber(&devnet, &listening);
+
+    let (code, said, _) = output(amop(&devnet, "request", "node-1", &["greetings", "hello", "--json"]));
+    let outcome = json_of(said.as_bytes());
+    assert_eq!((code, &outcome["code"], &outcome["payload"]), (0, &json!(0), &json!("grüezi")), "{said}");
+    let (code, said, _) = output(amop(&devnet, "request", "node-2", &["greetings", "hello"]));
+    assert!(code == 0 && said.starts_with("grüezi"), "{said}");
+    let (code, said, _) = output(amop(&devnet, "publish", "node-1", &["greetings", "everybody", "--json"]));
+    assert_eq!((code, &json_of(said.as_bytes())["cause"]), (0, &json!("delivered")), "{said}");
+
+    let ended = subscriber.wait_with_output().expect("ended");
+    assert_eq!(ended.status.code(), Some(0), "it ends after three messages");
+    let lines: Vec<Value> =
+        ended.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(json_of).collect();
+    assert_eq!((&lines[0]["event"], &lines[0]["complete"]), (&json!("subscribed"), &json!(true)));
+    let messages: Vec<_> = lines[1..].iter().map(|line| (&line["mode"], &line["payload"])).collect();
+    assert_eq!(
+        json!(messages),
+        json!([["request", "hello"], ["request", "hello"], ["message", "everybody"]])
+    );
+    assert!(lines[1]["sender"]["institution"].is_string());
+    assert_eq!(lines[1]["sender"]["fingerprint"].as_str().map(str::len), Some(64));
+}
+
+#[test]
+fn a_node_shows_what_it_sees() {
+    let devnet = Devnet::start(&["--no-demo"]);
+    let mut subscriber = subscriber(&devnet, &["greetings", "--echo"]);
+    let status = json_of(&ask(&devnet, "status", "node-1", &["--json"]).stdout);
+    assert_eq!(
+        (&status["name"], &status["links"], &status["nodes"]),
+        (&json!("node-1"), &json!(1), &json!(2))
+    );
+    assert_eq!(status["ready"], true);
+    let peers = json_of(&ask(&devnet, "peers", "node-1", &["--json"]).stdout);
+    let peers: Vec<_> = peers
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|peer| (&peer["name"], &peer["hops"], &peer["via"]))
+        .collect();
+    assert_eq!(json!(peers), json!([["node-2", 1, null], ["node-3", 2, "node-2"]]));
+    let topics = json_of(&ask(&devnet, "topics", "node-1", &["--json"]).stdout);
+    assert_eq!(
+        (&topics[0]["topic"], &topics[0]["nodes"][0]["name"]),
+        (&json!("greetings"), &json!("node-3"))
+    );
+    for (command, words) in [("status", "ready"), ("peers", "node-3"), ("topics", "greetings")] {
+        let said = ask(&devnet, command, "node-1", &[]);
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(said.status.success() && text.contains(words), "{command}: {text}");
+    }
+    subscriber.kill().expect("killed");
+    subscriber.wait().expect("ended");
+}
+
+#[test]
+fn exit_codes_say_what_happened() {
+    let devnet = Devnet::start(&["--no-demo", "--nodes", "1"]);
+    for command in ["request", "publish"] {
+        let (code, said, _) = output(amop(&devnet, command, "node-1", &["nobody", "x", "--json"]));
+        let outcome = json_of(said.as_bytes());
+        assert_eq!((code, &outcome["code"], &outcome["cause"]), (100, &json!(100), &json!("no_subscriber")));
+        let (code, _, complaint) = output(amop(&devnet, command, "node-1", &["nobody", "x"]));
+        assert!(code == 100 && complaint.contains("nobody is subscribed"), "{complaint}");
+    }
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
+    let certificates = devnet.path(devnet.announcement()["clients"][0]["dir"].as_str().expect("text"));
+    let certificates = certificates.to_str().expect("text");
+    let elsewhere = |more: &[&str]| {
+        let mut amop = Command::new(AMOP);
+        amop.args(["request", "--node", &free.to_string()]).args(more);
+        output(amop)
+    };
+    let (code, _, complaint) = elsewhere(&["--certs", certificates, "t", "x"]);
+    assert!(code == 99 && complaint.contains(&free.to_string()), "{complaint}");
+    let (code, _, complaint) = elsewhere(&["--certs", "/nowhere", "t", "x"]);
+    assert!(code == 1 && complaint.contains("/nowhere"), "{complaint}");
+    assert_eq!(elsewhere(&["t", "x"]).0, 2, "--certs is missing");
+    let gone =
+        Command::new(AMOP).args(["status", "--admin", &free.to_string()]).output().expect("amop starts");
+    let complaint = String::from_utf8_lossy(&gone.stderr).into_owned();
+    assert!(gone.status.code() == Some(1) && complaint.contains(&free.to_string()), "{complaint}");
+}
