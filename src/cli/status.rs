@@ -56,7 +56,10 @@ fn describe(status: &Status) -> String {
         ("clients at", format!("{} (connected: {})", status.addresses.channel, status.clients)),
         (
             "overlay at",
-            format!("{} (links: {}, nodes reached: {})", status.addresses.overlay, status.links, status.nodes),
+            format!(
+                "{} (links: {}, nodes reached: {})",
+                status.addresses.overlay, status.links, status.nodes
+            ),
         ),
         ("admin at", admin),
         ("topics", format!("{} of its own clients", status.topics)),

@@ -85,8 +85,7 @@ fn announce(args: &Args, client: &Client, complete: bool) -> anyhow::Result<()> 
     if args.connection.json {
         return output::json(&Line::Subscribed { topics: &args.topics, complete });
     }
-    let at =
-        client.node().map_or_else(String::new, |node| format!(" at {}", name(&node.name)));
+    let at = client.node().map_or_else(String::new, |node| format!(" at {}", name(&node.name)));
     let known = match complete {
         true => "known to all reachable nodes",
         false => "not yet confirmed by every node: the first messages from afar may be missed",
