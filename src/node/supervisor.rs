@@ -127,8 +127,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let (core, epoch, data) = core(config, credentials, &clients, &links, &mut registry);
     let inbound = Arc::new(Inbound(data.clone()));
     let overlay_settings = settings::overlay(config);
-    let (overlay, events) =
-        Overlay::start(tasks.child(), overlay_settings, credentials.clone(), epoch, inbound)?;
+    let (overlay, events) = Overlay::start(tasks, overlay_settings, credentials.clone(), epoch, inbound)?;
     overlay.metrics().register(&mut registry);
     registry.register_collector(Box::new(CoreCounters(data.clone())));
     let (control, task) = control::new(core, data.clone(), links.clone(), events);

@@ -148,12 +148,13 @@ impl Overlay {
     ///
     /// [`StartError`] if the address cannot be listened on or a configured node id is none.
     pub fn start(
-        tasks: Tasks,
+        tasks: &Tasks,
         config: Config,
         credentials: Credentials,
         epoch: u64,
         router: Arc<dyn Router>,
     ) -> Result<(Self, mpsc::Receiver<Event>), StartError> {
+        let tasks = tasks.child();
         let (events, event_queue) = mpsc::channel(config.events);
         let (reports, report_queue) = mpsc::channel(REPORTS);
         let (commands, command_queue) = mpsc::channel(COMMANDS);

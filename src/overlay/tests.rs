@@ -9,6 +9,7 @@ use amop_protocol::wire::{
 };
 use amop_testkit::ca::{Consortium, Institution, Leaf};
 use bytes::Bytes;
+use futures::FutureExt;
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -64,7 +65,7 @@ async fn start(leaf: &Leaf, epoch: u64, config: Config) -> Node {
     let id = credentials.node_key().id();
     let tasks = Tasks::new();
     let (overlay, events) =
-        Overlay::start(tasks.clone(), config, credentials, epoch, Arc::new(Recorder(recorder))).unwrap();
+        Overlay::start(&tasks, config, credentials, epoch, Arc::new(Recorder(recorder))).unwrap();
     let address = overlay.listening().await.unwrap();
     Node { id, tasks, overlay, events, frames, address }
 }
@@ -223,6 +224,8 @@ async fn what_is_queued_is_written_before_a_shutdown_ends() {
     for flow in 0..500 {
         assert_eq!(a.frame().await.1, data(flow, 10_000));
     }
+    b.tasks.finish().await;
+    assert_eq!(b.tasks.failed().now_or_never(), None, "an end that was asked for is no failure");
 }
 
 #[tokio::test]
@@ -461,7 +464,7 @@ async fn a_port_in_use_is_named_with_its_cure() {
     same.listen = first.address;
     let (recorder, _) = mpsc::channel(1);
     let second = credentials(&institution.node("b"));
-    let started = Overlay::start(Tasks::new(), same, second, 1, Arc::new(Recorder(recorder)));
+    let started = Overlay::start(&Tasks::new(), same, second, 1, Arc::new(Recorder(recorder)));
     let message = started.err().unwrap().to_string();
     assert!(message.contains(&first.address.to_string()), "{message}");
     assert!(message.contains("in use") && message.contains("configure another port"), "{message}");

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use amop_protocol::Cause;
 use walkdir::WalkDir;
 
 /// Which module of the root package may use which others. A new edge is an architectural change:
@@ -201,6 +202,47 @@ fn the_protocol_document_names_every_message() {
 }
 
 #[test]
+fn the_protocol_document_has_every_cause_under_its_code() {
+    let document = read(&root().join("docs/protocol.md"));
+    for cause in (0..=64).filter_map(|number| Cause::try_from(number).ok()) {
+        let (name, row) = (format!("`{}`", cause.as_str_name()), format!("| {} |", cause.status().code()));
+        assert!(document.contains(&name), "docs/protocol.md does not name {name}");
+        let mut in_table = document.lines().filter(|line| line.starts_with("| ") && line.contains(&name));
+        let found = in_table.next();
+        let right = match cause {
+            Cause::Unspecified => found.is_none(),
+            _ => found.is_some_and(|line| line.starts_with(&row)) && in_table.next().is_none(),
+        };
+        assert!(right, "docs/protocol.md has {name} in another row than {row}");
+    }
+}
+
+#[test]
+fn every_limit_of_operations_that_has_a_key_is_a_key() {
+    let example = read(&root().join("amop.example.toml"));
+    let mut table = "";
+    let mut keys = Vec::new();
+    for line in example.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            table = name.trim_end_matches(']');
+        } else if let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ") {
+            keys.push(format!("{table}.{key}"));
+        }
+    }
+    let document = read(&root().join("docs/operations.md"));
+    let named = document.split('`').skip(1).step_by(2).filter(|name| {
+        let table = name.split_once('.').map(|(table, _)| table);
+        table.is_some_and(|table| !table.is_empty() && example.contains(&format!("[{table}]")))
+    });
+    let mut checked = 0;
+    for name in named {
+        assert!(keys.iter().any(|key| key == name), "docs/operations.md names {name}, which is no key");
+        checked += 1;
+    }
+    assert!(checked > 10, "the table of limits names its keys");
+}
+
+#[test]
 fn the_map_of_the_country_fits_on_a_table() {
     let map = read(&root().join("ARCHITECTURE.md"));
     assert!(map.lines().count() <= MAX_ARCHITECTURE_LINES);
@@ -224,29 +266,17 @@ fn no_private_key_is_in_the_repository() {
 
 #[test]
 fn every_command_of_the_readme_is_run_by_the_gates() {
-    let gates = read(&root().join(".ci/run")) + &read(&root().join("tests/readme.sh"));
-    for command in readme_commands() {
-        let command = command.trim_end_matches('&').trim();
-        let run = gates.contains(command) || gates.contains("README.md");
-        assert!(run, "README.md shows `{command}`, which no gate runs");
-    }
-}
-
-/// The lines of README.md's `sh` blocks.
-fn readme_commands() -> Vec<String> {
+    assert!(read(&root().join(".ci/run")).contains("tests/readme.sh"), "no gate runs README.md");
     let text = read(&root().join("README.md"));
-    let mut inside = false;
-    let mut commands = Vec::new();
-    for line in text.lines() {
-        match line.trim() {
-            "```sh" => inside = true,
-            "```" => inside = false,
-            command if inside && !command.is_empty() && !command.starts_with('#') => {
-                commands.push(command.to_owned());
-            }
-            _ => {}
-        }
+    let lines: Vec<&str> = text.lines().collect();
+    let blocks: Vec<_> = (0..lines.len()).filter(|at| lines[*at].trim() == "```sh").collect();
+    assert!(blocks.len() > 3, "README.md has commands");
+    for at in blocks {
+        let how = at.checked_sub(1).map_or("", |before| lines[before]);
+        assert!(
+            how.starts_with("<!-- run"),
+            "README.md line {}: say how it is run, as tests/readme.sh has it",
+            at + 1
+        );
     }
-    assert!(!commands.is_empty(), "README.md has no commands");
-    commands
 }

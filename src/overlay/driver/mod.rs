@@ -140,8 +140,14 @@ impl Driver {
                 break;
             }
         }
+        let asked = self.closing.is_some();
+        let tasks = self.context.tasks.clone();
         self.links.close_all(&mut self.swarm);
         self.say_goodbye().await;
+        if asked {
+            // Then the end of this task is no failure of the node.
+            tasks.cancel();
+        }
     }
 
     fn poll_timeout(&self) -> Instant {
