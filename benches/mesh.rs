@@ -26,6 +26,8 @@ const REQUESTS: usize = 20_000;
 const IDLE: Duration = Duration::from_secs(30);
 /// From one attempt to reach a fresh topic to the next; also the resolution of that figure.
 const RETRY: Duration = Duration::from_millis(1);
+/// Largest value that is told apart from larger ones: ten minutes in microseconds.
+const MOST: u64 = 600_000_000;
 
 fn main() -> anyhow::Result<()> {
     let as_json = std::env::args().any(|argument| argument == "--json");
@@ -65,7 +67,8 @@ enum Unit {
 
 impl Figure {
     fn new(name: impl Into<String>, unit: Unit, target: Option<(f64, u64)>) -> Self {
-        let values = Histogram::new(3).expect("invariant: three digits are allowed");
+        let values =
+            Histogram::new_with_bounds(1, MOST, 3).expect("invariant: bounds and digits are allowed");
         Self { name: name.into(), unit, values, target }
     }
 
