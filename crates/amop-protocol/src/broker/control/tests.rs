@@ -178,7 +178,7 @@ fn a_lone_change_is_announced_within_milliseconds_and_many_are_gathered() {
     control.handle_report(now, SessionId(1), topic(0));
     assert_eq!(control.poll_timeout(), Some(now + debounce));
     for change in 1..1_000 {
-        now = now + Duration::from_millis(1);
+        now += Duration::from_millis(1);
         control.handle_timeout(now);
         control.handle_report(now, SessionId(1), topic(change));
         let records = said(&mut control).0.into_iter().filter(|m| matches!(m, Message::Record(_)));
