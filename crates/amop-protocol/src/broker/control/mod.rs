@@ -9,6 +9,8 @@
 
 mod gossip;
 mod own;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
