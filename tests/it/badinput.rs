@@ -3,11 +3,14 @@
 use std::{fs, net::SocketAddr, process::Command, time::Duration};
 
 use amop_client::Client;
+use amop_protocol::wire::channel::{Encoded, Type};
 use amop_testkit::{
     ca::{Consortium, Leaf},
     wait,
 };
+use bytes::Bytes;
 use rustls::version::{TLS12, TLS13};
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -98,6 +101,38 @@ async fn wrong_foreign_and_missing_certificates_are_refused_on_both_ports() {
         config.alpn_protocols = vec![b"amop/1".to_vec()];
         assert!(is_refused(overlay, config).await, "node certificate {at}");
     }
+    bed.nobody_notices().await;
+}
+
+#[tokio::test]
+async fn frames_that_break_rules_end_their_session_or_nothing() {
+    let bed = Bed::new().await;
+    let node = &bed.mesh.nodes[0];
+    let leaf = node.institution.client("odd");
+    for length in [0_u32, 41, 100 * 1024 * 1024 + 1, u32::MAX] {
+        let mut client = Plain::connect(node.addresses.channel, &leaf, &TLS13).await;
+        client.send_raw(&length.to_be_bytes()).await;
+        assert!(client.is_closed().await, "{length}");
+    }
+    let mut client = Plain::subscriber(node.addresses.channel, &leaf, &["kept"]).await;
+    for (kind, body) in [
+        (0x32, "no JSON"),
+        (0x32, "{}"),
+        (0x31, "late"),
+        (0x37, "x"),
+        (0x38, "x"),
+        (0x0402, "x"),
+        (0x7777, "x"),
+    ] {
+        let seq = client.seq();
+        client.send(Encoded::new(Type(kind), seq, 0, body.as_bytes(), Bytes::new())).await;
+    }
+    let reply = client.ask(Type::JSON_RPC, "no JSON either").await;
+    assert!(reply.body.windows(7).any(|word| word == b"\"error\""), "{reply:?}");
+    assert!(bed.mesh.knows(0, "kept").await, "a report that cannot be read changes nothing");
+    client.report(&["kept", "a\tb", "", &"x".repeat(255)]).await;
+    let topics = client.rpc("getNodeInfo", "[]").await["Topic"].clone();
+    assert_eq!(topics, json!(["kept"]), "bad topics are dropped singly");
     bed.nobody_notices().await;
 }
 

@@ -10,23 +10,13 @@ use crate::mesh::{Mesh, Plain, Served, message};
 const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
 
 async fn connect(mesh: &Mesh, node: usize, version: &'static rustls::SupportedProtocolVersion) -> Plain {
-    let MeshNodeView { address, leaf } = view(mesh, node);
-    Plain::connect(address, &leaf, version).await
-}
-
-struct MeshNodeView {
-    address: std::net::SocketAddr,
-    leaf: amop_testkit::ca::Leaf,
-}
-
-fn view(mesh: &Mesh, node: usize) -> MeshNodeView {
     let node = &mesh.nodes[node];
-    MeshNodeView { address: node.addresses.channel, leaf: node.institution.client("old") }
+    Plain::connect(node.addresses.channel, &node.institution.client("old"), version).await
 }
 
 async fn subscriber(mesh: &Mesh, node: usize, topics: &[&str]) -> Plain {
-    let MeshNodeView { address, leaf } = view(mesh, node);
-    Plain::subscriber(address, &leaf, topics).await
+    let node = &mesh.nodes[node];
+    Plain::subscriber(node.addresses.channel, &node.institution.client("old"), topics).await
 }
 
 #[tokio::test]

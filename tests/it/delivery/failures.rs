@@ -103,6 +103,31 @@ async fn a_subscriber_that_goes_away_before_it_answers_leaves_an_outcome() {
 }
 
 #[tokio::test]
+async fn a_subscriber_that_does_not_read_is_101_once_its_queue_is_full_and_slows_nobody() {
+    let mesh = Mesh::new(3, Topology::Line, |_, config| config.client_port.queue_bytes = 1_000_000).await;
+    let _live = Served::echo(mesh.client(2).await, "live").await;
+    let leaf = mesh.nodes[2].institution.client("old");
+    let _stuck = Plain::subscriber(mesh.nodes[2].addresses.channel, &leaf, &["stuck"]).await;
+    let till = mesh.client(0).await;
+    wait::until("the topic", async || mesh.knows(0, "stuck").await).await;
+    let full = Arc::new(AtomicUsize::new(0));
+    let mut sent = 0;
+    while full.load(Ordering::SeqCst) == 0 {
+        let (sender, full) = (till.clone(), full.clone());
+        crate::mesh::spawn(async move {
+            let error = sender.request("stuck", vec![0; 400_000]).await.expect_err("nobody answers");
+            if error.cause() == Cause::QueueFull {
+                assert_eq!((error.code(), error.kind()), (101, ErrorKind::NotHanded));
+                full.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        sent += 1;
+        assert!(sent < 500, "the queue is never full");
+        assert!(wait::within("an answer", till.request("live", "x")).await.is_ok());
+    }
+}
+
+#[tokio::test]
 async fn more_than_the_bandwidth_limit_is_103_and_says_when_to_retry() {
     let mesh = Mesh::new(2, Topology::Line, |_, config| {
         config.limits.outgoing_bandwidth_limit = Some(0.5);

@@ -93,3 +93,57 @@ async fn a_subscription_in_a_ring_is_confirmed_at_once() {
         assert!(subscription.is_complete());
     }
 }
+
+#[tokio::test]
+async fn no_publication_is_lost_or_doubled_while_a_path_exists() {
+    let mut mesh = Mesh::new(4, Topology::Ring, |_, _| {}).await;
+    let mut far = mesh.client(2).await.subscribe("news").await.expect("subscribed");
+    let publisher = mesh.client(0).await;
+    let mut number = 0_u32;
+    let mut publish = async || {
+        number += 1;
+        let sent = wait::within("an outcome", publisher.publish("news", number.to_be_bytes().to_vec())).await;
+        assert!(sent.is_ok(), "number {number}: {sent:?}");
+    };
+    for relay in [1, 3] {
+        for _ in 0..50 {
+            publish().await;
+        }
+        mesh.abort(relay);
+        for _ in 0..50 {
+            publish().await;
+        }
+        mesh.restart(relay).await;
+        mesh.linked().await;
+    }
+    let mut got = Vec::new();
+    while got.len() < 200 {
+        let delivery = wait::within("a message", far.next()).await.expect("a message");
+        got.push(u32::from_be_bytes(delivery.payload[..].try_into().expect("four bytes")));
+    }
+    // Paths changed, so order is not promised; once each is.
+    got.sort_unstable();
+    assert!(got.iter().copied().eq(1..=200), "{got:?}");
+}
+
+#[tokio::test]
+async fn a_large_request_outlives_its_relay() {
+    let mut mesh = Mesh::new(4, Topology::Ring, |_, _| {}).await;
+    let server = Served::echo(mesh.client(2).await, "t").await;
+    let till = mesh.client(0).await;
+    for relay in [1, 3] {
+        let payload = Bytes::from(vec![relay as u8; 8 << 20]);
+        let request = crate::mesh::spawn({
+            let (till, payload) = (till.clone(), payload.clone());
+            async move { till.request("t", payload).await }
+        });
+        // Somewhere on its way, or back already: both must be right.
+        tokio::task::yield_now().await;
+        mesh.abort(relay);
+        let answer = wait::within("an answer", request).await.expect("no panic");
+        assert!(answer.expect("an answer") == payload);
+        mesh.restart(relay).await;
+        mesh.linked().await;
+    }
+    assert_eq!(server.handled(), 2);
+}

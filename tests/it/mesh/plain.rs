@@ -57,7 +57,11 @@ impl Plain {
     pub(crate) async fn send(&mut self, frame: Encoded) {
         let mut bytes = BytesMut::new();
         frame.put(&mut bytes);
-        self.tls.write_all(&bytes).await.expect("written");
+        self.send_raw(&bytes).await;
+    }
+
+    pub(crate) async fn send_raw(&mut self, bytes: &[u8]) {
+        self.tls.write_all(bytes).await.expect("written");
         self.tls.flush().await.expect("flushed");
     }
 

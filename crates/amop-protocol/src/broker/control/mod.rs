@@ -9,8 +9,6 @@
 
 mod gossip;
 mod own;
-#[cfg(test)]
-mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
