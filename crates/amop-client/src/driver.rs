@@ -52,6 +52,9 @@ const TURN: usize = 256;
 const READ_AHEAD: usize = 1024 * 1024;
 /// How long closing may take to write what is queued.
 const PARTING: Duration = Duration::from_secs(2);
+/// How long after its grace a draining node may take to say how far the rest came. It closes the
+/// connection itself when it has; one that does not is left then.
+const LAST_OUTCOMES: Duration = Duration::from_secs(2);
 
 pub(crate) struct Driver {
     pub(crate) options: Arc<Options>,
@@ -327,7 +330,7 @@ impl<'a> Serving<'a> {
             Action::Deliver(message) => self.deliver(message),
             Action::Drain(grace) => {
                 tracing::info!(?grace, "the node drains");
-                self.leave_at = Some(Instant::now() + grace);
+                self.leave_at = Some(Instant::now() + grace + LAST_OUTCOMES);
             }
         }
     }

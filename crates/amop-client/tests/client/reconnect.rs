@@ -94,6 +94,25 @@ async fn a_draining_node_is_left_when_all_is_finished() {
 }
 
 #[tokio::test]
+async fn what_a_node_cuts_at_the_end_of_its_grace_has_its_outcome() {
+    let consortium = Consortium::new();
+    let node = Node::start(&consortium, Speaks::Extended).await;
+    let (client, mut peer) =
+        tokio::join!(Client::connect(consortium.options(&[node.address()])), node.accept());
+    let client = client.unwrap();
+    let cut = async {
+        let (seq, _) = peer.message().await;
+        peer.send(FromNode::Goodbye { grace: Duration::ZERO }.encode(Seq::from_u128(1))).await;
+        // The goodbye has been heard once what follows it is answered.
+        peer.deliver(Mode::Unicast, "nobody listens", 2, b"x").await;
+        peer.message().await;
+        peer.end(seq, Cause::Deadline, b"").await;
+    };
+    let (answer, ()) = within(async { tokio::join!(client.request("t", "ask"), cut) }).await;
+    assert_eq!(answer.unwrap_err().kind(), ErrorKind::TimedOut);
+}
+
+#[tokio::test]
 async fn a_silent_node_is_given_up() {
     let consortium = Consortium::new();
     let node = Node::start(&consortium, Speaks::Extended).await;

@@ -63,30 +63,60 @@ pub enum PeerFault {
     },
 }
 
-/// A record, decoded but not yet believed.
+/// A record as it is read first: its content is not decoded before it is known to be wanted.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct Head {
+    #[prost(bytes = "bytes", tag = "1")]
+    node: Bytes,
+    #[prost(uint64, tag = "2")]
+    epoch: u64,
+    #[prost(uint64, tag = "3")]
+    sequence: u64,
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    identity: Option<Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "5")]
+    links: Option<Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "6")]
+    topics: Option<Bytes>,
+}
+
+/// A record whose head was read, not yet believed.
 pub(super) struct Unverified {
     pub(super) node: NodeId,
     pub(super) version: Version,
     pub(super) kind: RecordKind,
-    pub(super) content: Content,
     pub(super) signed: SignedRecord,
+    content: Bytes,
 }
 
 impl Unverified {
     pub(super) fn decode(signed: SignedRecord) -> Result<Self, PeerFault> {
-        let record = pb::Record::decode(signed.body.clone()).map_err(|_| PeerFault::Malformed("body"))?;
-        let content = record.content.ok_or(PeerFault::Malformed("content"))?;
+        let head = Head::decode(signed.body.clone()).map_err(|_| PeerFault::Malformed("body"))?;
+        let (kind, content) = match (head.identity, head.links, head.topics) {
+            (Some(content), None, None) => (RecordKind::Identity, content),
+            (None, Some(content), None) => (RecordKind::Links, content),
+            (None, None, Some(content)) => (RecordKind::Topics, content),
+            _ => return Err(PeerFault::Malformed("content")),
+        };
         Ok(Self {
-            node: NodeId::from_slice(&record.node).ok_or(PeerFault::Malformed("node"))?,
-            version: Version { epoch: record.epoch, sequence: record.sequence },
-            kind: match content {
-                Content::Identity(_) => RecordKind::Identity,
-                Content::Links(_) => RecordKind::Links,
-                Content::Topics(_) => RecordKind::Topics,
-            },
-            content,
+            node: NodeId::from_slice(&head.node).ok_or(PeerFault::Malformed("node"))?,
+            version: Version { epoch: head.epoch, sequence: head.sequence },
+            kind,
             signed,
+            content,
         })
+    }
+
+    pub(super) fn content(&self) -> Result<Content, PeerFault> {
+        let bytes = self.content.clone();
+        let content = match self.kind {
+            RecordKind::Identity => pb::IdentityContent::decode(bytes).map(Content::Identity),
+            RecordKind::Links => pb::LinksContent::decode(bytes).map(Content::Links),
+            RecordKind::Topics | RecordKind::Unspecified => {
+                pb::TopicsContent::decode(bytes).map(Content::Topics)
+            }
+        };
+        content.map_err(|_| PeerFault::Malformed("content"))
     }
 }
 

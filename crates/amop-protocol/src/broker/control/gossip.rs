@@ -234,7 +234,7 @@ impl Control {
     }
 
     fn take_identity(&mut self, now: Time, from: NodeId, record: Unverified) -> Result<(), PeerFault> {
-        let Unverified { node, version, content, signed, .. } = record;
+        let (node, version) = (record.node, record.version);
         let known = self.known.get(&node);
         let present = known.is_some_and(|known| known.identity.is_some());
         if known.is_some_and(|known| version.epoch < known.epoch || version.epoch == known.epoch && present) {
@@ -242,15 +242,23 @@ impl Control {
             self.correct(from, node, version.epoch);
             return Ok(());
         }
-        if !present && self.indices.len() > self.config.max_nodes {
+        let full = !present && self.indices.len() > self.config.max_nodes;
+        let gone = self.longest_gone(now);
+        if full && gone.is_none() {
             self.counters.over_capacity += 1;
             return Ok(());
         }
-        let Content::Identity(identity) = content else { return Err(PeerFault::Malformed("content")) };
+        let Content::Identity(identity) = record.content()? else {
+            return Err(PeerFault::Malformed("content"));
+        };
+        let signed = record.signed;
         let info = self.authenticator.verify_chain(&identity.chain).filter(|info| info.key.id() == node);
         let info = info.ok_or(PeerFault::Chain(node))?;
         if !self.authenticator.verify(&info.key, &signed.body, &signed.signature) {
             return Err(PeerFault::Signature(node));
+        }
+        if let Some(gone) = gone.filter(|_| full) {
+            self.bury(gone);
         }
         self.counters.accepted += 1;
         self.flood(&signed, Some(from));
@@ -273,7 +281,7 @@ impl Control {
     }
 
     fn take_list(&mut self, now: Time, from: NodeId, record: Unverified) -> Result<(), PeerFault> {
-        let Unverified { node, version, kind, content, signed } = record;
+        let (node, version, kind) = (record.node, record.version, record.kind);
         let Some(known) = self.known.get_mut(&node) else {
             self.pull(from, node, &[RecordKind::Identity, kind]);
             return Ok(());
@@ -293,10 +301,11 @@ impl Control {
             self.seen_again(from, node, kind, version);
             return Ok(());
         }
-        if !self.authenticator.verify(&key, &signed.body, &signed.signature) {
+        if !self.authenticator.verify(&key, &record.signed.body, &record.signed.signature) {
             return Err(PeerFault::Signature(node));
         }
-        let list = self.parse(node, content)?;
+        let list = self.parse(node, record.content()?)?;
+        let signed = record.signed;
         self.counters.accepted += 1;
         if let Some(known) = self.known.get_mut(&node) {
             known.held(kind).store(version.sequence, signed.clone());
@@ -359,6 +368,21 @@ impl Control {
         self.settling.settled(&node, version, from);
     }
 
+    /// The node that has been out of reach the longest: it gives way to a newcomer.
+    fn longest_gone(&self, now: Time) -> Option<NodeId> {
+        let known = self.known.iter().filter(|(_, known)| known.identity.is_some());
+        let gone = known.filter(|(id, _)| !self.topology.ways().contains_key(*id));
+        gone.min_by_key(|(_, known)| known.unreachable_since.unwrap_or(now)).map(|(id, _)| *id)
+    }
+
+    fn bury(&mut self, node: NodeId) {
+        if let Some(known) = self.known.get_mut(&node) {
+            known.bury();
+        }
+        self.counters.expired += 1;
+        self.forget(node);
+    }
+
     /// Lists of nodes that have been out of reach for long are dropped; their versions stay.
     fn expire(&mut self, now: Time) {
         let mut expired = Vec::new();
@@ -366,15 +390,11 @@ impl Control {
             if self.topology.ways().contains_key(id) {
                 known.unreachable_since = None;
             } else if now.since(*known.unreachable_since.get_or_insert(now)) >= self.config.expiry {
-                known.bury();
                 expired.push(*id);
             }
         }
-        self.counters.expired += expired.len() as u64;
         let any = !expired.is_empty();
-        for node in expired {
-            self.forget(node);
-        }
+        expired.into_iter().for_each(|node| self.bury(node));
         self.bound_tombstones();
         if any {
             self.topology.recompute();

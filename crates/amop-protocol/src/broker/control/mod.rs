@@ -36,7 +36,8 @@ use crate::{
 /// Bounds of what others can make this node remember.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// Nodes known at a time: 4,096. A further node's records are ignored and counted.
+    /// Nodes known at a time: 4,096. For a further one the node that has been out of reach the
+    /// longest is forgotten; if all can be reached, the newcomer's records are ignored and counted.
     pub max_nodes: usize,
     /// Tombstones of nodes that are gone: 16,384. Beyond, the one with the lowest id is forgotten.
     pub max_tombstones: usize,
