@@ -11,8 +11,6 @@ mod oracle;
 mod plan;
 mod world;
 
-use std::time::Instant;
-
 use world::World;
 
 fn from_env(name: &str) -> Option<u64> {
@@ -45,7 +43,6 @@ fn random_networks_keep_the_contract() {
     }
     let first = from_env("FIRST").unwrap_or(0);
     let seeds = from_env("SEEDS").unwrap_or(2_000);
-    let begun = Instant::now();
     let mut totals = oracle::Totals::default();
     let mut broken = Vec::new();
     for seed in first..first + seeds {
@@ -57,18 +54,20 @@ fn random_networks_keep_the_contract() {
             break;
         }
     }
-    let took = begun.elapsed().as_secs_f64();
-    println!("{seeds} seeds from {first} in {took:.1} s, {:.0} a second: {totals}", seeds as f64 / took);
+    println!("{seeds} seeds from {first}: {totals}");
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     assert!(totals.succeeded > totals.failed, "most sends should succeed: {totals}");
 }
 
 /// Seeds that once found a fault, of the core or of the simulation.
+const FOUND_SOMETHING: &[u64] = &[
+    4_713, // records sent before the other end knew of the link were lost with nothing breaking
+];
+
 #[test]
 fn seeds_that_found_something() {
-    // 4713: records sent before the other end knew of the link were lost with nothing breaking.
-    for seed in [4_713] {
-        judged(seed, false).unwrap();
+    for seed in FOUND_SOMETHING {
+        judged(*seed, false).unwrap();
     }
 }
 

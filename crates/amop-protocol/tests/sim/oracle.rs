@@ -86,6 +86,9 @@ const TOPIC_SETTLES: Duration = Duration::from_secs(1);
 /// How much later than its deadline an outcome may come: a tick of the timer wheel, and then some.
 const SLACK: Duration = Duration::from_millis(100);
 
+/// From when to when; without an end, still.
+type Period = (Time, Option<Time>);
+
 #[derive(Default)]
 pub struct Oracle {
     pub sessions: Vec<SessionLife>,
@@ -95,7 +98,7 @@ pub struct Oracle {
     handed: BTreeMap<(u64, usize), Vec<Time>>,
     answered: BTreeMap<(u64, usize), Time>,
     /// Per link, the periods it was up.
-    links: BTreeMap<(usize, usize), Vec<(Time, Option<Time>)>>,
+    links: BTreeMap<(usize, usize), Vec<Period>>,
     /// Moments at which some link changed, so that connectivity is judged at each.
     changes: Vec<Time>,
     pub broken: Vec<String>,
@@ -194,9 +197,9 @@ impl Oracle {
         now: Time,
     ) {
         let open = self.by_message.get(&message).into_iter().flatten().copied();
-        let open = open.filter(|n| self.publications[*n].session == session);
-        let Some(number) = open.clone().find(|n| self.publications[*n].outcomes.is_empty()).or(open.last())
-        else {
+        let sent: Vec<usize> = open.filter(|n| self.publications[*n].session == session).collect();
+        let without = sent.iter().find(|n| self.publications[**n].outcomes.is_empty());
+        let Some(number) = without.or(sent.last()).copied() else {
             self.broken.push(format!("an outcome for message {message}, which session {session} never sent"));
             return;
         };
