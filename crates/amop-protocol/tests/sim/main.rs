@@ -4,12 +4,19 @@
 //! run an oracle that shares no code with the core judges what happened. `SEED=n` runs one seed
 //! and prints its trace; `SEEDS=n` sets how many are run.
 
-#![expect(unreachable_pub, reason = "a test binary has no outside")]
+#![expect(unreachable_pub, clippy::print_stdout, reason = "a test binary has no outside")]
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "how fast the simulation runs is told"
+)]
 
 mod node;
 mod oracle;
 mod plan;
 mod world;
+
+use std::time::Instant;
 
 use world::World;
 
@@ -43,6 +50,7 @@ fn random_networks_keep_the_contract() {
     }
     let first = from_env("FIRST").unwrap_or(0);
     let seeds = from_env("SEEDS").unwrap_or(2_000);
+    let begun = Instant::now();
     let mut totals = oracle::Totals::default();
     let mut broken = Vec::new();
     for seed in first..first + seeds {
@@ -54,20 +62,20 @@ fn random_networks_keep_the_contract() {
             break;
         }
     }
-    println!("{seeds} seeds from {first}: {totals}");
+    let took = begun.elapsed().as_secs_f64();
+    println!("{seeds} seeds from {first} in {took:.1} s, {:.0} a second: {totals}", seeds as f64 / took);
     assert!(broken.is_empty(), "{}", broken.join("\n"));
     assert!(totals.succeeded > totals.failed, "most sends should succeed: {totals}");
 }
 
 /// Seeds that once found a fault, of the core or of the simulation.
-const FOUND_SOMETHING: &[u64] = &[
-    4_713, // records sent before the other end knew of the link were lost with nothing breaking
-];
-
 #[test]
 fn seeds_that_found_something() {
-    for seed in FOUND_SOMETHING {
-        judged(*seed, false).unwrap();
+    // 4713: records sent before the other end knew of the link were lost with nothing breaking.
+    // 15: a newer version that settled first was taken to speak for an older one.
+    // 20: the origin did not answer who brought its own record back, so nothing settled in a ring.
+    for seed in [4_713, 15, 20] {
+        judged(seed, false).unwrap();
     }
 }
 

@@ -17,6 +17,9 @@ pub enum Behaviour {
     Stuck,
 }
 
+/// When something was so; the last period may be open.
+pub type Periods = Vec<(Time, Option<Time>)>;
+
 /// A session that ever was: where, and when it had which topic.
 #[derive(Clone, Debug)]
 pub struct SessionLife {
@@ -28,7 +31,7 @@ pub struct SessionLife {
     /// When its node gave up what was in flight.
     pub stopped: Option<Time>,
     /// Topic to the periods it was subscribed, the last possibly open.
-    pub topics: BTreeMap<u32, Vec<(Time, Option<Time>)>>,
+    pub topics: BTreeMap<u32, Periods>,
 }
 
 impl SessionLife {
@@ -86,9 +89,6 @@ const TOPIC_SETTLES: Duration = Duration::from_secs(1);
 /// How much later than its deadline an outcome may come: a tick of the timer wheel, and then some.
 const SLACK: Duration = Duration::from_millis(100);
 
-/// From when to when; without an end, still.
-type Period = (Time, Option<Time>);
-
 #[derive(Default)]
 pub struct Oracle {
     pub sessions: Vec<SessionLife>,
@@ -98,7 +98,7 @@ pub struct Oracle {
     handed: BTreeMap<(u64, usize), Vec<Time>>,
     answered: BTreeMap<(u64, usize), Time>,
     /// Per link, the periods it was up.
-    links: BTreeMap<(usize, usize), Vec<Period>>,
+    links: BTreeMap<(usize, usize), Periods>,
     /// Moments at which some link changed, so that connectivity is judged at each.
     changes: Vec<Time>,
     pub broken: Vec<String>,
@@ -197,9 +197,10 @@ impl Oracle {
         now: Time,
     ) {
         let open = self.by_message.get(&message).into_iter().flatten().copied();
-        let sent: Vec<usize> = open.filter(|n| self.publications[*n].session == session).collect();
-        let without = sent.iter().find(|n| self.publications[**n].outcomes.is_empty());
-        let Some(number) = without.or(sent.last()).copied() else {
+        let mut open = open.filter(|n| self.publications[*n].session == session);
+        let Some(number) =
+            open.clone().find(|n| self.publications[*n].outcomes.is_empty()).or(open.next_back())
+        else {
             self.broken.push(format!("an outcome for message {message}, which session {session} never sent"));
             return;
         };

@@ -502,7 +502,6 @@ impl World {
         self.trace.finish()
     }
 
-    #[expect(clippy::print_stdout, reason = "asked for by `verbose`, to be read by people")]
     fn note(&mut self, what: &str, numbers: &[u64]) {
         self.trace.write(what.as_bytes());
         self.trace.write_u128(self.now.since_start().as_nanos());
