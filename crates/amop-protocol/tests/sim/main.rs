@@ -4,7 +4,12 @@
 //! run an oracle that shares no code with the core judges what happened. `SEED=n` runs one seed
 //! and prints its trace; `SEEDS=n` sets how many are run.
 
-#![expect(unreachable_pub, reason = "a test binary has no outside")]
+#![expect(unreachable_pub, clippy::print_stdout, reason = "a test binary has no outside")]
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "how fast the simulation runs is told"
+)]
 
 mod node;
 mod oracle;
@@ -67,7 +72,9 @@ fn random_networks_keep_the_contract() {
 #[test]
 fn seeds_that_found_something() {
     // 4713: records sent before the other end knew of the link were lost with nothing breaking.
-    for seed in [4_713] {
+    // 15: a newer version that settled first was taken to speak for an older one.
+    // 20: the origin did not answer who brought its own record back, so nothing settled in a ring.
+    for seed in [4_713, 15, 20] {
         judged(seed, false).unwrap();
     }
 }

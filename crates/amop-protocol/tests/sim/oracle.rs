@@ -17,6 +17,9 @@ pub enum Behaviour {
     Stuck,
 }
 
+/// When something was so; the last period may be open.
+pub type Periods = Vec<(Time, Option<Time>)>;
+
 /// A session that ever was: where, and when it had which topic.
 #[derive(Clone, Debug)]
 pub struct SessionLife {
@@ -28,7 +31,7 @@ pub struct SessionLife {
     /// When its node gave up what was in flight.
     pub stopped: Option<Time>,
     /// Topic to the periods it was subscribed, the last possibly open.
-    pub topics: BTreeMap<u32, Vec<(Time, Option<Time>)>>,
+    pub topics: BTreeMap<u32, Periods>,
 }
 
 impl SessionLife {
@@ -95,7 +98,7 @@ pub struct Oracle {
     handed: BTreeMap<(u64, usize), Vec<Time>>,
     answered: BTreeMap<(u64, usize), Time>,
     /// Per link, the periods it was up.
-    links: BTreeMap<(usize, usize), Vec<(Time, Option<Time>)>>,
+    links: BTreeMap<(usize, usize), Periods>,
     /// Moments at which some link changed, so that connectivity is judged at each.
     changes: Vec<Time>,
     pub broken: Vec<String>,
@@ -194,8 +197,9 @@ impl Oracle {
         now: Time,
     ) {
         let open = self.by_message.get(&message).into_iter().flatten().copied();
-        let open = open.filter(|n| self.publications[*n].session == session);
-        let Some(number) = open.clone().find(|n| self.publications[*n].outcomes.is_empty()).or(open.last())
+        let mut open = open.filter(|n| self.publications[*n].session == session);
+        let Some(number) =
+            open.clone().find(|n| self.publications[*n].outcomes.is_empty()).or(open.next_back())
         else {
             self.broken.push(format!("an outcome for message {message}, which session {session} never sent"));
             return;

@@ -243,7 +243,7 @@ impl Control {
             return Ok(());
         }
         let full = !present && self.indices.len() > self.config.max_nodes;
-        let gone = self.longest_gone(now);
+        let gone = if full { self.longest_gone(now) } else { None };
         if full && gone.is_none() {
             self.counters.over_capacity += 1;
             return Ok(());
@@ -257,7 +257,7 @@ impl Control {
         if !self.authenticator.verify(&info.key, &signed.body, &signed.signature) {
             return Err(PeerFault::Signature(node));
         }
-        if let Some(gone) = gone.filter(|_| full) {
+        if let Some(gone) = gone {
             self.bury(gone);
         }
         self.counters.accepted += 1;
