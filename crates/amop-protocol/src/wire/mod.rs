@@ -2,6 +2,7 @@
 
 pub mod channel;
 pub mod extension;
+mod fields;
 pub mod generated;
 pub mod interleave;
 pub mod link;

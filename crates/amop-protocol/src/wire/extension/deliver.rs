@@ -4,7 +4,10 @@
 use crate::{
     Topic,
     broker::event::{Mode, Sender},
-    wire::generated as pb,
+    wire::{
+        fields::{bytes, bytes_len, length, number},
+        generated as pb,
+    },
 };
 
 /// Names of institutions and clients are cut to this many bytes: they come from certificates,
@@ -16,12 +19,12 @@ pub(super) fn header(mode: Mode, topic: &Topic, sender: &Sender, answer_within_m
     let institution = bounded(&sender.institution);
     let name = bounded(&sender.client.name);
     let fingerprint = sender.client.fingerprint.as_bytes();
-    let client_len = field_len(fingerprint.len()) + field_len(name.len());
-    let sender_len = field_len(institution.len()) + field_len(NODE_DIGITS) + field_len(client_len);
+    let client_len = bytes_len(fingerprint.len()) + bytes_len(name.len());
+    let sender_len = bytes_len(institution.len()) + bytes_len(NODE_DIGITS) + bytes_len(client_len);
 
-    let mut out = Vec::with_capacity(2 + 16 + field_len(topic.as_str().len()) + sender_len);
+    let mut out = Vec::with_capacity(2 + 16 + bytes_len(topic.as_str().len()) + sender_len);
     out.extend_from_slice(&[0, 0]);
-    number(&mut out, 1, pb::Mode::from(mode) as u32);
+    number(&mut out, 1, pb::Mode::from(mode) as u64);
     bytes(&mut out, 2, topic.as_str().as_bytes());
     length(&mut out, 3, sender_len);
     bytes(&mut out, 1, institution.as_bytes());
@@ -29,7 +32,7 @@ pub(super) fn header(mode: Mode, topic: &Topic, sender: &Sender, answer_within_m
     length(&mut out, 3, client_len);
     bytes(&mut out, 1, fingerprint);
     bytes(&mut out, 2, name.as_bytes());
-    number(&mut out, 4, answer_within_ms);
+    number(&mut out, 4, answer_within_ms.into());
 
     let len = u16::try_from(out.len() - 2).expect("invariant: a topic and two bounded names");
     out[..2].copy_from_slice(&len.to_be_bytes());
@@ -40,34 +43,6 @@ const NODE_DIGITS: usize = 64;
 
 fn bounded(name: &str) -> &str {
     &name[..name.floor_char_boundary(MAX_NAME)]
-}
-
-/// Bytes of a length-delimited field whose tag is below 16.
-fn field_len(len: usize) -> usize {
-    1 + if len < 0x80 { 1 } else { 2 } + len
-}
-
-fn bytes(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
-    length(out, tag, value.len());
-    out.extend_from_slice(value);
-}
-
-fn length(out: &mut Vec<u8>, tag: u8, len: usize) {
-    out.push(tag << 3 | 2);
-    varint(out, len as u64);
-}
-
-fn number(out: &mut Vec<u8>, tag: u8, value: u32) {
-    out.push(tag << 3);
-    varint(out, value.into());
-}
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 fn hex(node: &[u8; 32]) -> [u8; NODE_DIGITS] {

@@ -1,11 +1,14 @@
 //! Data messages between nodes: protobuf ⇄ what delivery works with, validated.
 
+mod encode;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
 
 use super::{
+    fields::{entry, entry_len, skim},
     generated as pb,
     link::{Kind, LinkFrame},
 };
@@ -13,15 +16,6 @@ use crate::{Cause, ClientIdentity, Fingerprint, NodeId, Seq, Topic, limits::MAX_
 
 /// Most destinations one fan-out frame may name; a header stays below 64 KiB.
 pub const MAX_DESTINATIONS: usize = 1024;
-
-/// Where a data frame is to go: all that a relay reads of it.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-struct RouteFields {
-    #[prost(bytes = "bytes", repeated, tag = "3")]
-    destinations: Vec<Bytes>,
-    #[prost(bytes = "bytes", repeated, tag = "4")]
-    path: Vec<Bytes>,
-}
 
 /// Where a data frame is to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,38 +121,54 @@ pub enum DataError {
     /// The header is not the protobuf it should be.
     #[error("the header of a data frame does not decode")]
     Protobuf(#[source] prost::DecodeError),
+    /// The header ends within a field, or has a field of no known form.
+    #[error("the header of a data frame does not end where its fields do")]
+    Truncated,
     /// A field that must be there is missing, or has the wrong length or value.
     #[error("the header of a data frame has no valid `{0}`")]
     Field(&'static str),
 }
 
+/// Tags of the fields of `Data` that make a route.
+const DESTINATIONS: u8 = 3;
+const PATH: u8 = 4;
+
 /// Reads where a data frame is to go, and nothing else of it.
 ///
 /// # Errors
 /// When the header does not decode, or names no destination, too many, or malformed ones.
-pub fn decode_route(header: &Bytes) -> Result<Route, DataError> {
-    let fields = RouteFields::decode(header.clone()).map_err(DataError::Protobuf)?;
-    if fields.destinations.is_empty() || fields.destinations.len() > MAX_DESTINATIONS {
+pub fn decode_route(header: &[u8]) -> Result<Route, DataError> {
+    let mut route = Route { destinations: Vec::with_capacity(1), path: Vec::new() };
+    for field in skim(header) {
+        let field = field.ok_or(DataError::Truncated)?;
+        let (list, most, name) = match u8::try_from(field.tag) {
+            Ok(DESTINATIONS) => (&mut route.destinations, MAX_DESTINATIONS, "destinations"),
+            Ok(PATH) => (&mut route.path, usize::from(MAX_HOPS), "path"),
+            _ => continue,
+        };
+        let node = field.value.and_then(NodeId::from_slice).filter(|_| list.len() < most);
+        list.push(node.ok_or(DataError::Field(name))?);
+    }
+    if route.destinations.is_empty() {
         return Err(DataError::Field("destinations"));
     }
-    if fields.path.len() > usize::from(MAX_HOPS) {
-        return Err(DataError::Field("path"));
-    }
-    Ok(Route {
-        destinations: nodes(&fields.destinations, "destinations")?,
-        path: nodes(&fields.path, "path")?,
-    })
+    Ok(route)
 }
 
-/// The header of the same frame with another route.
+/// The header of the same frame with another route; all else stays as it is.
 ///
 /// # Errors
 /// When the header does not decode.
-pub fn reroute(header: &Bytes, route: &Route) -> Result<Bytes, DataError> {
-    let mut data = pb::Data::decode(header.clone()).map_err(DataError::Protobuf)?;
-    data.destinations = ids(&route.destinations);
-    data.path = ids(&route.path);
-    Ok(data.encode_to_vec().into())
+pub fn reroute(header: &[u8], route: &Route) -> Result<Bytes, DataError> {
+    let mut out = Vec::with_capacity(header.len() + route_len(route));
+    for field in skim(header) {
+        let field = field.ok_or(DataError::Truncated)?;
+        if ![u64::from(DESTINATIONS), u64::from(PATH)].contains(&field.tag) {
+            out.extend_from_slice(field.raw);
+        }
+    }
+    put_route(&mut out, route);
+    Ok(out.into())
 }
 
 /// Reads a data message.
@@ -176,15 +186,21 @@ pub fn decode(header: &Bytes) -> Result<DataMessage, DataError> {
 
 /// Builds the frame of a data message.
 pub fn encode(message: &DataMessage, route: &Route, flow: u32, payload: Bytes) -> LinkFrame {
-    let data = pb::Data {
-        origin: id(&message.origin),
-        origin_epoch: message.origin_epoch,
-        destinations: ids(&route.destinations),
-        path: ids(&route.path),
-        mac: Bytes::new(),
-        body: Some(to_pb(&message.body)),
-    };
-    LinkFrame { kind: Kind::Data, hops: MAX_HOPS, flow, header: data.encode_to_vec().into(), payload }
+    let header = encode::header(message, route).into();
+    LinkFrame { kind: Kind::Data, hops: MAX_HOPS, flow, header, payload }
+}
+
+fn route_len(route: &Route) -> usize {
+    (route.destinations.len() + route.path.len()) * entry_len(32)
+}
+
+fn put_route(out: &mut Vec<u8>, route: &Route) {
+    for node in &route.destinations {
+        entry(out, DESTINATIONS, node.as_bytes());
+    }
+    for node in &route.path {
+        entry(out, PATH, node.as_bytes());
+    }
 }
 
 fn body(body: pb::data::Body) -> Result<Body, DataError> {
@@ -218,43 +234,6 @@ fn body(body: pb::data::Body) -> Result<Body, DataError> {
     })
 }
 
-fn to_pb(body: &Body) -> pb::data::Body {
-    use pb::data::Body as P;
-    match body {
-        Body::Attempt { send, number, envelope, push_timeout_ms } => P::Attempt(pb::Attempt {
-            send_id: *send,
-            number: *number,
-            envelope: Some(envelope_to_pb(envelope)),
-            push_timeout_ms: *push_timeout_ms,
-        }),
-        Body::Handed { send, number } => {
-            P::Handed(pb::Handed { send_id: send.id, number: *number, send_epoch: send.epoch })
-        }
-        Body::Outcome { send, number, cause, is_final, exhausted, answer_prefix } => {
-            P::Outcome(pb::Outcome {
-                send_id: send.id,
-                number: *number,
-                cause: (*cause).into(),
-                r#final: *is_final,
-                exhausted: *exhausted,
-                answer_prefix: answer_prefix.clone(),
-                send_epoch: send.epoch,
-            })
-        }
-        Body::FanOut { send, envelope } => {
-            P::FanOut(pb::FanOut { send_id: *send, envelope: Some(envelope_to_pb(envelope)) })
-        }
-        Body::FanOutReport { send, handed, failed, cause, complete } => P::FanOutReport(pb::FanOutReport {
-            send_id: send.id,
-            send_epoch: send.epoch,
-            handed: *handed,
-            failed: *failed,
-            cause: (*cause).into(),
-            complete: *complete,
-        }),
-    }
-}
-
 fn envelope(envelope: Option<pb::Envelope>) -> Result<Envelope, DataError> {
     let envelope = envelope.ok_or(DataError::Field("envelope"))?;
     let publisher = envelope.publisher.ok_or(DataError::Field("publisher"))?;
@@ -267,17 +246,6 @@ fn envelope(envelope: Option<pb::Envelope>) -> Result<Envelope, DataError> {
     })
 }
 
-fn envelope_to_pb(envelope: &Envelope) -> pb::Envelope {
-    pb::Envelope {
-        publisher: Some(pb::ClientIdentity {
-            fingerprint: Bytes::copy_from_slice(envelope.publisher.fingerprint.as_bytes()),
-            name: envelope.publisher.name.to_string(),
-        }),
-        seq: Bytes::copy_from_slice(&envelope.seq.0),
-        topic: envelope.topic.to_string(),
-    }
-}
-
 /// A malformed prefix would crash SDKs that decode the answer; it must be a length byte and its topic.
 fn prefix(prefix: Bytes) -> Result<Bytes, DataError> {
     match prefix.first() {
@@ -285,18 +253,6 @@ fn prefix(prefix: Bytes) -> Result<Bytes, DataError> {
         Some(&n) if usize::from(n) == prefix.len() => Ok(prefix),
         Some(_) => Err(DataError::Field("answer_prefix")),
     }
-}
-
-fn nodes(raw: &[Bytes], field: &'static str) -> Result<Vec<NodeId>, DataError> {
-    raw.iter().map(|bytes| NodeId::from_slice(bytes).ok_or(DataError::Field(field))).collect()
-}
-
-fn ids(nodes: &[NodeId]) -> Vec<Bytes> {
-    nodes.iter().map(id).collect()
-}
-
-fn id(node: &NodeId) -> Bytes {
-    Bytes::copy_from_slice(node.as_bytes())
 }
 
 #[cfg(test)]

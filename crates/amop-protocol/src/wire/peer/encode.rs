@@ -1,0 +1,83 @@
+//! The header of a data frame, written by hand into one allocation.
+
+use super::{Body, DataMessage, Envelope, Route, SendRef, put_route, route_len};
+use crate::wire::fields::{bytes, entry_len, length, number};
+
+/// Room for the numbers of a message; texts and ids are reckoned exactly.
+const NUMBERS: usize = 64;
+
+/// The encoded `Data` of `peer.proto`.
+pub(super) fn header(message: &DataMessage, route: &Route) -> Vec<u8> {
+    let (tag, body) = body(&message.body);
+    let mut out = Vec::with_capacity(entry_len(32) + NUMBERS + route_len(route) + entry_len(body.len()));
+    bytes(&mut out, 1, message.origin.as_bytes());
+    number(&mut out, 2, message.origin_epoch);
+    put_route(&mut out, route);
+    length(&mut out, tag, body.len());
+    out.extend_from_slice(&body);
+    out
+}
+
+/// The tag and the encoded message of the `body` that is there.
+fn body(body: &Body) -> (u8, Vec<u8>) {
+    match body {
+        Body::Attempt { send, number: attempt, envelope, push_timeout_ms } => {
+            let mut out = with_envelope(*send, u64::from(*attempt), 3, envelope);
+            number(&mut out, 4, u64::from(*push_timeout_ms));
+            (8, out)
+        }
+        Body::FanOut { send, envelope } => (11, with_envelope(*send, 0, 2, envelope)),
+        Body::Handed { send, number: attempt } => {
+            (9, report(send, [(2, u64::from(*attempt)), (3, send.epoch)]))
+        }
+        Body::Outcome { send, number: attempt, cause, is_final, exhausted, answer_prefix } => {
+            let numbers = [
+                (2, u64::from(*attempt)),
+                (3, *cause as u64),
+                (4, u64::from(*is_final)),
+                (5, u64::from(*exhausted)),
+                (7, send.epoch),
+            ];
+            let mut out = report(send, numbers);
+            bytes(&mut out, 6, answer_prefix);
+            (10, out)
+        }
+        Body::FanOutReport { send, handed, failed, cause, complete } => {
+            let numbers = [
+                (2, send.epoch),
+                (3, u64::from(*handed)),
+                (4, u64::from(*failed)),
+                (5, *cause as u64),
+                (6, u64::from(*complete)),
+            ];
+            (12, report(send, numbers))
+        }
+    }
+}
+
+fn report<const N: usize>(send: &SendRef, numbers: [(u8, u64); N]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(NUMBERS);
+    number(&mut out, 1, send.id);
+    for (tag, value) in numbers {
+        number(&mut out, tag, value);
+    }
+    out
+}
+
+/// The beginning of an attempt or a fan-out: its numbers, and its envelope under `tag`.
+fn with_envelope(send: u64, attempt: u64, tag: u8, envelope: &Envelope) -> Vec<u8> {
+    let (name, topic) = (envelope.publisher.name.as_bytes(), envelope.topic.as_str().as_bytes());
+    let fingerprint = envelope.publisher.fingerprint.as_bytes();
+    let publisher = entry_len(fingerprint.len()) + if name.is_empty() { 0 } else { entry_len(name.len()) };
+    let len = entry_len(publisher) + entry_len(envelope.seq.0.len()) + entry_len(topic.len());
+    let mut out = Vec::with_capacity(NUMBERS + entry_len(len));
+    number(&mut out, 1, send);
+    number(&mut out, 2, attempt);
+    length(&mut out, tag, len);
+    length(&mut out, 1, publisher);
+    bytes(&mut out, 1, fingerprint);
+    bytes(&mut out, 2, name);
+    bytes(&mut out, 2, &envelope.seq.0);
+    bytes(&mut out, 3, topic);
+    out
+}
