@@ -93,7 +93,7 @@ fn client_port(document: &mut Document) -> ClientPort {
         groups,
         max_clients: section.within("max_clients", 4096, 1, 1_000_000),
         max_topics_per_client: section.within("max_topics_per_client", 10_000, 1, 1_000_000),
-        max_topics: section.within("max_topics", 200_000, 1, 10_000_000),
+        max_topics: section.within("max_topics", 100_000, 1, 100_000),
         max_in_flight: section.within("max_in_flight", 1024, 1, 1_000_000),
         queue_bytes: section.within("queue", mib(16), Size(1 << 16), mib(4096)).0,
         partial_frame_bytes: section.within("partial_frames", mib(256), mib(1), mib(65_536)).0,

@@ -12,7 +12,7 @@ use amop_protocol::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{data_path::DataPath, links::Links};
+use super::{core_counters::ControlCounters, data_path::DataPath, links::Links};
 use crate::{overlay, tasks::Tasks};
 
 /// Commands that may wait for the control task. Policy: whoever asks waits.
@@ -74,6 +74,7 @@ pub(super) struct ControlTask {
     links: Arc<Links>,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Receiver<overlay::Event>,
+    counters: ControlCounters,
     /// Who waits for which version of this node's topics to have settled.
     waiting: Vec<(Version, oneshot::Sender<bool>)>,
 }
@@ -83,10 +84,11 @@ pub(super) fn new(
     control: Control,
     data: Arc<DataPath>,
     links: Arc<Links>,
+    counters: ControlCounters,
     events: mpsc::Receiver<overlay::Event>,
 ) -> (Handle, ControlTask) {
     let (send, commands) = mpsc::channel(COMMANDS);
-    (Handle(send), ControlTask { control, data, links, commands, events, waiting: Vec::new() })
+    (Handle(send), ControlTask { control, data, links, commands, events, counters, waiting: Vec::new() })
 }
 
 impl ControlTask {
@@ -104,6 +106,7 @@ impl ControlTask {
                 Some(event) = self.events.recv() => self.event(event),
             }
             self.carry_out();
+            *self.counters.lock() = self.control.counters();
         }
     }
 

@@ -1,19 +1,11 @@
 //! What the data path counts.
 
-use std::sync::Arc;
-
-use amop_protocol::{Cause, broker::deliver::Counters};
+use amop_protocol::Cause;
 use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
-    metrics::{
-        counter::{ConstCounter, Counter},
-        family::Family,
-    },
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
-
-use super::data_path::DataPath;
 
 /// How a send ended: a closed set of labels.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -58,33 +50,5 @@ impl Metrics {
     pub(super) fn outcome(&self, cause: Cause) {
         let ending = Ending { code: cause.status().code(), cause: cause.as_str_name() };
         self.outcomes.get_or_create(&ending).inc();
-    }
-}
-
-/// What the core counts by itself, read when somebody asks.
-#[derive(Debug)]
-pub(super) struct CoreCounters(pub(super) Arc<DataPath>);
-
-/// A counter of the core: its name, what it counts, and where it stands.
-type CoreCounter = (&'static str, &'static str, fn(&Counters) -> u64);
-
-const CORE: &[CoreCounter] = &[
-    ("delivery_duplicates", "Sends that repeated a message already known", |c| c.duplicates),
-    ("delivery_attempts", "Attempts begun", |c| c.attempts),
-    ("delivery_resends", "Attempts and fan-outs sent again", |c| c.resends),
-    ("delivery_absorbed", "Messages that came again and ran nothing", |c| c.absorbed),
-    ("delivery_pushes", "Messages given to sessions", |c| c.pushes),
-    ("delivery_late_answers", "Answers nobody waited for any longer", |c| c.late_answers),
-    ("delivery_stale_reports", "Reports about sends no longer in flight", |c| c.stale_reports),
-];
-
-impl Collector for CoreCounters {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        for (name, help, read) in CORE {
-            let counter = ConstCounter::new(self.0.counted(read));
-            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
-            counter.encode(metric)?;
-        }
-        Ok(())
     }
 }

@@ -8,6 +8,7 @@
 
 mod broker;
 mod control;
+mod core_counters;
 mod data_path;
 mod links;
 mod metrics;

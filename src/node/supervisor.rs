@@ -23,9 +23,10 @@ use rand::Rng;
 use super::{
     broker::NodeBroker,
     control,
+    core_counters::{ControlCounters, CoreCounters},
     data_path::{self, DataPath},
     links::Links,
-    metrics::{CoreCounters, Metrics},
+    metrics::Metrics,
     settings,
     status::Source,
     trust::Trust,
@@ -129,8 +130,9 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let overlay_settings = settings::overlay(config);
     let (overlay, events) = Overlay::start(tasks, overlay_settings, credentials.clone(), epoch, inbound)?;
     overlay.metrics().register(&mut registry);
-    registry.register_collector(Box::new(CoreCounters(data.clone())));
-    let (control, task) = control::new(core, data.clone(), links.clone(), events);
+    let counters = ControlCounters::default();
+    registry.register_collector(Box::new(CoreCounters { data: data.clone(), control: counters.clone() }));
+    let (control, task) = control::new(core, data.clone(), links.clone(), counters, events);
     tasks.spawn_vital("control", task.run(tasks.clone()));
     tasks.spawn_vital("timers", data.clone().run_timers(tasks.clone()));
     let overlay_address = overlay.listening().await.ok_or(StartError::Overtaken)?;

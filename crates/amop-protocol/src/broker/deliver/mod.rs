@@ -257,7 +257,9 @@ impl Delivery {
     /// When [`Delivery::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Time> {
         let expiry = [self.sent.next_expiry(), self.received.next_expiry()];
-        expiry.into_iter().chain([self.wheel.next()]).flatten().min()
+        // Forgetting is not urgent: once a second for all that is due, not once for each.
+        let expiry = expiry.into_iter().flatten().map(|at| at + Duration::from_secs(1));
+        expiry.chain(self.wheel.next()).min()
     }
 
     /// What to do next.
