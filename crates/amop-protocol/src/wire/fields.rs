@@ -28,12 +28,12 @@ pub(super) fn length(out: &mut Vec<u8>, tag: u8, len: usize) {
     varint(out, len as u64);
 }
 
-/// Bytes of a [`bytes`] field whose value has `len` of them.
+/// Bytes of a [`bytes()`] field whose value has `len` of them.
 pub(super) fn bytes_len(len: usize) -> usize {
     if len == 0 { 0 } else { entry_len(len) }
 }
 
-/// Bytes of an [`entry`] field whose value has `len` of them.
+/// Bytes of an [`entry()`] field whose value has `len` of them.
 pub(super) fn entry_len(len: usize) -> usize {
     1 + varint_len(len as u64) + len
 }
