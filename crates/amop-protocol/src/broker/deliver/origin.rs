@@ -25,6 +25,9 @@ use crate::{
 
 /// Publishers that may wait for the outcome of one message; further duplicates are refused.
 const MAX_WAITERS: usize = 64;
+/// Attempts of one send. Honest candidates run out, or the deadline comes, long before; a node that
+/// always fails and always has another candidate would go on for ever.
+const MAX_ATTEMPTS: u32 = 256;
 
 /// A send in flight.
 #[derive(Debug)]
@@ -193,7 +196,11 @@ impl Delivery {
     fn next_attempt(&mut self, now: Time, routing: &Routing, id: u64) {
         let Some(send) = self.sends.get(&id) else { return };
         let Progress::Unicast(unicast) = &send.progress else { return };
-        match choose(routing, send, unicast, self.config.preference) {
+        let choice = match unicast.attempts {
+            ..MAX_ATTEMPTS => choose(routing, send, unicast, self.config.preference),
+            _ => return self.give_up(now, id),
+        };
+        match choice {
             Ok(choice) => self.start_attempt(now, routing, id, choice),
             Err(_) if !unicast.unconfirmed.is_empty() => self.ask_again(now, routing, id),
             Err(cause) => {

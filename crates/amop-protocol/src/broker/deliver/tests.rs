@@ -379,3 +379,28 @@ fn windows_forget_and_nothing_is_left() {
     assert_eq!(pair.nodes.each_ref().map(Delivery::remembered), [(0, 0); 2]);
     assert!(pair.nodes.iter().all(|node| node.sends.is_empty() && node.pushes.is_empty()));
 }
+
+#[test]
+fn a_node_that_fails_for_ever_and_never_runs_out_is_given_up() {
+    let mut pair = Pair::new(&[7]);
+    pair.publish(Mode::Unicast, 1);
+    let mut attempts = 0;
+    while let Some((_, frame)) = pair.wire.pop_front() {
+        attempts += 1;
+        let Body::Attempt { send, number, .. } = peer::decode(&frame.header).unwrap().body else {
+            panic!("only attempts are sent");
+        };
+        let body = Body::Outcome {
+            send: SendRef { epoch: 1, id: send },
+            number,
+            cause: Cause::QueueFull,
+            is_final: false,
+            exhausted: false,
+            answer_prefix: Bytes::new(),
+        };
+        let report = DataMessage { origin: id(2), origin_epoch: 2, body };
+        pair.nodes[0].handle_message(pair.now, &pair.routing[0], None, report, Bytes::new());
+        pair.collect();
+    }
+    assert_eq!((attempts, pair.causes()), (256, vec![Cause::QueueFull]));
+}
