@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Delivery, Ended, Requester, Wake, compact, origin::detour};
+use super::{Delivery, Ended, Requester, Wake, compact, detour::detour};
 use crate::{
     Cause, SessionId, Time, Topic,
     broker::{

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    Delivery, Requester,
-    origin::{Progress, detour},
-};
+use super::{Delivery, Requester, detour::detour, origin::Progress};
 use crate::{
     Cause, NodeId, Time,
     broker::{event::AnswerBody, routing::Routing},

@@ -8,8 +8,10 @@
 //! **Invariant**: every publish handed in leads to exactly one [`Outcome`] for its session and seq.
 //! **Invariant**: no session is handed the same message twice while the window remembers it.
 
+mod candidates;
 mod config;
 mod destination;
+mod detour;
 mod fan_out;
 mod origin;
 mod relay;

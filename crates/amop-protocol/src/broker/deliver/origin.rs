@@ -9,16 +9,20 @@ use std::{hash::Hasher, time::Duration};
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 
-use super::{Delivery, Ended, Requester, Wake, compact, destination, fan_out::FanOut};
+use super::{
+    Delivery, Ended, Requester, Wake,
+    candidates::{self, Choice},
+    compact, destination,
+    detour::detour,
+    fan_out::FanOut,
+};
 use crate::{
     Cause, NodeId, Seq, SessionId, Time,
     broker::{
         dedup::{MessageKey, Seen},
-        deliver::Preference,
         event::{AnswerBody, Mode, Publish},
         routing::{Node, Routing},
     },
-    limits::MAX_HOPS,
     topic::Kind,
     wire::peer::{Body, Envelope, SendRef},
 };
@@ -49,7 +53,7 @@ pub(super) enum Progress {
 #[derive(Debug, Default)]
 pub(super) struct Unicast {
     attempt: Option<Attempt>,
-    attempts: u32,
+    pub(super) attempts: u32,
     /// Nodes, in the epoch they had, with no candidate left for this send.
     spent: Vec<(NodeId, u64)>,
     /// Nodes that did not confirm in time; asked again when nobody else is left.
@@ -72,18 +76,8 @@ struct Attempt {
     others: u32,
 }
 
-/// Where the next attempt goes.
-struct Choice {
-    to: NodeId,
-    epoch: u64,
-    way: u64,
-    /// Candidates left, this one included.
-    candidates: u32,
-    exclude: Option<SessionId>,
-}
-
 impl Unicast {
-    fn is_out(&self, node: &Node) -> bool {
+    pub(super) fn is_out(&self, node: &Node) -> bool {
         let this = (node.id, node.epoch);
         self.spent.contains(&this) || self.unconfirmed.contains(&this)
     }
@@ -197,7 +191,7 @@ impl Delivery {
         let Some(send) = self.sends.get(&id) else { return };
         let Progress::Unicast(unicast) = &send.progress else { return };
         let choice = match unicast.attempts {
-            ..MAX_ATTEMPTS => choose(routing, send, unicast, self.config.preference),
+            ..MAX_ATTEMPTS => candidates::choose(routing, send, unicast, self.config.preference),
             _ => return self.give_up(now, id),
         };
         match choice {
@@ -475,98 +469,6 @@ struct AttemptEnd {
     is_final: bool,
     exhausted: bool,
     body: AnswerBody,
-}
-
-/// Another way to `to` for the resends: every second one leaves the table's way where it can, so
-/// that a relay which swallows frames without losing its links is passed by.
-pub(super) fn detour(routing: &Routing, to: NodeId, resends: u32) -> Vec<NodeId> {
-    if resends.is_multiple_of(2) {
-        return Vec::new();
-    }
-    let me = routing.me();
-    let graph = routing.graph();
-    let usual = graph.path(&me, &to, &[]).unwrap_or_default();
-    let path = graph.path(&me, &to, &usual).unwrap_or_default();
-    if path.len() > usize::from(MAX_HOPS) { Vec::new() } else { path }
-}
-
-/// Picks the next candidate: each subscriber is equally likely, and two nodes that hold the same
-/// table and are given the same message pick the same one, so that the copies meet there.
-fn choose(
-    routing: &Routing,
-    send: &Send,
-    unicast: &Unicast,
-    preference: Preference,
-) -> Result<Choice, Cause> {
-    let routes = routing.topic(send.publish.topic.as_str()).ok_or(Cause::NoSubscriber)?;
-    let publisher_subscribed = routes.sessions.binary_search(&send.publish.session).is_ok();
-    let mut none = Cause::NoSubscriber;
-    let mut candidates: Vec<(&Node, u32)> = Vec::with_capacity(routes.nodes.len());
-    for (index, count) in &routes.nodes {
-        let Some(node) = routing.node(*index) else {
-            none = none_of(none, Cause::Unreachable);
-            continue;
-        };
-        let is_me = node.id == routing.me();
-        let weight =
-            if is_me { routes.sessions.len() as u32 - u32::from(publisher_subscribed) } else { *count };
-        if node.hops > u32::from(MAX_HOPS) {
-            none = none_of(none, Cause::HopLimit);
-        } else if weight > 0 && !unicast.is_out(node) {
-            candidates.push((node, weight));
-        }
-    }
-    if preference == Preference::Nearest {
-        let nearest = candidates.iter().map(|(node, _)| node.hops).min().unwrap_or(0);
-        candidates.retain(|(node, _)| node.hops == nearest);
-    }
-    pick(&candidates, send, unicast.attempts)
-        .map(|(node, candidates)| Choice {
-            to: node.id,
-            epoch: node.epoch,
-            way: node.way,
-            candidates,
-            exclude: Some(send.publish.session),
-        })
-        .or_else(|| itself(routing, unicast, publisher_subscribed))
-        .ok_or(none)
-}
-
-/// The publishing session, if it is the only subscriber.
-fn itself(routing: &Routing, unicast: &Unicast, subscribed: bool) -> Option<Choice> {
-    let me = routing.find(&routing.me())?;
-    (subscribed && unicast.attempts == 0).then_some(Choice {
-        to: me.id,
-        epoch: me.epoch,
-        way: me.way,
-        candidates: 1,
-        exclude: None,
-    })
-}
-
-fn pick<'a>(candidates: &[(&'a Node, u32)], send: &Send, attempts: u32) -> Option<(&'a Node, u32)> {
-    let total: u64 = candidates.iter().map(|(_, weight)| u64::from(*weight)).sum();
-    let mut at = spread(send, attempts).checked_rem(total)?;
-    for (node, weight) in candidates {
-        match at.checked_sub(u64::from(*weight)) {
-            Some(rest) => at = rest,
-            None => return Some((node, u32::try_from(total).unwrap_or(u32::MAX))),
-        }
-    }
-    None
-}
-
-/// Depends on the message only, not on the node: no secret in it, and none needed.
-fn spread(send: &Send, attempts: u32) -> u64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(send.publish.client.fingerprint.as_bytes());
-    hasher.write(&send.publish.seq.0);
-    hasher.write_u32(attempts);
-    hasher.finish()
-}
-
-fn none_of(known: Cause, found: Cause) -> Cause {
-    if known == Cause::NoSubscriber { found } else { known }
 }
 
 fn millis(duration: Duration) -> u32 {

@@ -1,0 +1,104 @@
+//! Which subscriber's node a unicast tries next.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use super::{
+    Preference,
+    origin::{Send, Unicast},
+};
+use crate::{
+    Cause, NodeId, SessionId,
+    broker::routing::{Node, Routing},
+    limits::MAX_HOPS,
+};
+
+/// Where the next attempt goes.
+pub(super) struct Choice {
+    pub(super) to: NodeId,
+    pub(super) epoch: u64,
+    pub(super) way: u64,
+    /// Candidates left, this one included.
+    pub(super) candidates: u32,
+    pub(super) exclude: Option<SessionId>,
+}
+
+/// Picks the next candidate: each subscriber is equally likely, and two nodes that hold the same
+/// table and are given the same message pick the same one, so that the copies meet there.
+pub(super) fn choose(
+    routing: &Routing,
+    send: &Send,
+    unicast: &Unicast,
+    preference: Preference,
+) -> Result<Choice, Cause> {
+    let routes = routing.topic(send.publish.topic.as_str()).ok_or(Cause::NoSubscriber)?;
+    let publisher_subscribed = routes.sessions.binary_search(&send.publish.session).is_ok();
+    let mut none = Cause::NoSubscriber;
+    let mut candidates: Vec<(&Node, u32)> = Vec::with_capacity(routes.nodes.len());
+    for (index, count) in &routes.nodes {
+        let Some(node) = routing.node(*index) else {
+            none = none_of(none, Cause::Unreachable);
+            continue;
+        };
+        let is_me = node.id == routing.me();
+        let weight =
+            if is_me { routes.sessions.len() as u32 - u32::from(publisher_subscribed) } else { *count };
+        if node.hops > u32::from(MAX_HOPS) {
+            none = none_of(none, Cause::HopLimit);
+        } else if weight > 0 && !unicast.is_out(node) {
+            candidates.push((node, weight));
+        }
+    }
+    if preference == Preference::Nearest {
+        let nearest = candidates.iter().map(|(node, _)| node.hops).min().unwrap_or(0);
+        candidates.retain(|(node, _)| node.hops == nearest);
+    }
+    pick(&candidates, send, unicast.attempts)
+        .map(|(node, candidates)| Choice {
+            to: node.id,
+            epoch: node.epoch,
+            way: node.way,
+            candidates,
+            exclude: Some(send.publish.session),
+        })
+        .or_else(|| itself(routing, unicast, publisher_subscribed))
+        .ok_or(none)
+}
+
+/// The publishing session, if it is the only subscriber.
+fn itself(routing: &Routing, unicast: &Unicast, subscribed: bool) -> Option<Choice> {
+    let me = routing.find(&routing.me())?;
+    (subscribed && unicast.attempts == 0).then_some(Choice {
+        to: me.id,
+        epoch: me.epoch,
+        way: me.way,
+        candidates: 1,
+        exclude: None,
+    })
+}
+
+fn pick<'a>(candidates: &[(&'a Node, u32)], send: &Send, attempts: u32) -> Option<(&'a Node, u32)> {
+    let total: u64 = candidates.iter().map(|(_, weight)| u64::from(*weight)).sum();
+    let mut at = spread(send, attempts).checked_rem(total)?;
+    for (node, weight) in candidates {
+        match at.checked_sub(u64::from(*weight)) {
+            Some(rest) => at = rest,
+            None => return Some((node, u32::try_from(total).unwrap_or(u32::MAX))),
+        }
+    }
+    None
+}
+
+/// Depends on the message only, not on the node: no secret in it, and none needed.
+fn spread(send: &Send, attempts: u32) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(send.publish.client.fingerprint.as_bytes());
+    hasher.write(&send.publish.seq.0);
+    hasher.write_u32(attempts);
+    hasher.finish()
+}
+
+fn none_of(known: Cause, found: Cause) -> Cause {
+    if known == Cause::NoSubscriber { found } else { known }
+}
