@@ -57,6 +57,8 @@ pub(super) struct Connection<S> {
     written: usize,
     unflushed: bool,
     read_next: bool,
+    /// The input buffer has grown for a large frame.
+    grown: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -69,6 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             written: 0,
             unflushed: false,
             read_next: false,
+            grown: false,
         }
     }
 
@@ -84,8 +87,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Lets go of the room that a large frame took, once it is handled.
     pub(super) fn trim(&mut self) {
-        if self.input.is_empty() && self.input.capacity() > 2 * READ_BUFFER {
-            self.input = BytesMut::new();
+        // What is left of the buffer would keep all of it alive, whatever its own capacity says.
+        if self.grown && self.decoder.missing(&self.input).unwrap_or(0) <= READ_BUFFER {
+            self.input = BytesMut::from(&self.input[..]);
+            self.grown = false;
         }
     }
 
@@ -145,7 +150,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.input.capacity() - self.input.len() < READ_LEAST {
             // A large frame makes the buffer grow with what has come, not with what it claims.
             let missing = self.decoder.missing(&self.input).unwrap_or(0);
-            self.input.reserve(READ_BUFFER.max(missing.min(self.input.len())));
+            let room = READ_BUFFER.max(missing.min(self.input.len()));
+            self.grown |= room > READ_BUFFER;
+            self.input.reserve(room);
         }
         let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input))?;
         Poll::Ready(Ok(Step::Read(read)))

@@ -70,7 +70,13 @@ impl Queue {
     pub(super) fn offer(&self, item: Item) -> Result<(), PushError> {
         let cost = item.cost();
         let mut state = self.state.lock();
-        if state.gone || matches!(state.ending, Some(Disconnect::Slow)) {
+        let refused = match state.ending {
+            None => false,
+            Some(Disconnect::Slow) => true,
+            // What is owed is still written; new messages are for others.
+            Some(Disconnect::Finished) => matches!(item, Item::Push(_)),
+        };
+        if state.gone || refused {
             return Err(PushError::Gone);
         }
         let fits = state.bytes == 0 || state.bytes.saturating_add(cost) <= self.max_bytes;

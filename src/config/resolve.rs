@@ -135,11 +135,11 @@ fn delivery(document: &mut Document) -> Delivery {
     let mut section = document.section("delivery");
     let config = Delivery {
         default_deadline: section.within("default_deadline", secs(30), secs(1), secs(3600)),
-        max_deadline: section.within("max_deadline", secs(300), secs(1), secs(3600)),
+        max_deadline: section.within("max_deadline", secs(120), secs(1), secs(3600)),
         path_timeout: section.within("path_timeout", secs(1), millis(50), secs(60)),
         min_push_timeout: section.within("min_push_timeout", secs(1), millis(50), secs(600)),
         max_push_timeout: section.within("max_push_timeout", secs(5), millis(50), secs(600)),
-        seen_entries: section.within("seen_entries", 200_000, 1000, 100_000_000),
+        seen_entries: section.within("seen_entries", 1_000_000, 1000, 100_000_000),
         seen_bytes: section.within("seen_bytes", mib(64), mib(1), mib(65_536)).0,
     };
     if config.default_deadline > config.max_deadline {

@@ -17,6 +17,8 @@ use crate::{overlay, tasks::Tasks};
 
 /// Commands that may wait for the control task. Policy: whoever asks waits.
 const COMMANDS: usize = 1024;
+/// Overlay events that are handled after each command while commands keep coming.
+const EVENTS_PER_COMMAND: usize = 16;
 /// How long a subscription's acknowledgement is waited for before it is given as incomplete.
 const SETTLE_BOUND: Duration = Duration::from_secs(5);
 
@@ -102,7 +104,10 @@ impl ControlTask {
                 biased;
                 () = tasks.cancelled() => return,
                 () = super::data_path::sleep_until(due) => self.control.handle_timeout(self.data.now()),
-                Some(command) = self.commands.recv() => self.command(command),
+                Some(command) = self.commands.recv() => {
+                    self.command(command);
+                    self.waiting_events();
+                }
                 Some(event) = self.events.recv() => self.event(event),
             }
             self.carry_out();
@@ -125,6 +130,14 @@ impl ControlTask {
                 self.carry_out();
                 let _ = done.send(());
             }
+        }
+    }
+
+    /// Events get their turn however many commands there are: clients must not hold up gossip.
+    fn waiting_events(&mut self) {
+        for _ in 0..EVENTS_PER_COMMAND {
+            let Ok(event) = self.events.try_recv() else { return };
+            self.event(event);
         }
     }
 

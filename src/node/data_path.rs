@@ -20,7 +20,7 @@ use amop_protocol::{
         dedup::{Keyer, MessageKey},
         deliver::{Config, Counters, Delivery, MAX_SHARDS, route_frame},
         event::{Action, Answer, AnswerBody, Mode, Outcome, Publish, PushError, PushId},
-        routing::Routing,
+        routing::{NodeIndex, Routing},
     },
     wire::{
         link::LinkFrame,
@@ -213,8 +213,11 @@ impl DataPath {
     /// Fires the shards' timers until the group ends. Woken when a timer is due, or an earlier one is set.
     pub(super) async fn run_timers(self: Arc<Self>, tasks: Tasks) {
         loop {
+            // Before the shards are asked: a timer that is set meanwhile then counts as sooner, and
+            // wakes this task again.
+            self.next_look.store(u64::MAX, Ordering::Release);
             let next = self.shards.iter().filter_map(|shard| shard.lock().poll_timeout()).min();
-            self.next_look.store(next.map_or(u64::MAX, nanos), Ordering::Release);
+            self.next_look.fetch_min(next.map_or(u64::MAX, nanos), Ordering::AcqRel);
             let due = next.map(|at| self.instant(at));
             tokio::select! {
                 biased;
@@ -225,11 +228,15 @@ impl DataPath {
         }
     }
 
-    /// A price is paid once per copy that leaves for a node, as FISCO BCOS charges it.
+    /// A price is paid once per copy that may leave for another node.
     fn charge(&self, publish: &Publish) -> Result<(), Duration> {
         let Some(bandwidth) = &self.bandwidth else { return Ok(()) };
         let routing = self.routing.load();
-        let nodes = routing.topic(publish.topic.as_str()).map_or(0, |routes| routes.nodes.len());
+        let elsewhere =
+            |(index, _): &&(NodeIndex, u32)| routing.node(*index).is_some_and(|node| node.hops > 0);
+        let nodes = routing
+            .topic(publish.topic.as_str())
+            .map_or(0, |routes| routes.nodes.iter().filter(elsewhere).count());
         let copies = if publish.mode == Mode::Unicast { nodes.min(1) } else { nodes };
         if copies == 0 {
             return Ok(());
@@ -258,9 +265,11 @@ impl DataPath {
     /// A number from outside may name no shard of ours; then there is nothing it could concern.
     fn in_shard(&self, shard: usize, call: impl FnOnce(&mut Delivery, Time, &Routing)) {
         let Some(shard) = self.shards.get(shard) else { return };
+        let mut delivery = shard.lock();
+        // Under the lock: whoever changes the routes has stored them before it comes here to have
+        // sends rerouted, so none can start over an old way after that.
         let routing = self.routing.load();
         let now = self.now();
-        let mut delivery = shard.lock();
         call(&mut delivery, now, &routing);
         while let Some(action) = delivery.poll_action() {
             self.carry_out(action, &mut delivery, now, &routing);

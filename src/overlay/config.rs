@@ -38,7 +38,7 @@ pub struct Config {
     /// Bytes queued towards one neighbour on the control substream. Full: the link is closed.
     pub control_queue: usize,
     /// Bytes of partly received large frames, data of all links together. Beyond: the frame that
-    /// does not fit is dropped and its origin told.
+    /// does not fit is dropped, and its origin sends it again.
     pub reassembly: usize,
     /// The same for control frames.
     pub control_reassembly: usize,

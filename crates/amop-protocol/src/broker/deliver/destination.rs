@@ -94,7 +94,7 @@ impl Delivery {
                 self.received.begin(key, Box::new(reception));
                 return self.push_next(now, routing, key, attempt);
             }
-            Some(Seen::Running(_)) => return self.rejoin(now, routing, key, attempt),
+            Some(Seen::Running(_)) => return self.rejoin(now, routing, key, attempt, payload),
             Some(Seen::Done(ended)) => (ended.cause, ended.body()),
             Some(Seen::Dropped) => (Cause::OutcomeLost, AnswerBody::default()),
         };
@@ -105,7 +105,7 @@ impl Delivery {
 
     /// The message is known here: the requester waits with the others, is told again what it may
     /// have missed, or asks for the next session.
-    fn rejoin(&mut self, now: Time, routing: &Routing, key: MessageKey, attempt: Attempt) {
+    fn rejoin(&mut self, now: Time, routing: &Routing, key: MessageKey, attempt: Attempt, payload: Bytes) {
         let Some(reception) = self.received.running(key) else { return };
         if let Some(push) = reception.push {
             let waiting = reception.join(attempt);
@@ -124,7 +124,10 @@ impl Delivery {
                 let verdict = self.verdict(routing, key);
                 self.report_outcome(routing, waiting, cause, verdict, &AnswerBody::default());
             }
-            None => self.push_next(now, routing, key, attempt),
+            None => {
+                reception.payload = payload;
+                self.push_next(now, routing, key, attempt);
+            }
         }
     }
 
@@ -135,6 +138,7 @@ impl Delivery {
         let mut left = reception.untried(routing);
         left.retain(|session| Some(*session) != attempt.exclude);
         if left.is_empty() {
+            reception.rest();
             self.wheel.arm(now, now + self.config.retention(), Wake::Lapse(key));
             return self.attempt_over(routing, key, Cause::NoSubscriber, Verdict::Exhausted);
         }
@@ -367,7 +371,7 @@ impl Delivery {
     /// One session's push failed for good; whoever waits may ask for the next session.
     fn push_failed(&mut self, now: Time, routing: &Routing, key: MessageKey, cause: Cause) {
         let Some(reception) = self.received.running(key) else { return };
-        reception.push = None;
+        reception.rest();
         let failed: Vec<_> =
             reception.requesters.iter().map(|waiting| (waiting.requester, waiting.number, cause)).collect();
         reception.failed.extend(failed);
@@ -463,6 +467,18 @@ impl Reception {
             lost: 0,
             worst: Cause::NoSubscriber,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Nobody has the message now. Whoever asks for the next session brings it along again, so
+    /// it is not kept.
+    fn rest(&mut self) {
+        self.push = None;
+        self.payload = Bytes::new();
     }
 
     /// Adds a requester, or notes that it asked again.

@@ -404,3 +404,14 @@ fn a_node_that_fails_for_ever_and_never_runs_out_is_given_up() {
     }
     assert_eq!((attempts, pair.causes()), (256, vec![Cause::QueueFull]));
 }
+
+#[test]
+fn a_payload_that_nobody_has_any_longer_is_not_kept() {
+    let mut pair = Pair::new(&[7]);
+    pair.publish(Mode::Unicast, 1);
+    pair.carry_all();
+    let held = |pair: &mut Pair| pair.nodes[1].received.running(key(Mode::Unicast, 1)).map(|r| r.held());
+    assert_eq!(held(&mut pair), Some(5));
+    pair.written(0, Err(PushError::Full));
+    assert_eq!((held(&mut pair), pair.causes()), (Some(0), vec![Cause::QueueFull]));
+}

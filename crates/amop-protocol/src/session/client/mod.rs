@@ -236,7 +236,7 @@ impl Session {
     pub fn send(&mut self, now: Time, message: Message) -> Result<SendId, TooLarge> {
         let id = self.next_id();
         let patience = message.deadline.map_or(self.config.patience, |deadline| match self.dialect {
-            Dialect::Extended => deadline + MARGIN,
+            Dialect::Extended => deadline.saturating_add(MARGIN),
             // The node knows of no deadline; this end keeps it.
             Dialect::Plain(_) => deadline,
         });

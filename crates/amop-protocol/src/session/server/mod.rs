@@ -4,7 +4,10 @@
 //! granted, which sends have no outcome yet, and when bytes last passed. It neither routes nor
 //! writes; every frame leads to exactly one [`Event`], and its driver carries that out.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -138,14 +141,22 @@ pub struct Server {
     protocol: Protocol,
     /// The instance of an extension client; 0 if it named none.
     extension: Option<u128>,
-    in_flight: BTreeSet<Seq>,
+    /// Sends without an outcome, by seq: one seq may name several, on different topics.
+    in_flight: BTreeMap<Seq, usize>,
+    in_flight_total: usize,
     last_byte: Time,
 }
 
 impl Server {
     /// A session that has just come up.
     pub fn new(now: Time) -> Self {
-        Self { protocol: Protocol::V1, extension: None, in_flight: BTreeSet::new(), last_byte: now }
+        Self {
+            protocol: Protocol::V1,
+            extension: None,
+            in_flight: BTreeMap::new(),
+            in_flight_total: 0,
+            last_byte: now,
+        }
     }
 
     /// The version agreed on; 1 without a handshake.
@@ -165,7 +176,7 @@ impl Server {
 
     /// Sends that have no outcome yet.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.in_flight_total
     }
 
     /// Bytes passed, in whichever direction.
@@ -237,7 +248,7 @@ impl Server {
 
     /// The frame that tells this client how its send ended.
     pub fn outcome(&mut self, outcome: Outcome) -> Encoded {
-        self.in_flight.remove(&outcome.seq);
+        self.settle(outcome.seq);
         if self.is_extended() { extended_outcome(outcome) } else { plain_outcome(outcome) }
     }
 
@@ -284,12 +295,22 @@ impl Server {
         if topic.kind() == Kind::BlockNotify {
             return self.refuse(seq, Cause::ReservedTopic);
         }
-        // A seq that is in flight already is the same message again and takes no more room.
-        if self.in_flight.len() >= config.max_in_flight && !self.in_flight.contains(&seq) {
+        if self.in_flight_total >= config.max_in_flight {
             return self.refuse(seq, Cause::ClientQuota);
         }
-        self.in_flight.insert(seq);
+        *self.in_flight.entry(seq).or_default() += 1;
+        self.in_flight_total += 1;
         Event::Publish(published)
+    }
+
+    /// One of the sends with this seq has its outcome.
+    fn settle(&mut self, seq: Seq) {
+        let Some(sends) = self.in_flight.get_mut(&seq) else { return };
+        *sends -= 1;
+        self.in_flight_total -= 1;
+        if *sends == 0 {
+            self.in_flight.remove(&seq);
+        }
     }
 
     fn refuse(&self, seq: Seq, cause: Cause) -> Event {

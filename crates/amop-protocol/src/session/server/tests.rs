@@ -85,19 +85,23 @@ fn private_topics_are_for_delivery_to_refuse() {
 }
 
 #[test]
-fn sends_in_flight_are_bounded_and_a_repeated_one_is_counted_once() {
+fn sends_in_flight_are_bounded_whatever_their_seqs() {
     let mut server = server();
     let send = |server: &mut Server, n: u128| {
         let frame = Frame { seq: Seq::from_u128(n), ..frame(Type::UNICAST, &b"\x02t"[..]) };
         server.handle_frame(frame, &config()).expect("the session stays")
     };
-    for n in [1, 1, 2, 2] {
+    // One seq may name messages on many topics; each is owed its outcome.
+    for n in [1, 1] {
         assert!(matches!(send(&mut server, n), Event::Publish(_)));
     }
-    let refused = Encoded::empty(Type::ANSWER, Seq::from_u128(3), 103);
-    assert_eq!(send(&mut server, 3), Event::Refused(refused));
+    for n in [1, 3] {
+        let refused = Encoded::empty(Type::ANSWER, Seq::from_u128(n), 103);
+        assert_eq!(send(&mut server, n), Event::Refused(refused));
+    }
     server.outcome(Outcome { seq: Seq::from_u128(1), ..outcome(Mode::Unicast, Cause::Delivered, b"", b"") });
     assert!(matches!(send(&mut server, 3), Event::Publish(_)));
+    assert_eq!(server.in_flight(), 2);
 }
 
 #[test]
