@@ -8,7 +8,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -60,6 +60,7 @@ pub(super) struct DataPath {
     registry: Arc<Registry>,
     links: Arc<Links>,
     bandwidth: Option<Mutex<Bandwidth>>,
+    draining: AtomicBool,
     /// When the timer task will next look, in nanoseconds since the start.
     next_look: AtomicU64,
     sooner: Notify,
@@ -87,6 +88,7 @@ impl DataPath {
             registry,
             links,
             bandwidth: bandwidth.map(|limit| Mutex::new(Bandwidth::from_mbit(limit))),
+            draining: AtomicBool::new(false),
             next_look: AtomicU64::new(u64::MAX),
             sooner: Notify::new(),
             metrics,
@@ -166,7 +168,12 @@ impl DataPath {
         if !routed.here {
             return Ok(());
         }
-        let message = peer::decode(&frame.header)?;
+        // The neighbour vouches for the route, not for what some other node wrote: what a newer or a
+        // faulty origin sends must not cost the link between two that do nothing wrong.
+        let Ok(message) = peer::decode(&frame.header) else {
+            self.metrics.bad_frames.inc();
+            return Ok(());
+        };
         if message.origin == self.routing.load().me() {
             // Ours do not come back; somebody made it up.
             self.metrics.bad_frames.inc();
@@ -185,6 +192,7 @@ impl DataPath {
 
     /// New sends get 99 from now on.
     pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
         self.in_every_shard(|delivery, _, _| delivery.handle_drain());
     }
 
@@ -230,7 +238,8 @@ impl DataPath {
 
     /// A price is paid once per copy that may leave for another node.
     fn charge(&self, publish: &Publish) -> Result<(), Duration> {
-        let Some(bandwidth) = &self.bandwidth else { return Ok(()) };
+        let bandwidth = self.bandwidth.as_ref().filter(|_| !self.draining.load(Ordering::Relaxed));
+        let Some(bandwidth) = bandwidth else { return Ok(()) };
         let routing = self.routing.load();
         let elsewhere =
             |(index, _): &&(NodeIndex, u32)| routing.node(*index).is_some_and(|node| node.hops > 0);

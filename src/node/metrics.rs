@@ -27,7 +27,7 @@ pub(super) struct Metrics {
     pub(super) unroutable: Counter,
     /// Frames dropped because a link was gone or its queue full; their origin sends again.
     pub(super) not_queued: Counter,
-    /// Data frames that claim to come from this very node.
+    /// Data frames that cannot be read, or claim to come from this very node.
     pub(super) bad_frames: Counter,
 }
 
@@ -41,7 +41,7 @@ impl Metrics {
         add("relayed_frames", "Data frames passed on for others", &metrics.relayed);
         add("unroutable_frames", "Data frames with no way to a destination", &metrics.unroutable);
         add("not_queued_frames", "Frames dropped at a link", &metrics.not_queued);
-        add("bad_frames", "Data frames that claim to come from this node", &metrics.bad_frames);
+        add("bad_frames", "Data frames that cannot be read or claim a false origin", &metrics.bad_frames);
         registry.register("outcomes", "Outcomes given to publishers", metrics.outcomes.clone());
         metrics
     }

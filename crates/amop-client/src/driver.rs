@@ -151,6 +151,8 @@ struct Serving<'a> {
     replies: HashMap<SendId, oneshot::Sender<Result<Bytes, Failure>>>,
     inbound: BytesMut,
     outbound: BytesMut,
+    /// Written, but perhaps not yet on its way: the stream has buffers of its own.
+    unflushed: bool,
     /// Requests handed to the application that have no answer yet.
     unanswered: usize,
     /// When a draining node is left, finished or not.
@@ -172,6 +174,7 @@ impl<'a> Serving<'a> {
             replies: HashMap::new(),
             inbound: established.inbound,
             outbound: BytesMut::new(),
+            unflushed: false,
             unanswered: 0,
             leave_at: None,
             abandoned: false,
@@ -181,7 +184,6 @@ impl<'a> Serving<'a> {
 
     async fn run(&mut self, mut reader: ReadHalf<Stream>, mut writer: WriteHalf<Stream>) -> Reason {
         let clock = self.driver.connector.clock();
-        let mut unflushed = false;
         let mut armed = Instant::now();
         let timer = sleep_until(armed);
         tokio::pin!(timer);
@@ -200,9 +202,14 @@ impl<'a> Serving<'a> {
                 biased;
                 () = self.driver.closing.cancelled() => return Err(self.part(writer).await),
                 Some(control) = self.driver.controls.recv() => self.handle_control(control),
-                written = write_some(&mut writer, &mut self.outbound), if !idle || unflushed => {
+                written = write_some(&mut writer, &mut self.outbound), if !idle || self.unflushed => {
                     written?;
-                    unflushed = !idle;
+                    // A frame that takes more than one write holds back the heartbeats behind it, and
+                    // with them the node's answers: that the line takes bytes is the sign of life then.
+                    if !self.outbound.is_empty() {
+                        self.session.handle_bytes(clock.now());
+                    }
+                    self.unflushed = !idle;
                 }
                 () = &mut timer => {
                     armed = Instant::now();
@@ -249,7 +256,7 @@ impl<'a> Serving<'a> {
         while let Some(frame) = self.session.poll_frame() {
             frame.put(&mut self.outbound);
         }
-        let finished = self.outbound.is_empty() && self.unanswered == 0;
+        let finished = self.outbound.is_empty() && !self.unflushed && self.unanswered == 0;
         match (finished, self.abandoned, self.leave_at.is_some() && self.session.in_flight() == 0) {
             (true, true, _) => Err(End::Closed),
             (true, _, true) => Err(End::Drained),

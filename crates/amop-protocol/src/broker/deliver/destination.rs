@@ -42,6 +42,8 @@ pub(super) struct Reception {
     /// Unicast: attempts that failed, so that a lost report can be repeated.
     failed: Vec<(Requester, u32, Cause)>,
     push: Option<PushId>,
+    /// Without a push: how long the next attempt is waited for.
+    rests_until: Time,
     handed: u32,
     lost: u32,
     worst: Cause,
@@ -138,8 +140,7 @@ impl Delivery {
         let mut left = reception.untried(routing);
         left.retain(|session| Some(*session) != attempt.exclude);
         if left.is_empty() {
-            reception.rest();
-            self.wheel.arm(now, now + self.config.retention(), Wake::Lapse(key));
+            self.rest(now, key);
             return self.attempt_over(routing, key, Cause::NoSubscriber, Verdict::Exhausted);
         }
         let session = left[key.spread() as usize % left.len()];
@@ -371,11 +372,10 @@ impl Delivery {
     /// One session's push failed for good; whoever waits may ask for the next session.
     fn push_failed(&mut self, now: Time, routing: &Routing, key: MessageKey, cause: Cause) {
         let Some(reception) = self.received.running(key) else { return };
-        reception.rest();
         let failed: Vec<_> =
             reception.requesters.iter().map(|waiting| (waiting.requester, waiting.number, cause)).collect();
         reception.failed.extend(failed);
-        self.wheel.arm(now, now + self.config.retention(), Wake::Lapse(key));
+        self.rest(now, key);
         let verdict = self.verdict(routing, key);
         self.attempt_over(routing, key, cause, verdict);
     }
@@ -396,10 +396,27 @@ impl Delivery {
         }
     }
 
+    /// Nobody has the message now. Whoever asks for the next session brings it along again, so it
+    /// is not kept; what has been tried is.
+    fn rest(&mut self, now: Time, key: MessageKey) {
+        let until = now + self.config.retention();
+        let Some(reception) = self.received.running(key) else { return };
+        reception.push = None;
+        reception.payload = Bytes::new();
+        reception.rests_until = until;
+        self.wheel.arm(now, until, Wake::Lapse(key));
+    }
+
     /// A reception that nobody has asked about since its last push failed becomes a memory.
     pub(super) fn reception_lapsed(&mut self, now: Time, key: MessageKey) {
         let Some(reception) = self.received.running(key) else { return };
-        if reception.push.is_none() {
+        if reception.push.is_some() {
+            return;
+        }
+        let until = reception.rests_until;
+        if until > now {
+            self.wheel.arm(now, until, Wake::Lapse(key));
+        } else {
             let ended = Ended { cause: reception.worst, handed: 0, failed: reception.lost, body: None };
             self.received.end(key, ended, 0, now + self.config.retention());
         }
@@ -463,6 +480,7 @@ impl Reception {
             tried: Vec::new(),
             failed: Vec::new(),
             push: None,
+            rests_until: Time::ZERO,
             handed: 0,
             lost: 0,
             worst: Cause::NoSubscriber,
@@ -472,13 +490,6 @@ impl Reception {
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.payload.len()
-    }
-
-    /// Nobody has the message now. Whoever asks for the next session brings it along again, so
-    /// it is not kept.
-    fn rest(&mut self) {
-        self.push = None;
-        self.payload = Bytes::new();
     }
 
     /// Adds a requester, or notes that it asked again.

@@ -415,3 +415,27 @@ fn a_payload_that_nobody_has_any_longer_is_not_kept() {
     pair.written(0, Err(PushError::Full));
     assert_eq!((held(&mut pair), pair.causes()), (Some(0), vec![Cause::QueueFull]));
 }
+
+#[test]
+fn the_next_attempt_is_waited_for_longer_than_the_timer_wheel_reaches() {
+    let mut pair = Pair::new(&[7, 8]);
+    pair.publish(Mode::Unicast, 1);
+    let mut attempt = peer::decode(&pair.wire.pop_front().unwrap().1.header).unwrap();
+    let message = Some(key(Mode::Unicast, 1));
+    let arrive = |pair: &mut Pair, attempt: &DataMessage| {
+        let payload = Bytes::from_static(b"hello");
+        pair.nodes[1].handle_message(pair.now, &pair.routing[1], message, attempt.clone(), payload);
+        pair.collect();
+    };
+    arrive(&mut pair, &attempt);
+    let (push, session) = (pair.pushes[0].id, pair.pushes[0].session);
+    pair.nodes[1].handle_pushed(pair.now, &pair.routing[1], session, push, Err(PushError::Full));
+    pair.nodes[0] = Delivery::new(Config::default(), id(1), 9, 0);
+    pair.pass(Duration::from_secs(25), true);
+    if let Body::Attempt { number, .. } = &mut attempt.body {
+        *number = 2;
+    }
+    arrive(&mut pair, &attempt);
+    assert_eq!(pair.pushes.len(), 2, "the other session is tried");
+    assert_eq!((pair.pushes[1].session == session, &pair.pushes[1].payload[..]), (false, &b"hello"[..]));
+}
