@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use amop_protocol::wire::{
     generated::control::Message as Body,
-    interleave::{Arrived, Assembler},
+    interleave::{Arrived, Assembler, Batch as _, Segments},
     link::{self, FRAGMENT, Kind, LinkFrame},
 };
 use bytes::BytesMut;
@@ -44,15 +44,17 @@ async fn write_batches(
     outgoing: &Outgoing,
     stream: &mut (impl AsyncWrite + Unpin),
 ) -> std::io::Result<()> {
-    let mut batch = BytesMut::with_capacity(BATCH);
+    let mut batch = Segments::default();
     loop {
         batch.clear();
         // No frame in the queue is too large: `try_send` refuses those.
         let filled = outgoing.queue.lock().poll_batch(&mut batch, BATCH).map_err(std::io::Error::other)?;
         if filled {
-            stream.write_all(&batch).await?;
+            for part in batch.iter() {
+                stream.write_all(part).await?;
+            }
             stream.flush().await?;
-            link.0.metrics.bytes_sent.inc_by(batch.len() as u64);
+            link.0.metrics.bytes_sent.inc_by(batch.filled() as u64);
         } else if link.0.end.drain.is_cancelled() {
             if link.0.end.is_by_peer() {
                 // Our end of the stream tells the peer that all it sent was read.

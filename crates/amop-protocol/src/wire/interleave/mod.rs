@@ -14,7 +14,7 @@ mod assemble;
 mod queue;
 
 pub use assemble::{Arrived, Assembler, Budget, Fault};
-pub use queue::{Full, Interleaver};
+pub use queue::{Batch, Full, Interleaver, Segments};
 
 use super::link::{FRAGMENT, PREFIX};
 

@@ -115,26 +115,26 @@ impl Interleaver {
     /// # Errors
     ///
     /// [`TooLarge`] names a frame that no link can carry; it is taken off the queue.
-    pub fn poll_batch(&mut self, batch: &mut BytesMut, limit: usize) -> Result<bool, TooLarge> {
-        let before = batch.len();
-        let fits = |batch: &BytesMut, size: usize| batch.is_empty() || batch.len() + size <= limit;
+    pub fn poll_batch(&mut self, batch: &mut impl Batch, limit: usize) -> Result<bool, TooLarge> {
+        let before = batch.filled();
+        let fits = |filled: usize, size: usize| filled == 0 || filled + size <= limit;
         loop {
             while let Some(frame) = self.small.front() {
                 let size = frame.wire_len();
                 if self.credit < size && self.large_is_ready() {
                     break;
                 }
-                if !fits(batch, size) {
-                    return Ok(batch.len() > before);
+                if !fits(batch.filled(), size) {
+                    return Ok(batch.filled() > before);
                 }
                 self.send_small(batch)?;
             }
             if !self.start_large()? {
-                return Ok(batch.len() > before);
+                return Ok(batch.filled() > before);
             }
             let size = self.running.front().map_or(0, |large| PREFIX + large.left().min(PIECE));
-            if !fits(batch, size) {
-                return Ok(batch.len() > before);
+            if !fits(batch.filled(), size) {
+                return Ok(batch.filled() > before);
             }
             self.send_fragment(batch);
             self.credit = if self.small.is_empty() { 0 } else { SMALL_TURN };
@@ -145,12 +145,12 @@ impl Interleaver {
         !self.running.is_empty() || self.waiting.front().is_some_and(|w| w.after <= self.small_sent)
     }
 
-    fn send_small(&mut self, batch: &mut BytesMut) -> Result<(), TooLarge> {
+    fn send_small(&mut self, batch: &mut impl Batch) -> Result<(), TooLarge> {
         let Some(frame) = self.small.pop_front() else { return Ok(()) };
         self.small_sent += 1;
         self.queued -= frame.wire_len();
         self.credit = self.credit.saturating_sub(frame.wire_len());
-        frame.encode(batch)
+        frame.encode(batch.bytes())
     }
 
     /// Lets waiting large frames start; whether one is running.
@@ -178,7 +178,7 @@ impl Interleaver {
         Ok(!self.running.is_empty())
     }
 
-    fn send_fragment(&mut self, batch: &mut BytesMut) {
+    fn send_fragment(&mut self, batch: &mut impl Batch) {
         let Some(mut large) = self.running.pop_front() else { return };
         large.encode_piece(batch);
         if large.left() > 0 {
@@ -197,27 +197,101 @@ impl Interleaver {
     }
 }
 
+/// What is filled with frames to be written in one go. Pieces of large payloads are not copied
+/// into it if it can do without.
+pub trait Batch {
+    /// Where bytes are appended.
+    fn bytes(&mut self) -> &mut BytesMut;
+    /// Appends a piece of a payload.
+    fn share(&mut self, piece: Bytes);
+    /// Bytes appended so far.
+    fn filled(&self) -> usize;
+}
+
+impl Batch for BytesMut {
+    fn bytes(&mut self) -> &mut BytesMut {
+        self
+    }
+
+    fn share(&mut self, piece: Bytes) {
+        self.put_slice(&piece);
+    }
+
+    fn filled(&self) -> usize {
+        self.len()
+    }
+}
+
+/// A batch that holds pieces of payloads as they are.
+#[derive(Debug, Default)]
+pub struct Segments {
+    bytes: BytesMut,
+    /// Pieces, and how much of `bytes` comes before each.
+    pieces: Vec<(usize, Bytes)>,
+    shared: usize,
+}
+
+impl Segments {
+    /// Empties it for the next batch.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.pieces.clear();
+        self.shared = 0;
+    }
+
+    /// What is to be written, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut from = 0;
+        let before = self.pieces.iter().flat_map(move |(at, piece)| {
+            let bytes = &self.bytes[from..*at];
+            from = *at;
+            [bytes, &piece[..]]
+        });
+        let last = self.pieces.last().map_or(0, |(at, _)| *at);
+        before.chain([&self.bytes[last..]]).filter(|part| !part.is_empty())
+    }
+}
+
+impl Batch for Segments {
+    fn bytes(&mut self) -> &mut BytesMut {
+        &mut self.bytes
+    }
+
+    fn share(&mut self, piece: Bytes) {
+        self.shared += piece.len();
+        self.pieces.push((self.bytes.len(), piece));
+    }
+
+    fn filled(&self) -> usize {
+        self.bytes.len() + self.shared
+    }
+}
+
 impl Running {
     fn left(&self) -> usize {
         self.prefix.len() + self.header.len() + self.payload.len()
     }
 
-    fn encode_piece(&mut self, batch: &mut BytesMut) {
+    fn encode_piece(&mut self, batch: &mut impl Batch) {
         let piece = self.left().min(PIECE);
         let first = if self.left() == self.total { FIRST } else { 0 };
         let last = if self.left() == piece { LAST } else { 0 };
-        batch.reserve(PREFIX + piece);
+        let bytes = batch.bytes();
+        bytes.reserve(PREFIX);
         // A piece is at most 16 KiB.
-        batch.put_u32((PREFIX + piece) as u32);
-        batch.put_u8(Kind::Fragment as u8);
-        batch.put_u8(first | last);
-        batch.put_u16(0);
-        batch.put_u32(self.stream);
+        bytes.put_u32((PREFIX + piece) as u32);
+        bytes.put_u8(Kind::Fragment as u8);
+        bytes.put_u8(first | last);
+        bytes.put_u16(0);
+        bytes.put_u32(self.stream);
         let mut left = piece;
-        for part in [&mut self.prefix, &mut self.header, &mut self.payload] {
+        for part in [&mut self.prefix, &mut self.header] {
             let taken = part.split_to(part.len().min(left));
             left -= taken.len();
-            batch.put_slice(&taken);
+            bytes.put_slice(&taken);
+        }
+        if left > 0 {
+            batch.share(self.payload.split_to(left));
         }
     }
 }
