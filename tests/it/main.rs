@@ -9,3 +9,4 @@ mod plain2x;
 mod process;
 mod shutdown;
 mod tidy;
+mod traps;
