@@ -10,6 +10,7 @@ use amop_protocol::{
     NodeKey,
     certificate::{Role, Subject},
 };
+use amop_tls::{Authority, ChainError, node_key, signed_message};
 use ring::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
@@ -17,10 +18,9 @@ use ring::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::{
-    authority::{Authority, ChainError, signed_message},
-    node_id::node_key,
+    client_tls::{ClientTls, Clients},
     pem::{self, FileError},
-    tls::{self, Clients},
+    tls,
 };
 
 /// Where a node's certificates and key are.
@@ -56,8 +56,8 @@ struct Inner {
     authority: Authority,
     key: EcdsaKeyPair,
     random: SystemRandom,
-    client_port: Arc<rustls::ServerConfig>,
-    client_port_own: Arc<rustls::ServerConfig>,
+    client_port: ClientTls,
+    client_port_own: ClientTls,
     overlay_server: Arc<rustls::ServerConfig>,
     overlay_client: Arc<rustls::ClientConfig>,
 }
@@ -175,10 +175,13 @@ impl Credentials {
         let node_key = node_key(&subject).map_err(|error| unusable(error.into()))?;
         let pair = key_pair(&chain, &key, paths)?;
         let tls_key = || PrivateKeyDer::Pkcs8(key.clone_key());
-        let client_port = |own| tls::client_port_server(&authority, own, chain.clone(), tls_key());
+        let client_port = |own| {
+            tls::client_port_server(&authority, own, chain.clone(), tls_key())
+                .map(|server| ClientTls::consortium(Arc::new(server)))
+        };
         Ok(Self(Arc::new(Inner {
-            client_port: Arc::new(client_port(None)?),
-            client_port_own: Arc::new(client_port(Some(subject.institution.clone()))?),
+            client_port: client_port(None)?,
+            client_port_own: client_port(Some(subject.institution.clone()))?,
             overlay_server: Arc::new(tls::overlay_server(&authority, chain.clone(), tls_key())?),
             overlay_client: Arc::new(tls::overlay_client(&authority, chain.clone(), tls_key())?),
             subject,
@@ -217,6 +220,11 @@ impl Credentials {
 
     /// TLS 1.2 and 1.3 for the given clients.
     pub fn client_port_server_for(&self, clients: Clients) -> Arc<rustls::ServerConfig> {
+        self.client_tls(clients).server_config()
+    }
+
+    /// What a client port with these certificates serves with, TLS 1.2 and 1.3.
+    pub fn client_tls(&self, clients: Clients) -> ClientTls {
         match clients {
             Clients::OfConsortium => self.0.client_port.clone(),
             Clients::OfOwnInstitution => self.0.client_port_own.clone(),

@@ -12,10 +12,9 @@
 //! TLS session is ever resumed, so every connection verifies its certificate anew; private keys
 //! never leave [`Credentials`].
 
-mod authority;
+mod client_tls;
 mod credentials;
 pub mod mint;
-mod node_id;
 pub mod pem;
 mod tls;
 
@@ -23,9 +22,9 @@ mod tls;
 mod tests;
 
 pub use self::{
-    authority::{Authority, ChainError},
+    client_tls::{Client, ClientTls, Clients, Profile, UnknownProfile},
     credentials::{Credentials, LoadError, Paths},
-    node_id::{WrongKey, fingerprint, node_key},
-    tls::{Clients, OVERLAY_ALPN},
+    tls::OVERLAY_ALPN,
 };
 pub use amop_protocol::certificate::{Role, Subject};
+pub use amop_tls::{Authority, ChainError, WrongKey, fingerprint, node_key};

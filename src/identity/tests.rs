@@ -209,11 +209,13 @@ fn the_client_port_takes_clients_over_tls_1_2_and_1_3() {
     let bank = consortium.institution("bank-a");
     let node = credentials(&bank.node("n")).unwrap();
     let connect = |leaf: Leaf, version, clients| {
-        let config = rustls::ClientConfig::builder_with_provider(Arc::new(tls::provider()))
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(amop_tls::provider::default()))
             .with_protocol_versions(&[version])
             .unwrap()
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(tls::Verifier::of_nodes(node.authority())))
+            .with_custom_certificate_verifier(amop_tls::Verifier::logging(amop_tls::Holder::node(
+                node.authority(),
+            )))
             .with_client_auth_cert(leaf.chain(), leaf.key().into())
             .unwrap();
         handshake(config.into(), node.client_port_server_for(clients))

@@ -4,21 +4,17 @@ use std::sync::Arc;
 
 use amop_protocol::{
     NodeKey,
-    certificate::{self, Description, Role, Subject},
+    certificate::{Description, Role, Subject},
 };
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
-use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::{
+    DigitallySignedStruct, ProtocolVersion, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
+    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
+};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 
-use super::{
-    node_id::{WrongKey, node_key},
-    tls,
-};
-
-/// Most certificates a presented chain may hold: leaf, institution CA, and a root or two that came along.
-pub(super) const MAX_CHAIN: usize = 4;
-/// Largest certificate that is looked at, in bytes.
-pub(super) const MAX_CERTIFICATE_BYTES: usize = 16 * 1024;
+use crate::{ChainError, Rule, chain_of_bounded_size, node_key, provider};
 
 /// The consortium's roots, and the rule by which they vouch for nodes and clients.
 ///
@@ -36,86 +32,6 @@ struct Inner {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// Why a certificate chain is not believed.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChainError {
-    /// No certificate came.
-    #[error("no certificate was presented")]
-    Missing,
-    /// More or larger certificates than any chain of a consortium has.
-    #[error("the chain is too large: at most {MAX_CHAIN} certificates of {MAX_CERTIFICATE_BYTES} bytes")]
-    TooLarge,
-    /// The leaf, or the CA above it, is past its end.
-    #[error("{whose} expired on {}; it must be renewed", date(*.not_after))]
-    Expired {
-        /// Which of the chain's certificates, in words.
-        whose: &'static str,
-        /// The end, Unix time.
-        not_after: i64,
-    },
-    /// The leaf, or the CA above it, is not valid yet.
-    #[error("{whose} is valid only from {}; is the clock right?", date(*.not_before))]
-    NotValidYet {
-        /// Which of the chain's certificates, in words.
-        whose: &'static str,
-        /// The start, Unix time.
-        not_before: i64,
-    },
-    /// No root of the consortium vouches for it.
-    #[error(
-        "it does not chain to a root of the consortium: no CA in ca.crt, with those that came along, leads to its issuer {issuer}"
-    )]
-    UnknownIssuer {
-        /// The issuer the leaf names.
-        issuer: String,
-    },
-    /// A signature in the chain is not that of a CA of the consortium, whatever the names say.
-    #[error(
-        "its issuer {issuer}, or the one above, is signed by no CA of the consortium; it comes from another consortium with the same names, or is forged"
-    )]
-    Signature {
-        /// The issuer the leaf names.
-        issuer: String,
-    },
-    /// Genuine, but with a CA between institution and leaf.
-    #[error(
-        "it was issued by a CA below an institution's CA; leaves must come from the institution's CA itself"
-    )]
-    TooDeep,
-    /// Genuine, but for another purpose.
-    #[error("its role is {found}, but a {expected} certificate is needed")]
-    Role {
-        /// The role that is needed here.
-        expected: Role,
-        /// The role in the certificate.
-        found: Role,
-    },
-    /// Genuine, but of an institution that this port does not serve.
-    #[error("it belongs to {found:?}, but this port serves clients of {own:?} only (same_institution_only)")]
-    Institution {
-        /// The certificate's institution.
-        found: Arc<str>,
-        /// The node's own.
-        own: Arc<str>,
-    },
-    /// Genuine, but its names do not say who it is.
-    #[error(transparent)]
-    Subject(#[from] certificate::ParseError),
-    /// Genuine, but no node id can be had from its key.
-    #[error(transparent)]
-    Key(#[from] WrongKey),
-    /// A CA's certificate where a node's or client's belongs.
-    #[error("it is a CA's certificate; the node's or client's own must come first in the chain")]
-    IsCa,
-    /// An X.509 version 1 certificate.
-    #[error("it is an X.509 version 1 certificate; version 3 is needed")]
-    Version1,
-    /// Anything else that is wrong with its making.
-    #[error("it is not a valid certificate chain: {0}")]
-    Invalid(#[source] webpki::Error),
-}
-
 impl Authority {
     /// An authority that believes what `roots` vouch for.
     ///
@@ -125,7 +41,7 @@ impl Authority {
         let mut inner = Inner {
             anchors: Vec::new(),
             roots: Vec::new(),
-            algorithms: tls::provider().signature_verification_algorithms,
+            algorithms: provider::default().signature_verification_algorithms,
         };
         for (at, certificate) in roots.iter().enumerate() {
             let anchor = webpki::anchor_from_trusted_cert(certificate)
@@ -158,10 +74,7 @@ impl Authority {
         expected: Role,
         now: UnixTime,
     ) -> Result<Subject, ChainError> {
-        let (leaf, intermediates) = chain.split_first().ok_or(ChainError::Missing)?;
-        if chain.len() > MAX_CHAIN || chain.iter().any(|c| c.len() > MAX_CERTIFICATE_BYTES) {
-            return Err(ChainError::TooLarge);
-        }
+        let (leaf, intermediates) = chain_of_bounded_size(chain)?;
         self.verify_path(leaf, intermediates, expected, now)?;
         let subject = Subject::parse(leaf)?;
         if subject.role != expected {
@@ -180,10 +93,6 @@ impl Authority {
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
             .verify(&signed_message(label, bytes), signature)
             .is_ok()
-    }
-
-    pub(super) fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
-        &self.0.algorithms
     }
 
     fn verify_path(
@@ -224,6 +133,58 @@ impl Authority {
     }
 }
 
+/// The consortium's rule for holders of one role: what a [`crate::Verifier`] asks.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    authority: Authority,
+    role: Role,
+    institution: Option<Arc<str>>,
+}
+
+impl Holder {
+    /// Nodes of the whole consortium.
+    pub fn node(authority: &Authority) -> Self {
+        Self { authority: authority.clone(), role: Role::Node, institution: None }
+    }
+
+    /// Clients: of one institution only, if it is named.
+    pub fn client(authority: &Authority, institution: Option<Arc<str>>) -> Self {
+        Self { authority: authority.clone(), role: Role::Client, institution }
+    }
+}
+
+impl Rule for Holder {
+    fn judge(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), ChainError> {
+        let found = self.authority.verify_chain_at(chain, self.role, now)?.institution;
+        match &self.institution {
+            Some(own) if *own != found => Err(ChainError::Institution { found, own: own.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    fn needed(&self) -> &'static str {
+        self.role.as_str()
+    }
+
+    fn schemes(&self) -> Vec<SignatureScheme> {
+        self.authority.0.algorithms.supported_schemes()
+    }
+
+    fn verify_signature(
+        &self,
+        version: ProtocolVersion,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.authority.0.algorithms;
+        match version {
+            ProtocolVersion::TLSv1_3 => verify_tls13_signature(message, leaf, signed, algorithms),
+            _ => verify_tls12_signature(message, leaf, signed, algorithms),
+        }
+    }
+}
+
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Authority").field("anchors", &self.0.anchors.len()).finish()
@@ -232,7 +193,7 @@ impl std::fmt::Debug for Authority {
 
 /// What is signed when a node signs `bytes` for the purpose `label`: no signature made for one
 /// purpose is good for another.
-pub(super) fn signed_message(label: &str, bytes: &[u8]) -> Vec<u8> {
+pub fn signed_message(label: &str, bytes: &[u8]) -> Vec<u8> {
     let mut message = Vec::with_capacity(label.len() + 1 + bytes.len());
     message.extend_from_slice(label.as_bytes());
     message.push(0);
@@ -278,13 +239,5 @@ fn unusable(error: webpki::Error) -> ChainError {
         webpki::Error::CaUsedAsEndEntity => ChainError::IsCa,
         webpki::Error::UnsupportedCertVersion => ChainError::Version1,
         error => ChainError::Invalid(error),
-    }
-}
-
-/// A day as people write it, for messages.
-pub(crate) fn date(unix: i64) -> String {
-    match time::OffsetDateTime::from_unix_timestamp(unix) {
-        Ok(moment) => moment.date().to_string(),
-        Err(_) => "a date out of range".to_owned(),
     }
 }

@@ -1,0 +1,40 @@
+//! TLS as AMOP's certificates need it, for nodes and SDKs alike.
+//!
+//! - [`Authority`] is the consortium's rule: whom the default certificates vouch for.
+//! - [`Verifier`] is the one adapter between a [`Rule`] and rustls; [`ChainError`] says why a
+//!   certificate is refused, and what to do.
+//! - [`provider`] is the cryptography: ring.
+//!
+//! Invariants: a chain is verified anew on every connection; no host name decides anything; all
+//! that is read from certificates is bounded and never panics.
+
+mod consortium;
+mod error;
+mod node_id;
+pub mod provider;
+mod verifier;
+
+use rustls_pki_types::CertificateDer;
+
+pub use self::{
+    consortium::{Authority, Holder, signed_message},
+    error::ChainError,
+    node_id::{WrongKey, fingerprint, node_key},
+    verifier::{Rule, Verifier, refusal},
+};
+
+/// Most certificates a presented chain may hold: leaf, institution CA, and a root or two that came along.
+pub const MAX_CHAIN: usize = 4;
+/// Largest certificate that is looked at, in bytes.
+pub const MAX_CERTIFICATE_BYTES: usize = 16 * 1024;
+
+/// A chain's leaf and the rest, if there is one and no more than anybody needs.
+fn chain_of_bounded_size<'a, 'c>(
+    chain: &'a [CertificateDer<'c>],
+) -> Result<(&'a CertificateDer<'c>, &'a [CertificateDer<'c>]), ChainError> {
+    let (leaf, rest) = chain.split_first().ok_or(ChainError::Missing)?;
+    if chain.len() > MAX_CHAIN || chain.iter().any(|c| c.len() > MAX_CERTIFICATE_BYTES) {
+        return Err(ChainError::TooLarge);
+    }
+    Ok((leaf, rest))
+}
