@@ -1,6 +1,6 @@
 //! What a client port's listener serves with, and who its clients are.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use amop_protocol::{ClientIdentity, certificate::Subject};
 use amop_tls::{ChainError, fingerprint};
@@ -108,5 +108,39 @@ impl ClientTls {
 impl fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientTls").field("profile", &self.0.profile).finish_non_exhaustive()
+    }
+}
+
+/// Where the certificates and the key of a listener with FISCO BCOS certificates are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FiscoPaths {
+    /// Which kind they are.
+    pub profile: Profile,
+    /// The CA of the node's own agency (RSA), or of the chain (secp256k1).
+    pub ca: PathBuf,
+    /// The listener's certificate, followed by its agency's where there is one.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Further agencies whose SDKs are served.
+    pub agencies: Vec<Agency>,
+}
+
+/// Another institution, and the CA that issues its SDKs' certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agency {
+    /// The institution.
+    pub institution: String,
+    /// Its CA's certificate.
+    pub ca: PathBuf,
+}
+
+impl ClientTls {
+    /// Loads the identity of a listener with FISCO BCOS certificates.
+    ///
+    /// # Errors
+    /// With everything that is wrong.
+    pub fn load_fisco(_paths: &FiscoPaths, _own: Arc<str>) -> Result<Self, Vec<super::LoadError>> {
+        Err(Vec::new())
     }
 }

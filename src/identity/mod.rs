@@ -22,7 +22,7 @@ mod tls;
 mod tests;
 
 pub use self::{
-    client_tls::{Client, ClientTls, Clients, Profile, UnknownProfile},
+    client_tls::{Agency, Client, ClientTls, Clients, FiscoPaths, Profile, UnknownProfile},
     credentials::{Credentials, LoadError, Paths},
     tls::OVERLAY_ALPN,
 };

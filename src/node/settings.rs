@@ -9,7 +9,12 @@ use amop_protocol::{
 };
 
 use super::data_path::SHARDS;
-use crate::{client_port, config::Config, identity::Credentials, overlay};
+use crate::{
+    client_port,
+    config::{Config, Listener},
+    identity::{ClientTls, Credentials, LoadError},
+    overlay,
+};
 
 /// Settings of the client port.
 pub(super) fn client_port(config: &Config, credentials: &Credentials) -> client_port::Config {
@@ -20,7 +25,6 @@ pub(super) fn client_port(config: &Config, credentials: &Credentials) -> client_
         institution: credentials.subject().institution.to_string(),
     };
     client_port::Config {
-        listen: port.listen,
         max_clients: port.max_clients,
         max_handshakes: port.max_handshakes,
         handshake_timeout: port.handshake_timeout,
@@ -32,6 +36,15 @@ pub(super) fn client_port(config: &Config, credentials: &Credentials) -> client_
         startup: startup::Config { groups: port.groups.clone(), ..startup::Config::default() },
         ..client_port::Config::new(about)
     }
+}
+
+/// The client port's listeners, each with its certificates.
+pub(super) fn listeners(
+    config: &Config,
+    credentials: &Credentials,
+) -> Result<Vec<(SocketAddr, ClientTls)>, Vec<LoadError>> {
+    let load = |listener: &Listener| Ok((listener.listen, listener.certificates.load(credentials)?));
+    config.client_port.listeners.iter().map(load).collect()
 }
 
 /// Settings of the overlay.

@@ -46,7 +46,7 @@ impl Bed {
     }
 
     fn ports(&self) -> [SocketAddr; 2] {
-        let addresses = self.mesh.nodes[0].addresses;
+        let addresses = &self.mesh.nodes[0].addresses;
         [addresses.channel, addresses.overlay]
     }
 }

@@ -263,7 +263,7 @@ mod tests {
         let plan = plan();
         let layout = Layout::create(dir.path(), &plan).expect("new");
         let (config, credentials) = crate::config::check(&layout.config("node-2")).expect("in order");
-        assert_eq!(config.client_port.listen, plan.nodes[1].channel);
+        assert_eq!(config.client_port.listeners[0].listen, plan.nodes[1].channel);
         assert_eq!(config.overlay.peers, [plan.nodes[0].overlay]);
         assert_eq!(&*credentials.subject().institution, "bank-b");
     }
