@@ -147,6 +147,20 @@ fn listeners_for_fisco_bcos_are_switched_on_one_by_one() {
 }
 
 #[test]
+fn the_configuration_in_the_migration_guide_is_in_order() {
+    let guide = include_str!("../../docs/migration.md");
+    let sample = guide.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let config = resolved(sample);
+    assert_eq!(config.problems, []);
+    let [Listener { certificates: Certificates::Fisco(paths), .. }] =
+        &config.config.client_port.listeners[..]
+    else {
+        panic!("one listener, with FISCO BCOS certificates")
+    };
+    assert_eq!(paths.agencies.len(), 1);
+}
+
+#[test]
 fn a_check_covers_file_and_certificates() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("amop.toml");
