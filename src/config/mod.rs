@@ -158,8 +158,10 @@ pub struct Delivery {
 /// `[limits]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// Most Mbit/s sent; no limit if absent.
+    /// Most Mbit/s that all clients send together; no limit if absent.
     pub outgoing_bandwidth_limit: Option<f64>,
+    /// Most Mbit/s that one client sends; no limit if absent.
+    pub client_bandwidth_limit: Option<f64>,
 }
 
 /// `[admin]`

@@ -178,9 +178,13 @@ fn delivery(document: &mut Document) -> Delivery {
 
 fn limits(document: &mut Document) -> Limits {
     let mut section = document.section("limits");
-    let limit: Option<Bandwidth> = section.optional("outgoing_bandwidth_limit");
+    let mut mbit = |key| section.optional(key).map(|Bandwidth(limit)| limit);
+    let limits = Limits {
+        outgoing_bandwidth_limit: mbit("outgoing_bandwidth_limit"),
+        client_bandwidth_limit: mbit("client_bandwidth_limit"),
+    };
     section.finish();
-    Limits { outgoing_bandwidth_limit: limit.map(|limit| limit.0) }
+    limits
 }
 
 fn admin(document: &mut Document) -> Admin {

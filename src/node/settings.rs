@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use amop_protocol::{
-    broker::{control, dedup::Bounds, deliver},
+    broker::{bandwidth::Shared, control, dedup::Bounds, deliver},
     certificate::Subject,
     session::{handshake::About, startup},
 };
@@ -75,6 +75,12 @@ pub(super) fn delivery(config: &Config) -> deliver::Config {
         received: bounds,
         ..deliver::Config::default()
     }
+}
+
+/// What the node's clients may send to other nodes.
+pub(super) fn bandwidth(config: &Config) -> Option<Shared> {
+    let limits = &config.limits;
+    Shared::from_mbit(limits.outgoing_bandwidth_limit, limits.client_bandwidth_limit)
 }
 
 /// Settings of gossip.

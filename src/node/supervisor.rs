@@ -216,7 +216,7 @@ fn core(
     let metrics = Metrics::register(registry.sub_registry_with_prefix("delivery"));
     let settings = data_path::Settings {
         delivery: settings::delivery(config),
-        bandwidth: config.limits.outgoing_bandwidth_limit,
+        bandwidth: settings::bandwidth(config),
         incarnation: random.next_u64(),
         secret: [random.next_u64(), random.next_u64()],
     };
