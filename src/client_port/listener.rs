@@ -127,8 +127,7 @@ async fn client(
     handshake: Handshake,
     shared: Arc<Shared>,
 ) {
-    let acceptor = TlsAcceptor::from(tls.server_config());
-    let Some(stream) = accept(tcp, &acceptor, &handshake, &shared).await else { return };
+    let Some(stream) = accept(tcp, &tls, &handshake, &shared).await else { return };
     drop(handshake);
     let Ok(permit) = shared.clients.clone().try_acquire_owned() else {
         shared.metrics().refused.inc();
@@ -149,16 +148,14 @@ async fn client(
     drop(permit);
 }
 
-async fn accept(
-    tcp: TcpStream,
-    acceptor: &TlsAcceptor,
-    handshake: &Handshake,
-    shared: &Shared,
-) -> Option<Stream> {
+async fn accept(tcp: TcpStream, tls: &ClientTls, handshake: &Handshake, shared: &Shared) -> Option<Stream> {
     // Answers are written whole, so waiting to fill a packet only delays them.
     let _ = tcp.set_nodelay(true);
     let buffered = BufStream::with_capacity(READ_BUFFER, WRITE_BUFFER, tcp);
-    let accept = tokio::time::timeout(shared.config.handshake_timeout, acceptor.accept(buffered));
+    let accept = tokio::time::timeout(
+        shared.config.handshake_timeout,
+        TlsAcceptor::from(tls.server_config()).accept(buffered),
+    );
     // The ends first, then the handshake.
     let reason = tokio::select! {
         biased;
@@ -170,7 +167,7 @@ async fn accept(
         accepted = accept => match accepted {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) => {
-                log_failure(&error);
+                log_failure(tls, &error);
                 HandshakeFailure::Failed
             }
             Err(_) => {
@@ -184,10 +181,10 @@ async fn accept(
 }
 
 /// A certificate that is refused is logged where it is verified.
-fn log_failure(error: &io::Error) {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    if let Some(rustls::Error::NoCertificatesPresented) = tls {
-        tracing::warn!("client refused: it presented no certificate");
+fn log_failure(tls: &ClientTls, error: &io::Error) {
+    let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(cause) = of_tls.and_then(|error| tls.explain(error)) {
+        tracing::warn!(cause, "client refused");
     } else {
         let source = error.source().map(ToString::to_string);
         tracing::debug!(%error, source, "TLS handshake failed");

@@ -13,7 +13,7 @@ use super::{
     Problem, Shutdown,
     file::{Bandwidth, Document, Size, Switch},
 };
-use crate::identity::{Agency, Clients, FiscoPaths, Paths, Profile};
+use crate::identity::{Agency, Clients, FiscoKind, FiscoPaths, Paths};
 
 /// A configuration, and what was wrong with the text it came from.
 pub(super) struct Resolved {
@@ -36,8 +36,8 @@ pub(super) fn defaults(directory: &Path) -> Config {
 
 fn resolve_document(mut document: Document, directory: &Path) -> Resolved {
     let mut client_port = client_port(&mut document);
-    for profile in [Profile::FiscoRsa, Profile::FiscoEc] {
-        client_port.listeners.extend(fisco_listener(&mut document, directory, profile));
+    for kind in [FiscoKind::Rsa, FiscoKind::Ec] {
+        client_port.listeners.extend(fisco_listener(&mut document, directory, kind));
     }
     if client_port.listeners.is_empty() {
         document.problem(
@@ -111,12 +111,9 @@ fn client_port(document: &mut Document) -> ClientPort {
 }
 
 /// `[fisco_rsa]` or `[fisco_ec]`: a further listener, if it is switched on.
-fn fisco_listener(document: &mut Document, directory: &Path, profile: Profile) -> Option<Listener> {
-    let (name, files) = match profile {
-        Profile::FiscoEc => ("fisco_ec", "fisco-ec"),
-        _ => ("fisco_rsa", "fisco-rsa"),
-    };
-    let mut section = document.section(name);
+fn fisco_listener(document: &mut Document, directory: &Path, kind: FiscoKind) -> Option<Listener> {
+    let files = kind.profile().as_str();
+    let mut section = document.section(section_of(kind));
     let listen = section.get("listen", Switch::Off);
     let mut path = |key, file: &str| directory.join(section.get(key, Path::new(files).join(file)));
     let (ca, cert, key) = (path("ca", "ca.crt"), path("cert", "node.crt"), path("key", "node.key"));
@@ -125,8 +122,15 @@ fn fisco_listener(document: &mut Document, directory: &Path, profile: Profile) -
         agency.ca = directory.join(&agency.ca);
     }
     section.finish();
-    let paths = FiscoPaths { profile, ca, cert, key, agencies };
+    let paths = FiscoPaths { kind, ca, cert, key, agencies };
     listen.on().map(|listen| Listener { listen, certificates: Certificates::Fisco(paths) })
+}
+
+const fn section_of(kind: FiscoKind) -> &'static str {
+    match kind {
+        FiscoKind::Rsa => "fisco_rsa",
+        FiscoKind::Ec => "fisco_ec",
+    }
 }
 
 fn overlay(document: &mut Document) -> Overlay {
@@ -232,13 +236,10 @@ fn shutdown(document: &mut Document) -> Shutdown {
 /// Two listeners cannot share a port; better said here than when the second one fails.
 fn check_ports(config: &Config, document: &mut Document) {
     let of_clients = config.client_port.listeners.iter().map(|listener| match &listener.certificates {
-        Certificates::Consortium(_) => ("client_port.listen", listener.listen),
-        Certificates::Fisco(paths) if paths.profile == Profile::FiscoEc => {
-            ("fisco_ec.listen", listener.listen)
-        }
-        Certificates::Fisco(_) => ("fisco_rsa.listen", listener.listen),
+        Certificates::Consortium(_) => ("client_port", listener.listen),
+        Certificates::Fisco(paths) => (section_of(paths.kind), listener.listen),
     });
-    let others = [("overlay.listen", config.overlay.listen), ("admin.listen", config.admin.listen)];
+    let others = [("overlay", config.overlay.listen), ("admin", config.admin.listen)];
     let listeners: Vec<_> = of_clients.chain(others).collect();
     for (at, (name, address)) in listeners.iter().enumerate() {
         for (other, taken) in &listeners[..at] {
@@ -246,7 +247,7 @@ fn check_ports(config: &Config, document: &mut Document) {
                 address.ip() == taken.ip() || address.ip().is_unspecified() || taken.ip().is_unspecified();
             if address.port() != 0 && address.port() == taken.port() && overlap {
                 document.problem(format!(
-                    "{name}: port {} is that of {other}, too; choose another",
+                    "{name}.listen: port {} is that of {other}.listen, too; choose another",
                     taken.port()
                 ));
             }

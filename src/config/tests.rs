@@ -3,7 +3,7 @@ use std::fs;
 use amop_testkit::ca::Consortium;
 
 use super::*;
-use crate::identity::{Agency, Profile};
+use crate::identity::{Agency, FiscoKind};
 
 fn resolved(text: &str) -> resolve::Resolved {
     resolve::resolve(text, Path::new("/etc/amop")).unwrap()
@@ -135,7 +135,7 @@ fn listeners_for_fisco_bcos_are_switched_on_one_by_one() {
     let beside = |file: &str| Path::new("/etc/amop").join(file);
     let agency = Agency { institution: "bank-b".into(), ca: beside("b/ca.crt") };
     let expected = FiscoPaths {
-        profile: Profile::FiscoRsa,
+        kind: FiscoKind::Rsa,
         ca: beside("fisco-rsa/ca.crt"),
         cert: "/x/n.crt".into(),
         key: beside("fisco-rsa/node.key"),
@@ -143,7 +143,7 @@ fn listeners_for_fisco_bcos_are_switched_on_one_by_one() {
     };
     assert_eq!((rsa.listen.port(), &rsa.certificates), (20200, &Certificates::Fisco(expected)));
     assert_eq!(ec.listen.port(), 20201);
-    assert!(matches!(&ec.certificates, Certificates::Fisco(paths) if paths.profile == Profile::FiscoEc));
+    assert!(matches!(&ec.certificates, Certificates::Fisco(paths) if paths.kind == FiscoKind::Ec));
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! What a client port's listener serves with, and who its clients are.
 
-use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use amop_protocol::{ClientIdentity, certificate::Subject};
-use amop_tls::{ChainError, fingerprint};
+use amop_protocol::{
+    ClientIdentity,
+    certificate::{Description, Subject},
+};
+use amop_tls::{ChainError, Profile, fingerprint, fisco};
 use rustls_pki_types::CertificateDer;
 
 /// Which clients a client port with the default certificates serves.
@@ -13,51 +16,6 @@ pub enum Clients {
     OfConsortium,
     /// Those of the node's own institution only.
     OfOwnInstitution,
-}
-
-/// The kinds of certificates a client port can serve with; a listener has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Profile {
-    /// AMOP's own: X.509 version 3, P-256, roles.
-    Default,
-    /// FISCO BCOS 2.9 and later: RSA, X.509 version 1.
-    FiscoRsa,
-    /// FISCO BCOS on secp256k1; TLS 1.2 only.
-    FiscoEc,
-}
-
-impl Profile {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Default, Self::FiscoRsa, Self::FiscoEc];
-
-    /// The name in configuration and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Default => "default",
-            Self::FiscoRsa => "fisco-rsa",
-            Self::FiscoEc => "fisco-ec",
-        }
-    }
-}
-
-impl fmt::Display for Profile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A word that names no [`Profile`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no certificate profile; there are \"default\", \"fisco-rsa\" and \"fisco-ec\"")]
-pub struct UnknownProfile(String);
-
-impl FromStr for Profile {
-    type Err = UnknownProfile;
-
-    fn from_str(name: &str) -> Result<Self, UnknownProfile> {
-        let named = Self::ALL.into_iter().find(|profile| profile.as_str() == name);
-        named.ok_or_else(|| UnknownProfile(name.to_owned()))
-    }
 }
 
 /// A client, as its verified certificate has it.
@@ -76,11 +34,26 @@ pub struct ClientTls(Arc<Inner>);
 struct Inner {
     server: Arc<rustls::ServerConfig>,
     profile: Profile,
+    /// Who says whose a client is, with FISCO BCOS certificates.
+    agencies: Option<fisco::Authority>,
+    /// The listener's own certificate, for messages.
+    own: String,
 }
 
 impl ClientTls {
-    pub(super) fn consortium(server: Arc<rustls::ServerConfig>) -> Self {
-        Self(Arc::new(Inner { server, profile: Profile::Default }))
+    pub(super) fn consortium(server: rustls::ServerConfig, leaf: &CertificateDer<'_>) -> Self {
+        let (profile, agencies) = (Profile::Default, None);
+        Self(Arc::new(Inner { server: Arc::new(server), profile, agencies, own: describe(leaf) }))
+    }
+
+    pub(super) fn fisco(
+        server: rustls::ServerConfig,
+        kind: fisco::Kind,
+        agencies: fisco::Authority,
+        leaf: &CertificateDer<'_>,
+    ) -> Self {
+        let (profile, agencies) = (kind.profile(), Some(agencies));
+        Self(Arc::new(Inner { server: Arc::new(server), profile, agencies, own: describe(leaf) }))
     }
 
     /// The TLS configuration: mutual, nothing resumed.
@@ -99,48 +72,56 @@ impl ClientTls {
     /// When there is no certificate, or none that names anybody.
     pub fn identify(&self, chain: &[CertificateDer<'_>]) -> Result<Client, ChainError> {
         let leaf = chain.first().ok_or(ChainError::Missing)?;
-        let Subject { name, institution, .. } = Subject::parse(leaf)?;
-        let identity = ClientIdentity { fingerprint: fingerprint(leaf), name };
-        Ok(Client { identity, institution })
+        let (name, institution) = match &self.0.agencies {
+            None => {
+                let Subject { name, institution, .. } = Subject::parse(leaf)?;
+                (name, institution)
+            }
+            Some(agencies) => {
+                let fisco::Identity { name, institution } = agencies.verify_chain(chain)?;
+                (name, institution)
+            }
+        };
+        Ok(Client { identity: ClientIdentity { fingerprint: fingerprint(leaf), name }, institution })
+    }
+
+    /// Why a handshake failed and what to do, where that can be told: for one line in the log.
+    /// A certificate that this side refused has had its line already, and gets none here.
+    pub fn explain(&self, error: &rustls::Error) -> Option<String> {
+        let Inner { profile, own, .. } = &*self.0;
+        match error {
+            rustls::Error::NoCertificatesPresented => Some(format!(
+                "it presented no certificate; does it have one of the profile {profile}, and the key to it?"
+            )),
+            rustls::Error::AlertReceived(alert) if *profile == Profile::FiscoEc => Some(format!(
+                "the client refused this node's certificate or handshake ({alert:?}): {own}; a client without the curve \
+                 secp256k1, such as any JDK since 16, needs a listener of the profile fisco-rsa; otherwise see whether its \
+                 ca.crt is of the same chain"
+            )),
+            rustls::Error::AlertReceived(alert) => Some(format!(
+                "the client refused this node's certificate or handshake ({alert:?}): {own}; see whether its ca.crt has the \
+                 CA of that certificate, and whether its own certificate is of the profile {profile}"
+            )),
+            rustls::Error::PeerIncompatible(missing) => Some(format!(
+                "the client offers nothing that a listener of the profile {profile} has in common with it ({missing:?}); \
+                 fisco-ec needs TLS 1.2, all others take TLS 1.2 and 1.3 with ECDHE"
+            )),
+            _ => None,
+        }
+    }
+}
+
+fn describe(leaf: &CertificateDer<'_>) -> String {
+    match Description::parse(leaf) {
+        Ok(Description { subject, serial, issuer, .. }) => {
+            format!("subject {subject}, serial {serial}, issuer {issuer}")
+        }
+        Err(error) => error.to_string(),
     }
 }
 
 impl fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientTls").field("profile", &self.0.profile).finish_non_exhaustive()
-    }
-}
-
-/// Where the certificates and the key of a listener with FISCO BCOS certificates are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FiscoPaths {
-    /// Which kind they are.
-    pub profile: Profile,
-    /// The CA of the node's own agency (RSA), or of the chain (secp256k1).
-    pub ca: PathBuf,
-    /// The listener's certificate, followed by its agency's where there is one.
-    pub cert: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-    /// Further agencies whose SDKs are served.
-    pub agencies: Vec<Agency>,
-}
-
-/// Another institution, and the CA that issues its SDKs' certificates.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Agency {
-    /// The institution.
-    pub institution: String,
-    /// Its CA's certificate.
-    pub ca: PathBuf,
-}
-
-impl ClientTls {
-    /// Loads the identity of a listener with FISCO BCOS certificates.
-    ///
-    /// # Errors
-    /// With everything that is wrong.
-    pub fn load_fisco(_paths: &FiscoPaths, _own: Arc<str>) -> Result<Self, Vec<super::LoadError>> {
-        Err(Vec::new())
     }
 }

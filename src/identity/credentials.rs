@@ -96,6 +96,25 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
     },
+    /// The private key of a FISCO BCOS certificate is of another kind.
+    #[error("the private key in {} cannot be used: {source}", path.display())]
+    FiscoKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: amop_tls::fisco::KeyError,
+    },
+    /// One CA is configured for two institutions.
+    #[error(
+        "the CA in {}, configured for {institution:?}, stands for another institution already; name each CA once (that of the node's own certificate needs no entry)",
+        path.display()
+    )]
+    SameAgency {
+        /// The file.
+        path: PathBuf,
+        /// The institution it is configured for.
+        institution: String,
+    },
     /// Key and certificate are of different pairs.
     #[error(
         "the private key in {} does not belong to the certificate in {}; put the pair that was made together there",
@@ -177,7 +196,7 @@ impl Credentials {
         let tls_key = || PrivateKeyDer::Pkcs8(key.clone_key());
         let client_port = |own| {
             tls::client_port_server(&authority, own, chain.clone(), tls_key())
-                .map(|server| ClientTls::consortium(Arc::new(server)))
+                .map(|server| ClientTls::consortium(server, &chain[0]))
         };
         Ok(Self(Arc::new(Inner {
             client_port: client_port(None)?,

@@ -4,8 +4,10 @@
 //! leaf certificates of nodes and clients by an institution's CA. Who somebody is comes from the
 //! verified leaf alone: role, name, institution, and for nodes the P-256 key that is their id.
 //!
-//! - [`Authority`] decides whether a certificate chain, or a signature, is genuine.
+//! - [`Authority`], of `amop-tls`, decides whether a certificate chain, or a signature, is genuine.
 //! - [`Credentials`] are a node's own chain and key, and the TLS configurations made from them.
+//! - [`ClientTls`] is what a client port's listener serves with: the default certificates, or
+//!   FISCO BCOS's.
 //! - [`mint`] makes certificates; nothing in a running node calls it.
 //!
 //! Invariants: one rule verifies chains, for TLS on both ports and for announcements alike; no
@@ -14,6 +16,7 @@
 
 mod client_tls;
 mod credentials;
+mod fisco;
 pub mod mint;
 pub mod pem;
 mod tls;
@@ -22,9 +25,11 @@ mod tls;
 mod tests;
 
 pub use self::{
-    client_tls::{Agency, Client, ClientTls, Clients, FiscoPaths, Profile, UnknownProfile},
+    client_tls::{Client, ClientTls, Clients},
     credentials::{Credentials, LoadError, Paths},
+    fisco::{Agency, FiscoPaths},
     tls::OVERLAY_ALPN,
 };
 pub use amop_protocol::certificate::{Role, Subject};
-pub use amop_tls::{Authority, ChainError, WrongKey, fingerprint, node_key};
+pub use amop_tls::fisco::Kind as FiscoKind;
+pub use amop_tls::{Authority, ChainError, Profile, UnknownProfile, WrongKey, fingerprint, node_key};

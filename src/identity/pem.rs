@@ -6,12 +6,15 @@ use std::{
 };
 
 use rustls_pki_types::{
-    CertificateDer, PrivatePkcs8KeyDer,
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
     pem::{PemObject, SectionKind},
 };
 
 /// Largest file that is read: a file of certificates is a few KiB.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// What is looked for in a key file.
+const KEY: &str = "private key";
 
 /// Why a file gives no certificates, or no key.
 #[derive(Debug, thiserror::Error)]
@@ -86,30 +89,40 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileErr
 /// # Errors
 /// When the file cannot be read, others may read it, it is damaged, or has no PKCS#8 key.
 pub fn private_key(path: &Path) -> Result<PrivatePkcs8KeyDer<'static>, FileError> {
+    match any_private_key(path)? {
+        PrivateKeyDer::Pkcs8(key) => Ok(key),
+        _ => {
+            let hint = " in PKCS#8: convert it with `openssl pkcs8 -topk8 -nocrypt`";
+            Err(FileError::Nothing { path: path.to_owned(), wanted: KEY, hint })
+        }
+    }
+}
+
+/// As [`private_key`], and PKCS#1 and SEC1 as well.
+///
+/// # Errors
+/// When the file cannot be read, others may read it, it is damaged, or has no key.
+pub fn any_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
     let text = zeroize::Zeroizing::new(read(path)?);
-    let mut other = None;
+    let mut certificate = false;
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&text) {
-        match section.map_err(|cause| FileError::Damaged { path: path.to_owned(), cause })? {
-            (SectionKind::PrivateKey, der) => {
-                refuse_exposed(path)?;
-                return Ok(PrivatePkcs8KeyDer::from(der));
-            }
-            (kind, _) => other = other.or(Some(kind)),
+        let (kind, der) = section.map_err(|cause| FileError::Damaged { path: path.to_owned(), cause })?;
+        certificate |= kind == SectionKind::Certificate;
+        if let Some(key) = PrivateKeyDer::from_pem(kind, der) {
+            refuse_exposed(path)?;
+            return Ok(key);
         }
     }
     let contains = |marker: &str| text.windows(marker.len()).any(|w| w == marker.as_bytes());
-    let hint = match other {
-        Some(SectionKind::EcPrivateKey | SectionKind::RsaPrivateKey) => {
-            " in PKCS#8: convert it with `openssl pkcs8 -topk8 -nocrypt`"
-        }
-        Some(SectionKind::Certificate) => ": it holds a certificate; are certificate and key swapped?",
-        _ if contains("ENCRYPTED PRIVATE KEY") => {
+    let hint = match certificate {
+        true => ": it holds a certificate; are certificate and key swapped?",
+        false if contains("ENCRYPTED PRIVATE KEY") => {
             " that is not encrypted: decrypt it with `openssl pkcs8` and keep the file private"
         }
-        _ if text.is_empty() => ": it is empty",
-        _ => ": there is no BEGIN PRIVATE KEY in it",
+        false if text.is_empty() => ": it is empty",
+        false => ": there is no BEGIN PRIVATE KEY in it",
     };
-    Err(FileError::Nothing { path: path.to_owned(), wanted: "private key", hint })
+    Err(FileError::Nothing { path: path.to_owned(), wanted: KEY, hint })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {

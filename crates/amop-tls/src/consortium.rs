@@ -14,7 +14,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 
-use crate::{ChainError, Rule, chain_of_bounded_size, node_key, provider};
+use crate::{ChainError, Profile, Rule, chain_of_bounded_size, error, node_key, provider};
 
 /// The consortium's roots, and the rule by which they vouch for nodes and clients.
 ///
@@ -215,6 +215,10 @@ fn chain_error(error: webpki::Error, leaf: &CertificateDer<'_>) -> ChainError {
         }
         webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
             match Description::parse(leaf) {
+                // Most likely a certificate of FISCO BCOS, version 3.
+                Ok(Description { key_kind: found @ ("RSA" | "secp256k1"), .. }) => {
+                    ChainError::Profile { needed: Profile::Default, found }
+                }
                 Ok(Description { issuer, .. }) if error == webpki::Error::UnknownIssuer => {
                     ChainError::UnknownIssuer { issuer }
                 }
@@ -231,7 +235,7 @@ fn unix(time: UnixTime) -> i64 {
 }
 
 fn whose(is_leaf: bool) -> &'static str {
-    if is_leaf { "the certificate" } else { "the certificate of the CA that issued it" }
+    if is_leaf { error::LEAF } else { error::ISSUER }
 }
 
 fn unusable(error: webpki::Error) -> ChainError {

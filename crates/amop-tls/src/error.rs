@@ -4,7 +4,14 @@ use std::sync::Arc;
 
 use amop_protocol::certificate::{self, Role};
 
-use crate::{MAX_CERTIFICATE_BYTES, MAX_CHAIN, WrongKey};
+use crate::{MAX_CERTIFICATE_BYTES, MAX_CHAIN, Profile, WrongKey};
+
+/// Whose validity is at fault.
+pub(crate) const LEAF: &str = "the certificate";
+/// As [`LEAF`].
+pub(crate) const ISSUER: &str = "the certificate of the CA that issued it";
+/// As [`LEAF`].
+pub(crate) const CHAIN: &str = "the certificate of the chain's CA";
 
 /// Why a certificate chain is not believed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -79,8 +86,64 @@ pub enum ChainError {
     #[error("it is a CA's certificate; the node's or client's own must come first in the chain")]
     IsCa,
     /// An X.509 version 1 certificate.
-    #[error("it is an X.509 version 1 certificate; version 3 is needed")]
+    #[error(
+        "it is an X.509 version 1 certificate, as FISCO BCOS makes them; version 3 is needed here, so connect to a listener of the profile fisco-rsa"
+    )]
     Version1,
+    /// A certificate of another profile.
+    #[error(
+        "it has a {found} key, but this is for certificates of the profile {needed}; connect to a listener of the certificate's own profile"
+    )]
+    Profile {
+        /// The profile that is needed here.
+        needed: Profile,
+        /// The kind of key in the certificate.
+        found: &'static str,
+    },
+    /// An RSA key of a size that is not accepted.
+    #[error("its RSA key has {0} bits; 2048 to 8192 are accepted")]
+    RsaBits(usize),
+    /// A key that is no uncompressed point on secp256k1.
+    #[error("its key is not an uncompressed point on secp256k1; make a new one")]
+    Key256k1,
+    /// A signature algorithm that is not accepted.
+    #[error(
+        "it is signed with the algorithm {0}; SHA-256, 384 or 512 with the issuer's kind of key is needed"
+    )]
+    Algorithm(String),
+    /// Signature algorithms inside and outside of what is signed that differ.
+    #[error("it names two signature algorithms; it is damaged or forged")]
+    TwoAlgorithms,
+    /// A critical extension that is not understood.
+    #[error("it has the critical extension {0}, which is not understood here; it must be made without")]
+    Extension(String),
+    /// A certificate made for another use.
+    #[error("it must not be used for this: it lacks the {0}")]
+    Usage(&'static str),
+    /// No configured CA has the name of its issuer.
+    #[error(
+        "its issuer {issuer} is none of the CAs configured here, nor issued by one; use a certificate of this agency, or add that CA (`agencies` of a listener, ca.crt of an SDK)"
+    )]
+    UnknownCa {
+        /// The issuer it names.
+        issuer: String,
+    },
+    /// A configured CA has the name of its issuer, and did not sign it.
+    #[error(
+        "it is not signed by the CA configured here as {issuer}; it comes from another CA with the same name, or is forged"
+    )]
+    OtherCa {
+        /// The issuer it names.
+        issuer: String,
+    },
+    /// A CA that came along, or stands below another, with a version 1 certificate.
+    #[error(
+        "the CA that issued it has an X.509 version 1 certificate; such a CA must be configured, or be remade with CA:TRUE"
+    )]
+    Version1Ca,
+    /// A certificate that is not a CA's where one must be.
+    #[error("the certificate it is issued by, or that is configured as a CA, says that it is no CA")]
+    NoCa,
     /// Anything else that is wrong with its making.
     #[error("it is not a valid certificate chain: {0}")]
     Invalid(#[source] webpki::Error),

@@ -1,17 +1,21 @@
 //! TLS as AMOP's certificates need it, for nodes and SDKs alike.
 //!
 //! - [`Authority`] is the consortium's rule: whom the default certificates vouch for.
+//! - [`fisco::Authority`] is the rule for FISCO BCOS certificates, on client ports only.
 //! - [`Verifier`] is the one adapter between a [`Rule`] and rustls; [`ChainError`] says why a
 //!   certificate is refused, and what to do.
-//! - [`provider`] is the cryptography: ring.
+//! - [`provider`] is the cryptography: ring, and [`secp256k1`].
 //!
 //! Invariants: a chain is verified anew on every connection; no host name decides anything; all
 //! that is read from certificates is bounded and never panics.
 
 mod consortium;
 mod error;
+pub mod fisco;
 mod node_id;
+mod profile;
 pub mod provider;
+pub mod secp256k1;
 mod verifier;
 
 use rustls_pki_types::CertificateDer;
@@ -20,6 +24,7 @@ pub use self::{
     consortium::{Authority, Holder, signed_message},
     error::ChainError,
     node_id::{WrongKey, fingerprint, node_key},
+    profile::{Profile, UnknownProfile},
     verifier::{Rule, Verifier, refusal},
 };
 

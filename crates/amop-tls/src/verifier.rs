@@ -108,7 +108,10 @@ fn alert(cause: ChainError) -> CertificateError {
     match cause {
         ChainError::Expired { .. } => CertificateError::Expired,
         ChainError::NotValidYet { .. } => CertificateError::NotValidYet,
-        ChainError::UnknownIssuer { .. } | ChainError::Signature { .. } => CertificateError::UnknownIssuer,
+        ChainError::UnknownIssuer { .. }
+        | ChainError::Signature { .. }
+        | ChainError::UnknownCa { .. }
+        | ChainError::OtherCa { .. } => CertificateError::UnknownIssuer,
         ChainError::Role { .. } | ChainError::Institution { .. } | ChainError::TooDeep => {
             CertificateError::ApplicationVerificationFailure
         }

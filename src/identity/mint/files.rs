@@ -7,7 +7,7 @@ use std::{
 };
 
 use rcgen::KeyPair;
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 use super::{Existing, MintError};
 use crate::identity::pem;
@@ -27,6 +27,10 @@ impl File {
 
     pub(super) fn private(name: &'static str, key: &KeyPair) -> Self {
         Self { name, text: key.serialize_pem().into(), mode: 0o600 }
+    }
+
+    pub(super) fn private_der(name: &'static str, key: &PrivatePkcs8KeyDer<'_>) -> Self {
+        Self { name, text: pem::encode("PRIVATE KEY", key.secret_pkcs8_der()).into(), mode: 0o600 }
     }
 }
 

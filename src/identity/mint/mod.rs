@@ -4,6 +4,7 @@
 //! certificate contains is documented in `certs/profile.toml`, which a test compares with this.
 
 mod files;
+pub mod fisco;
 
 use std::{
     io,
@@ -90,6 +91,9 @@ pub enum MintError {
     /// The cryptography refuses.
     #[error("cannot make the certificate")]
     Crypto(#[from] rcgen::Error),
+    /// The cryptography of FISCO BCOS's certificates refuses.
+    #[error("cannot make the certificate: {0}")]
+    Fisco(#[from] amop_tls::fisco::mint::MintError),
 }
 
 /// A CA that can issue: a consortium's root, or an institution's.
@@ -328,12 +332,8 @@ fn params(
     days: u32,
     at_most: Option<OffsetDateTime>,
 ) -> Result<CertificateParams, MintError> {
-    if name.trim().is_empty() || name.len() > MAX_NAME_BYTES || name.contains(char::is_control) {
-        return Err(MintError::Name(name.to_owned()));
-    }
-    if days == 0 || days > MAX_DAYS {
-        return Err(MintError::Days(days));
-    }
+    check_name(name)?;
+    check_days(days)?;
     let now = OffsetDateTime::now_utc();
     let mut params = CertificateParams::default();
     params.not_before = now - BACKDATED;
@@ -345,6 +345,17 @@ fn params(
     params.distinguished_name.push(DnType::OrganizationName, organisation);
     params.distinguished_name.push(DnType::OrganizationalUnitName, unit);
     Ok(params)
+}
+
+fn check_name(name: &str) -> Result<(), MintError> {
+    if name.trim().is_empty() || name.len() > MAX_NAME_BYTES || name.contains(char::is_control) {
+        return Err(MintError::Name(name.to_owned()));
+    }
+    Ok(())
+}
+
+fn check_days(days: u32) -> Result<(), MintError> {
+    if days == 0 || days > MAX_DAYS { Err(MintError::Days(days)) } else { Ok(()) }
 }
 
 /// Random, so that a renewed certificate with the same key has another.
