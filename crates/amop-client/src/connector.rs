@@ -4,10 +4,10 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use amop_protocol::{
     NodeKey, Time,
-    certificate::Subject,
     session::client::{Config, Dialect, Greeting, GreetingError, Session, Step},
     wire::channel::{Decoder, FrameError},
 };
+use amop_tls::{ChainError, refusal};
 use bytes::BytesMut;
 use rand::RngExt;
 use rustls_pki_types::ServerName;
@@ -21,7 +21,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{
     Options,
     error::ConnectError,
-    tls::{self, NodeCertificateError},
+    tls::{Identity, Nodes, Tls},
 };
 
 /// Read from the socket at once, below TLS: several records in one system call.
@@ -40,8 +40,8 @@ pub enum DialError {
     #[error("no connection ({0}); is a node running there?")]
     Tcp(#[source] io::Error),
     /// The node's certificate is not believed.
-    #[error("{0}")]
-    Certificate(NodeCertificateError),
+    #[error("the node's certificate is not believed: {0}")]
+    Certificate(ChainError),
     /// The node refused this client during the TLS handshake.
     #[error(
         "the node refused this client's certificate ({0}); was it issued for a client of this consortium?"
@@ -96,6 +96,7 @@ pub(crate) struct Established {
 pub(crate) struct Connector {
     options: Arc<Options>,
     tls: TlsConnector,
+    nodes: Nodes,
     instance: u128,
     next: usize,
     clock: Clock,
@@ -122,11 +123,12 @@ impl Connector {
         if options.nodes.is_empty() {
             return Err(ConnectError::NoNode);
         }
-        let config = tls::client_config(&options.certificates)?;
+        let Tls { config, nodes } = Tls::load(&options.certificates)?;
         let instance = rand::rng().random();
         Ok(Self {
             options,
             tls: TlsConnector::from(Arc::new(config)),
+            nodes,
             instance,
             next: 0,
             clock: Clock(Instant::now()),
@@ -179,16 +181,21 @@ impl Connector {
         let socket = BufReader::with_capacity(SOCKET_BUFFER, tcp);
         let name = ServerName::from(peer.ip());
         let mut stream = self.tls.connect(name, socket).await.map_err(tls_failed)?;
-        let subject = subject(&stream)?;
+        let Identity { name, institution, key } = self.identify(&stream)?;
         let (session, inbound) = self.greet(&mut stream).await?;
         let node = Node {
             address: node.to_owned(),
-            name: subject.name,
-            institution: subject.institution,
-            key: subject.key,
+            name,
+            institution,
+            key,
             extended: session.dialect() == Dialect::Extended,
         };
         Ok(Established { stream, inbound, session, node })
+    }
+
+    fn identify(&self, stream: &Stream) -> Result<Identity, DialError> {
+        let chain = stream.get_ref().1.peer_certificates().ok_or(DialError::Closed)?;
+        self.nodes.identify(chain).map_err(DialError::Certificate)
     }
 
     async fn greet(&self, stream: &mut Stream) -> Result<(Box<Session>, BytesMut), DialError> {
@@ -238,20 +245,13 @@ async fn tcp_connect(node: &str) -> Result<TcpStream, DialError> {
     Err(DialError::Tcp(failed))
 }
 
-fn subject(stream: &Stream) -> Result<Subject, DialError> {
-    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).ok_or(DialError::Closed)?;
-    Subject::parse(leaf).map_err(|error| DialError::Certificate(error.into()))
-}
-
 /// Finds out what an IO error of a TLS stream means.
 fn tls_failed(error: io::Error) -> DialError {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other))) => {
-            match other.0.downcast_ref::<NodeCertificateError>() {
-                Some(cause) => DialError::Certificate(cause.clone()),
-                None => DialError::Tls(error),
-            }
-        }
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(cause) = tls.and_then(refusal) {
+        return DialError::Certificate(cause.clone());
+    }
+    match tls {
         Some(alert @ rustls::Error::AlertReceived(_)) => DialError::Refused(alert.clone()),
         _ if error.kind() == io::ErrorKind::UnexpectedEof => DialError::Closed,
         _ => DialError::Tls(error),

@@ -65,11 +65,12 @@ pub use amop_protocol::{
     topic::ParseError as TopicError,
 };
 
+pub use amop_tls::{ChainError, fisco::KeyError};
+
 pub use crate::{
     client::Client,
     connector::Node,
     error::{ConnectError, DialError, ErrorKind, IdentityError, PublishError, RequestError, SubscribeError},
     options::{Certificates, Options, Reconnect, RequestOptions},
     subscription::{Delivery, REFUSED_BUSY, REFUSED_UNANSWERED, Subscription},
-    tls::NodeCertificateError,
 };

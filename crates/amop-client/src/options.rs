@@ -65,10 +65,11 @@ impl Options {
     }
 }
 
-/// The PEM files a client connects with.
+/// The PEM files a client connects with. The kind of key decides of what profile they are: RSA
+/// and secp256k1 are FISCO BCOS's, all others AMOP's own. The node's listener must have the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificates {
-    /// The consortium's root certificates.
+    /// The consortium's root certificates; with FISCO BCOS's, the CA of the agency or chain.
     pub ca: PathBuf,
     /// This client's certificate, followed by its institution's.
     pub certificate: PathBuf,

@@ -1,7 +1,9 @@
 //! The client's side of TLS: who we are, and which nodes we believe.
 //!
-//! A node is believed if its certificate chains to the consortium's root and says it is a node.
-//! No host name is looked at: nodes are dialled by address, and the role is what matters.
+//! The kind of this client's key decides which certificates these are: AMOP's own, or one of
+//! the two kinds of FISCO BCOS. With the former a node is believed if its certificate chains to
+//! the consortium's root and says that it is a node; with the latter if its chain leads to a CA
+//! in `ca.crt`. No host name is looked at: nodes are dialled by address.
 
 use std::{
     io,
@@ -9,21 +11,23 @@ use std::{
     sync::Arc,
 };
 
-use amop_protocol::certificate::{self, Role, Subject};
+use amop_protocol::{
+    NodeKey,
+    certificate::{Role, Subject},
+};
+use amop_tls::{
+    Authority, ChainError, Holder, Verifier,
+    fisco::{self, Ca, Issuer, KeyError, Kind},
+    provider,
+};
 use rustls::{
-    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
-    SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_cert_signed_by_trust_anchor,
-    },
-    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
-    server::ParsedCertificate,
+    ClientConfig,
+    client::Resumption,
+    sign::SingleCertAndKey,
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer, ServerName, UnixTime,
+    CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
 };
 
@@ -51,68 +55,123 @@ pub enum IdentityError {
         /// Why it was not found, if it is damaged.
         source: Option<pem::Error>,
     },
+    /// A certificate in the file of CAs vouches for nobody.
+    #[error("certificate {position} in {} cannot be a CA: {source}", path.display())]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// Which certificate in it, counted from 1.
+        position: usize,
+        /// Why.
+        source: ChainError,
+    },
     /// Key and certificate cannot be used, or do not belong together.
     #[error("certificate and key cannot be used together; do they belong to each other?")]
     Unusable(#[source] rustls::Error),
-}
-
-/// Why a node's certificate is not believed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum NodeCertificateError {
-    /// Its chain does not lead to our root, or is not valid now.
-    #[error("the node's certificate is not valid under ca.crt ({0}); is it a node of this consortium?")]
-    Chain(String),
-    /// Not a certificate of the kind AMOP uses.
-    #[error("the node's certificate cannot be read: {0}")]
-    Subject(#[from] certificate::ParseError),
-    /// It belongs to a client.
-    #[error("the certificate offered is a {found}'s, not a node's; is this address really a node?")]
-    Role {
-        /// Its role.
-        found: Role,
+    /// Key and certificate, of FISCO BCOS by the key, are no pair.
+    #[error("the private key in {} cannot be used: {source}", path.display())]
+    Fisco {
+        /// The file with the key.
+        path: PathBuf,
+        /// Why.
+        source: KeyError,
     },
 }
 
-pub(crate) fn client_config(files: &Certificates) -> Result<ClientConfig, IdentityError> {
-    let provider = Arc::new(provider());
-    let verifier = Arc::new(NodeVerifier {
-        roots: roots(&files.ca)?,
-        algorithms: provider.signature_verification_algorithms,
-    });
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(IdentityError::Unusable)?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_client_auth_cert(certificates(&files.certificate)?, private_key(&files.key)?)
-        .map_err(IdentityError::Unusable)?;
-    // Every connection verifies the node anew.
-    config.resumption = Resumption::disabled();
-    config.enable_sni = false;
-    Ok(config)
+/// TLS with a client's certificates.
+pub(crate) struct Tls {
+    pub(crate) config: ClientConfig,
+    pub(crate) nodes: Nodes,
 }
 
-/// ring, AES-128-GCM first: it costs least for what it gives.
-fn provider() -> CryptoProvider {
-    let mut provider = rustls::crypto::ring::default_provider();
-    provider.cipher_suites.sort_by_key(|suite| {
-        !matches!(
-            suite.suite(),
-            CipherSuite::TLS13_AES_128_GCM_SHA256
-                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
-        )
-    });
-    provider
+/// Which nodes are believed.
+pub(crate) enum Nodes {
+    Consortium(Authority),
+    Fisco(fisco::Authority),
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, IdentityError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(IdentityError::Unusable)?;
+/// A node, by its verified certificate.
+pub(crate) struct Identity {
+    pub(crate) name: Arc<str>,
+    pub(crate) institution: Arc<str>,
+    pub(crate) key: Option<NodeKey>,
+}
+
+impl Tls {
+    pub(crate) fn load(files: &Certificates) -> Result<Self, IdentityError> {
+        let cas = certificates(&files.ca)?;
+        let chain = certificates(&files.certificate)?;
+        let key = private_key(&files.key)?;
+        let mut tls = match fisco::kind_of_key(&key) {
+            None => Self::consortium(&cas, chain, key, files)?,
+            Some(kind) => Self::fisco(kind, &cas, chain, &key, files)?,
+        };
+        // Every connection verifies the node anew.
+        tls.config.resumption = Resumption::disabled();
+        tls.config.enable_sni = false;
+        Ok(tls)
     }
-    Ok(roots)
+
+    fn consortium(
+        cas: &[CertificateDer<'_>],
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        files: &Certificates,
+    ) -> Result<Self, IdentityError> {
+        let authority = Authority::new(cas).map_err(|(at, source)| not_a_ca(&files.ca, at, source))?;
+        let config = ClientConfig::builder_with_provider(Arc::new(provider::default()))
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(IdentityError::Unusable)?
+            .dangerous()
+            .with_custom_certificate_verifier(Verifier::returning(Holder::node(&authority)))
+            .with_client_auth_cert(chain, key)
+            .map_err(IdentityError::Unusable)?;
+        Ok(Self { config, nodes: Nodes::Consortium(authority) })
+    }
+
+    fn fisco(
+        kind: Kind,
+        cas: &[CertificateDer<'_>],
+        chain: Vec<CertificateDer<'static>>,
+        key: &PrivateKeyDer<'_>,
+        files: &Certificates,
+    ) -> Result<Self, IdentityError> {
+        let mut issuers = Vec::new();
+        for (at, der) in cas.iter().enumerate() {
+            let ca = Ca::parse(kind, der).map_err(|source| not_a_ca(&files.ca, at, source))?;
+            issuers.push(Issuer::anchor(ca, None));
+        }
+        let authority = fisco::Authority::new(kind, fisco::Purpose::Nodes, issuers);
+        let pair = fisco::certified_key(kind, chain, key)
+            .map_err(|source| IdentityError::Fisco { path: files.key.clone(), source })?;
+        let config = ClientConfig::builder_with_provider(Arc::new(provider::fisco()))
+            .with_protocol_versions(&kind.versions())
+            .map_err(IdentityError::Unusable)?
+            .dangerous()
+            .with_custom_certificate_verifier(Verifier::returning(authority.clone()))
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
+        Ok(Self { config, nodes: Nodes::Fisco(authority) })
+    }
+}
+
+impl Nodes {
+    /// Who a node is. `chain` is what it presented and TLS verified.
+    pub(crate) fn identify(&self, chain: &[CertificateDer<'_>]) -> Result<Identity, ChainError> {
+        match self {
+            Self::Consortium(authority) => {
+                let Subject { name, institution, key, .. } = authority.verify_chain(chain, Role::Node)?;
+                Ok(Identity { name, institution, key })
+            }
+            Self::Fisco(authority) => {
+                let fisco::Identity { name, institution } = authority.verify_chain(chain)?;
+                Ok(Identity { name, institution, key: None })
+            }
+        }
+    }
+}
+
+fn not_a_ca(path: &Path, at: usize, source: ChainError) -> IdentityError {
+    IdentityError::Ca { path: path.to_owned(), position: at + 1, source }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
@@ -140,74 +199,4 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
 
 fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
     std::fs::read(path).map_err(|source| IdentityError::Read { path: path.to_owned(), source })
-}
-
-#[derive(Debug)]
-struct NodeVerifier {
-    roots: RootCertStore,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl NodeVerifier {
-    fn judge(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), NodeCertificateError> {
-        ParsedCertificate::try_from(leaf)
-            .and_then(|parsed| {
-                let algorithms = self.algorithms.all;
-                verify_server_cert_signed_by_trust_anchor(
-                    &parsed,
-                    &self.roots,
-                    intermediates,
-                    now,
-                    algorithms,
-                )
-            })
-            .map_err(|error| NodeCertificateError::Chain(error.to_string()))?;
-        match Subject::parse(leaf)?.role {
-            Role::Node => Ok(()),
-            found => Err(NodeCertificateError::Role { found }),
-        }
-    }
-}
-
-impl ServerCertVerifier for NodeVerifier {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.judge(leaf, intermediates, now) {
-            Ok(()) => Ok(ServerCertVerified::assertion()),
-            Err(error) => Err(CertificateError::Other(OtherError(Arc::new(error))).into()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, leaf, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, leaf, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
 }

@@ -87,12 +87,12 @@ pub enum ChainError {
     IsCa,
     /// An X.509 version 1 certificate.
     #[error(
-        "it is an X.509 version 1 certificate, as FISCO BCOS makes them; version 3 is needed here, so connect to a listener of the profile fisco-rsa"
+        "it is an X.509 version 1 certificate, as FISCO BCOS makes them, but certificates of the profile default are needed here; both ends must use one profile, so connect to a listener of the certificate's own"
     )]
     Version1,
     /// A certificate of another profile.
     #[error(
-        "it has a {found} key, but this is for certificates of the profile {needed}; connect to a listener of the certificate's own profile"
+        "it has a {found} key, but certificates of the profile {needed} are needed here; both ends must use one profile, so connect to a listener of the certificate's own"
     )]
     Profile {
         /// The profile that is needed here.
