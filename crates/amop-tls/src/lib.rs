@@ -10,6 +10,7 @@
 //! that is read from certificates is bounded and never panics.
 
 mod consortium;
+mod der;
 mod error;
 pub mod fisco;
 mod node_id;

@@ -13,7 +13,7 @@ use x509_parser::{
 
 use super::{Kind, Purpose};
 use crate::{
-    ChainError,
+    ChainError, der,
     secp256k1::{ECDSA_SHA256, ECDSA_SHA384, ECDSA_SHA512, is_point},
 };
 
@@ -30,8 +30,9 @@ impl<'a> Certificate<'a> {
         };
         let certificate = Self(certificate);
         certificate.check_key(kind, der)?;
-        certificate.algorithm(kind)?;
+        let algorithm = certificate.algorithm(kind)?;
         certificate.check_extensions()?;
+        certificate.check_frame(algorithm, der)?;
         Ok(certificate)
     }
 
@@ -73,6 +74,19 @@ impl<'a> Certificate<'a> {
         };
         let algorithm = known.into_iter().find(|(oid, _)| oid == found).map(|(_, algorithm)| algorithm);
         algorithm.ok_or_else(|| ChainError::Algorithm(found.to_id_string()))
+    }
+
+    /// Refuses a certificate whose unsigned bytes are not as they must be: its holder could change
+    /// them, and with them the fingerprint that names it.
+    fn check_frame(
+        &self,
+        algorithm: &dyn SignatureVerificationAlgorithm,
+        found: &[u8],
+    ) -> Result<(), ChainError> {
+        let algorithm = der::sequence(&[&algorithm.signature_alg_id()]);
+        let signature = der::bits(&self.0.signature_value.data);
+        let expected = der::sequence(&[self.0.tbs_certificate.as_ref(), &algorithm, &signature]);
+        if expected == found { Ok(()) } else { Err(ParseError::Malformed.into()) }
     }
 
     /// Refuses extensions that must be understood and are not, damaged ones, and any twice.

@@ -184,5 +184,5 @@ fn whole(der: &[u8], tag: Tag) -> Option<&[u8]> {
 /// What follows the first element of `der`, and that element's content.
 fn element(der: &[u8], tag: Tag) -> Option<(&[u8], &[u8])> {
     let (rest, found) = Any::from_der(der).ok()?;
-    (found.tag() == tag).then(|| (rest, found.data))
+    (found.tag() == tag).then_some((rest, found.data))
 }

@@ -3,8 +3,6 @@
 //! A [`Template`] makes what it is told, bad certificates for tests included; which ones a chain
 //! needs is decided where `amop certs` makes them.
 
-mod der;
-
 use std::fmt;
 
 use ring::{
@@ -19,7 +17,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use super::Kind;
-use crate::secp256k1::PrivateKey;
+use crate::{der, secp256k1::PrivateKey};
 
 /// Bits of the RSA keys that are made.
 const RSA_BITS: usize = 2048;

@@ -1,7 +1,7 @@
 //! Writing DER, as far as certificates need it.
 
 /// One element.
-pub(super) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len();
     let mut der = vec![tag];
     if length < 0x80 {
@@ -16,16 +16,18 @@ pub(super) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     der
 }
 
-pub(super) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn sequence(parts: &[&[u8]]) -> Vec<u8> {
     element(0x30, &parts.concat())
 }
 
-pub(super) fn set(parts: &[&[u8]]) -> Vec<u8> {
+#[cfg(feature = "mint")]
+pub(crate) fn set(parts: &[&[u8]]) -> Vec<u8> {
     element(0x31, &parts.concat())
 }
 
 /// An integer that is not negative, from its big-endian bytes.
-pub(super) fn integer(bytes: &[u8]) -> Vec<u8> {
+#[cfg(feature = "mint")]
+pub(crate) fn integer(bytes: &[u8]) -> Vec<u8> {
     let significant: Vec<u8> = bytes.iter().copied().skip_while(|byte| *byte == 0).collect();
     match significant.first() {
         Some(first) if *first < 0x80 => element(2, &significant),
@@ -34,25 +36,29 @@ pub(super) fn integer(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// An object identifier, from its encoded content.
-pub(super) fn oid(content: &[u8]) -> Vec<u8> {
+#[cfg(feature = "mint")]
+pub(crate) fn oid(content: &[u8]) -> Vec<u8> {
     element(6, content)
 }
 
-pub(super) fn utf8(text: &str) -> Vec<u8> {
+#[cfg(feature = "mint")]
+pub(crate) fn utf8(text: &str) -> Vec<u8> {
     element(0x0c, text.as_bytes())
 }
 
 /// Bits, all of which count.
-pub(super) fn bits(content: &[u8]) -> Vec<u8> {
+pub(crate) fn bits(content: &[u8]) -> Vec<u8> {
     element(3, &[&[0], content].concat())
 }
 
-pub(super) fn octets(content: &[u8]) -> Vec<u8> {
+#[cfg(feature = "mint")]
+pub(crate) fn octets(content: &[u8]) -> Vec<u8> {
     element(4, content)
 }
 
 /// A moment as certificates have it: two digits of the year up to 2049, four from then on.
-pub(super) fn moment(moment: time::OffsetDateTime) -> Vec<u8> {
+#[cfg(feature = "mint")]
+pub(crate) fn moment(moment: time::OffsetDateTime) -> Vec<u8> {
     let utc = moment.to_offset(time::UtcOffset::UTC);
     let (year, month, day) = (utc.year(), u8::from(utc.month()), utc.day());
     let rest = format!("{month:02}{day:02}{:02}{:02}{:02}Z", utc.hour(), utc.minute(), utc.second());
@@ -62,7 +68,7 @@ pub(super) fn moment(moment: time::OffsetDateTime) -> Vec<u8> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "mint"))]
 mod tests {
     use super::*;
 

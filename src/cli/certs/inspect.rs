@@ -1,0 +1,212 @@
+//! `amop certs inspect`: who certificates are of, and whether they can be used.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use amop_protocol::certificate::{Description, ParseError};
+use amop_tls::fisco;
+use anyhow::{Context, bail};
+use rustls_pki_types::CertificateDer;
+use serde::Serialize;
+
+use crate::identity::{Authority, FiscoKind, Profile, Role, Subject, fingerprint, pem};
+
+/// One certificate, as far as it can be read.
+#[derive(Serialize)]
+struct Inspected {
+    file: PathBuf,
+    subject: String,
+    issuer: String,
+    serial: String,
+    profile: &'static str,
+    key: &'static str,
+    is_ca: bool,
+    not_before: String,
+    not_after: String,
+    fingerprint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    institution: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_id: Option<String>,
+    /// `None` for CAs, and where no roots were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+pub(super) fn inspect(
+    files: &[PathBuf],
+    ca: Option<&Path>,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let believed = ca.map(Believed::load).transpose()?;
+    let mut all = Vec::new();
+    for file in files {
+        all.extend(inspect_file(file, believed.as_ref())?);
+    }
+    if json {
+        writeln!(out, "{}", serde_json::to_string(&all)?)?;
+    } else {
+        all.iter().try_for_each(|certificate| certificate.print(out))?;
+    }
+    match all.iter().filter(|certificate| certificate.problem.is_some()).count() {
+        0 => Ok(()),
+        1 => bail!("one certificate cannot be used"),
+        many => bail!("{many} certificates cannot be used"),
+    }
+}
+
+fn inspect_file(file: &Path, believed: Option<&Believed>) -> anyhow::Result<Vec<Inspected>> {
+    let chain = pem::certificates(file)?;
+    let mut all = Vec::new();
+    for (at, der) in chain.iter().enumerate() {
+        let certificate = Description::parse(der)
+            .with_context(|| format!("certificate {} in {}", at + 1, file.display()))?;
+        let kind = fisco_kind(certificate.key_kind);
+        let mut inspected = Inspected {
+            file: file.to_owned(),
+            subject: certificate.subject,
+            issuer: certificate.issuer,
+            serial: certificate.serial,
+            profile: kind.map_or(Profile::Default, FiscoKind::profile).as_str(),
+            key: certificate.key_kind,
+            // One of version 1 does not say so.
+            is_ca: certificate.is_ca || (kind.is_some() && certificate.is_self_issued),
+            not_before: moment(certificate.not_before),
+            not_after: moment(certificate.not_after),
+            fingerprint: fingerprint(der).to_hex(),
+            role: None,
+            institution: None,
+            node_id: None,
+            verified: None,
+            problem: None,
+        };
+        match kind {
+            _ if inspected.is_ca => {}
+            None => inspected.judge(Subject::parse(der), &chain[at..], believed),
+            Some(kind) => inspected.judge_fisco(kind, &chain[at..], believed),
+        }
+        all.push(inspected);
+    }
+    Ok(all)
+}
+
+/// Which of the FISCO BCOS profiles goes with a kind of key.
+fn fisco_kind(key: &str) -> Option<FiscoKind> {
+    match key {
+        "RSA" => Some(FiscoKind::Rsa),
+        "secp256k1" => Some(FiscoKind::Ec),
+        _ => None,
+    }
+}
+
+/// The CAs to verify against. Which rule applies depends on the leaf.
+struct Believed {
+    path: PathBuf,
+    cas: Vec<CertificateDer<'static>>,
+}
+
+impl Believed {
+    fn load(path: &Path) -> anyhow::Result<Self> {
+        let believed = Self { path: path.to_owned(), cas: pem::certificates(path)? };
+        // The file's own problems are said once, and first.
+        match Description::parse(&believed.cas[0]).ok().and_then(|ca| fisco_kind(ca.key_kind)) {
+            None => believed.consortium().map(drop)?,
+            Some(kind) => believed.fisco(kind).map(drop)?,
+        }
+        Ok(believed)
+    }
+
+    fn consortium(&self) -> anyhow::Result<Authority> {
+        Authority::new(&self.cas).map_err(|(at, error)| self.error_of(at, &error))
+    }
+
+    fn fisco(&self, kind: FiscoKind) -> anyhow::Result<fisco::Authority> {
+        let mut issuers = Vec::new();
+        for (at, der) in self.cas.iter().enumerate() {
+            let ca = fisco::Ca::parse(kind, der).map_err(|error| self.error_of(at, &error))?;
+            issuers.push(fisco::Issuer::anchor(ca, None));
+        }
+        Ok(fisco::Authority::new(kind, fisco::Purpose::Nodes, issuers))
+    }
+
+    fn error_of(&self, at: usize, error: &dyn std::error::Error) -> anyhow::Error {
+        anyhow::anyhow!("certificate {} in {} cannot be a root: {error}", at + 1, self.path.display())
+    }
+}
+
+impl Inspected {
+    fn judge(
+        &mut self,
+        subject: Result<Subject, ParseError>,
+        chain: &[CertificateDer<'_>],
+        believed: Option<&Believed>,
+    ) {
+        let subject = match subject {
+            Ok(subject) => subject,
+            Err(error) => return self.problem = Some(error.to_string()),
+        };
+        self.role = Some(subject.role.as_str());
+        self.institution = Some(subject.institution.to_string());
+        if subject.role == Role::Node {
+            self.node_id = subject.key.map(|key| key.to_string());
+        }
+        if let Some(believed) = believed {
+            let verified = believed.consortium().and_then(|authority| {
+                authority.verify_chain(chain, subject.role).map_err(anyhow::Error::new)
+            });
+            self.verified = Some(verified.is_ok());
+            self.problem = verified.err().map(|error| error.to_string());
+        }
+    }
+
+    /// These certificates name no roles, and institutions only in configuration.
+    fn judge_fisco(&mut self, kind: FiscoKind, chain: &[CertificateDer<'_>], believed: Option<&Believed>) {
+        if let Some(believed) = believed {
+            let verified = believed
+                .fisco(kind)
+                .and_then(|authority| authority.verify_chain(chain).map_err(anyhow::Error::new));
+            self.verified = Some(verified.is_ok());
+            self.problem = verified.err().map(|error| error.to_string());
+        }
+    }
+
+    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+        writeln!(out, "{}: {}", self.file.display(), self.subject)?;
+        let verified = self.verified.map(|good| if good { "yes" } else { "no" });
+        let lines = [
+            ("role", self.role.or(self.is_ca.then_some("CA"))),
+            ("institution", self.institution.as_deref()),
+            ("issued by", Some(&*self.issuer)),
+            ("valid from", Some(&*self.not_before)),
+            ("valid until", Some(&*self.not_after)),
+            ("profile", Some(self.profile)),
+            ("key", Some(self.key)),
+            ("node id", self.node_id.as_deref()),
+            ("fingerprint", Some(&*self.fingerprint)),
+            ("serial", Some(&*self.serial)),
+            ("verified", verified),
+            ("problem", self.problem.as_deref()),
+        ];
+        for (label, text) in lines {
+            if let Some(text) = text {
+                writeln!(out, "  {label:<12} {text}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A moment in UTC, as RFC 3339 writes it.
+fn moment(unix: i64) -> String {
+    time::OffsetDateTime::from_unix_timestamp(unix)
+        .ok()
+        .and_then(|moment| moment.format(&time::format_description::well_known::Rfc3339).ok())
+        .unwrap_or_else(|| unix.to_string())
+}
