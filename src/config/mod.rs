@@ -162,6 +162,10 @@ pub struct Limits {
     pub outgoing_bandwidth_limit: Option<f64>,
     /// Most Mbit/s that one client sends; no limit if absent.
     pub client_bandwidth_limit: Option<f64>,
+    /// Most Mbit/s that are passed on for other nodes; no limit if absent.
+    pub relay_bandwidth_limit: Option<f64>,
+    /// Most bytes of payloads held at once.
+    pub payload_bytes: usize,
 }
 
 /// `[admin]`

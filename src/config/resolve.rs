@@ -186,6 +186,8 @@ fn limits(document: &mut Document) -> Limits {
     let limits = Limits {
         outgoing_bandwidth_limit: mbit("outgoing_bandwidth_limit"),
         client_bandwidth_limit: mbit("client_bandwidth_limit"),
+        relay_bandwidth_limit: mbit("relay_bandwidth_limit"),
+        payload_bytes: section.within("payloads", mib(1024), mib(256), mib(1 << 20)).0,
     };
     section.finish();
     limits

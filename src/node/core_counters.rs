@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::counter::ConstCounter,
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
 };
 
 use super::data_path::DataPath;
@@ -55,6 +55,10 @@ impl Collector for CoreCounters {
         for (name, help, read) in DELIVERY {
             show(&mut encoder, name, help, self.data.counted(read))?;
         }
+        let held = ConstGauge::new(self.data.held_bytes() as i64);
+        let name = "delivery_held_payload_bytes";
+        let help = "Payloads of messages in flight";
+        held.encode(encoder.encode_descriptor(name, help, None, held.metric_type())?)?;
         let control = *self.control.lock();
         for (name, help, read) in CONTROL {
             show(&mut encoder, name, help, read(&control))?;

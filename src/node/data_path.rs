@@ -10,15 +10,16 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use amop_protocol::{
-    NodeId, SessionId, Time,
+    Cause, NodeId, SessionId, Time,
     broker::{
-        bandwidth::{Refusal, Shared},
+        bandwidth::{Bandwidth, Refusal, Shared},
+        budget::Budget,
         dedup::{Keyer, MessageKey},
-        deliver::{Config, Counters, Delivery, MAX_SHARDS, route_frame},
+        deliver::{Config, Counters, Delivery, MAX_SHARDS, refusal, route_frame},
         event::{Action, Answer, AnswerBody, Mode, Outcome, Publish, PushError, PushId},
         routing::{NodeIndex, Routing},
     },
@@ -37,6 +38,8 @@ use crate::{client_port::Registry, tasks::Tasks};
 /// Shards of pending state: enough that tasks on a few cores seldom meet.
 pub(super) const SHARDS: usize = 8;
 const _: () = assert!(SHARDS <= MAX_SHARDS);
+/// When to try again if a large frame found no room.
+const RELAY_AGAIN: Duration = Duration::from_millis(100);
 
 /// What a data path is made with.
 #[derive(Debug)]
@@ -44,6 +47,10 @@ pub(super) struct Settings {
     pub(super) delivery: Config,
     /// What clients may send to other nodes; no limit if absent.
     pub(super) bandwidth: Option<Shared>,
+    /// What is relayed for others; no limit if absent.
+    pub(super) relay: Option<Bandwidth>,
+    /// Payload bytes held at once.
+    pub(super) budget: Budget,
     /// A number that no other start of this node has.
     pub(super) incarnation: u64,
     /// Makes message keys that nobody outside can compute.
@@ -60,6 +67,9 @@ pub(super) struct DataPath {
     registry: Arc<Registry>,
     links: Arc<Links>,
     bandwidth: Option<Mutex<Shared>>,
+    relay: Option<Mutex<Bandwidth>>,
+    budget: Budget,
+    incarnation: u64,
     draining: AtomicBool,
     /// When the timer task will next look, in nanoseconds since the start.
     next_look: AtomicU64,
@@ -77,13 +87,15 @@ impl DataPath {
         metrics: Metrics,
     ) -> Self {
         let me = routing.me();
-        let Settings { delivery, bandwidth, incarnation, secret } = settings;
-        let shards =
-            (0..SHARDS).map(|shard| Mutex::new(Delivery::new(delivery, me, incarnation, shard as u8)));
+        let Settings { delivery, bandwidth, relay, budget, incarnation, secret } = settings;
+        let shard = |shard| Delivery::new(delivery, me, incarnation, shard).with_budget(budget.clone());
+        let shards = (0..SHARDS).map(|number| Mutex::new(shard(number as u8)));
         Self {
             started: Instant::now(),
             keyer: Keyer::new(secret),
             shards: shards.collect(),
+            relay: relay.map(Mutex::new),
+            incarnation,
             routing: ArcSwap::from_pointee(routing),
             registry,
             links,
@@ -92,6 +104,7 @@ impl DataPath {
             next_look: AtomicU64::new(u64::MAX),
             sooner: Notify::new(),
             metrics,
+            budget,
         }
     }
 
@@ -162,8 +175,7 @@ impl DataPath {
             self.metrics.unroutable.inc();
         }
         for (to, copy) in routed.onwards {
-            self.metrics.relayed.inc();
-            self.forward(to, copy);
+            self.relay(to, copy);
         }
         if !routed.here {
             return Ok(());
@@ -188,6 +200,46 @@ impl DataPath {
             delivery.handle_message(now, routing, key, message, frame.payload);
         });
         Ok(())
+    }
+
+    /// A large frame from a neighbour found no room while its parts came in.
+    pub(super) fn dropped(&self, head: &LinkFrame) {
+        self.refuse(head, Refusal { cause: Cause::NoRoom, retry_after: RELAY_AGAIN });
+    }
+
+    /// Passes a frame on for others. Reports are never refused, only charged: whoever waits for one
+    /// would only ask again.
+    fn relay(&self, to: NodeId, frame: LinkFrame) {
+        if let Some(relay) = &self.relay {
+            let mut relay = relay.lock();
+            let debt = relay.check(self.now());
+            if let Err(retry_after) = debt
+                && peer::carries_message(&frame.header)
+            {
+                drop(relay);
+                self.metrics.relay_refused.inc();
+                return self.refuse(&frame, Refusal { cause: Cause::RelayLimit, retry_after });
+            }
+            relay.charge(frame.wire_len());
+        }
+        self.metrics.relayed.inc();
+        self.forward(to, frame);
+    }
+
+    /// Tells the origin of a message that it does not get to its destinations from here.
+    fn refuse(&self, frame: &LinkFrame, cause: Refusal) {
+        let routing = self.routing.load();
+        let Ok(route) = peer::decode_route(&frame.header) else { return };
+        if let Some((to, report)) =
+            refusal(&routing, self.incarnation, &frame.header, route.destinations, cause)
+        {
+            self.forward(to, report);
+        }
+    }
+
+    /// Payload bytes held now.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.budget.held()
     }
 
     /// New sends get 99 from now on.
@@ -261,7 +313,9 @@ impl DataPath {
         match body {
             Body::Attempt { envelope, .. } => Some(key(envelope, Mode::Unicast)),
             Body::FanOut { envelope, .. } => Some(key(envelope, Mode::Multicast)),
-            Body::Handed { .. } | Body::Outcome { .. } | Body::FanOutReport { .. } => None,
+            Body::Handed { .. } | Body::Outcome { .. } | Body::FanOutReport { .. } | Body::Refused { .. } => {
+                None
+            }
         }
     }
 
@@ -320,9 +374,10 @@ impl DataPath {
 
 fn shard_of_report(body: &Body) -> usize {
     match body {
-        Body::Handed { send, .. } | Body::Outcome { send, .. } | Body::FanOutReport { send, .. } => {
-            Delivery::shard_of_number(send.id)
-        }
+        Body::Handed { send, .. }
+        | Body::Outcome { send, .. }
+        | Body::FanOutReport { send, .. }
+        | Body::Refused { send, .. } => Delivery::shard_of_number(send.id),
         Body::Attempt { send, .. } | Body::FanOut { send, .. } => Delivery::shard_of_number(*send),
     }
 }

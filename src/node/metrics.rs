@@ -23,6 +23,8 @@ pub(super) struct Metrics {
     pub(super) sends: Counter,
     /// Data frames passed on for others.
     pub(super) relayed: Counter,
+    /// Messages not passed on for others, because the relay limit was used up.
+    pub(super) relay_refused: Counter,
     /// Data frames with a destination that there was no way to; their origin sends again.
     pub(super) unroutable: Counter,
     /// Frames dropped because a link was gone or its queue full; their origin sends again.
@@ -39,6 +41,7 @@ impl Metrics {
             |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
         add("sends", "Sends of clients; equals the outcomes once none is in flight", &metrics.sends);
         add("relayed_frames", "Data frames passed on for others", &metrics.relayed);
+        add("relay_refused_frames", "Messages not passed on at the relay limit", &metrics.relay_refused);
         add("unroutable_frames", "Data frames with no way to a destination", &metrics.unroutable);
         add("not_queued_frames", "Frames dropped at a link", &metrics.not_queued);
         add("bad_frames", "Data frames that cannot be read or claim a false origin", &metrics.bad_frames);

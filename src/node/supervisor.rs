@@ -12,6 +12,8 @@ use amop_protocol::{
     NodeId, Time,
     broker::{
         announce::NodeInfo,
+        bandwidth::Bandwidth,
+        budget::Budget,
         control::{Control, Me},
     },
     wire::{link::LinkFrame, peer::DataError},
@@ -110,6 +112,10 @@ struct Inbound(Arc<DataPath>);
 impl Router for Inbound {
     fn handle_data(&self, from: NodeId, frame: LinkFrame) -> Result<(), DataError> {
         self.0.frame(from, frame)
+    }
+
+    fn handle_dropped(&self, _from: NodeId, head: LinkFrame) {
+        self.0.dropped(&head);
     }
 }
 
@@ -217,6 +223,8 @@ fn core(
     let settings = data_path::Settings {
         delivery: settings::delivery(config),
         bandwidth: settings::bandwidth(config),
+        relay: config.limits.relay_bandwidth_limit.map(Bandwidth::from_mbit),
+        budget: Budget::new(config.limits.payload_bytes),
         incarnation: random.next_u64(),
         secret: [random.next_u64(), random.next_u64()],
     };

@@ -55,9 +55,7 @@ pub trait Router: Send + Sync + 'static {
 
     /// A large frame from this neighbour was dropped at the bound of partly received bytes.
     /// `head` is the frame without its payload, so that its origin can be told.
-    fn handle_dropped(&self, from: NodeId, head: LinkFrame) {
-        let _ = (from, head);
-    }
+    fn handle_dropped(&self, from: NodeId, head: LinkFrame);
 }
 
 /// What happens on the overlay.

@@ -33,6 +33,8 @@ impl Router for Recorder {
         self.0.try_send((from, frame)).expect("the test takes what comes");
         Ok(())
     }
+
+    fn handle_dropped(&self, _: NodeId, _: LinkFrame) {}
 }
 
 struct Node {

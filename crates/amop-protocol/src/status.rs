@@ -78,7 +78,7 @@ impl Cause {
                 Status::NotHanded
             }
             Self::PushTimeout | Self::Deadline | Self::OutcomeLost | Self::AnswerLost => Status::TimedOut,
-            Self::NodeBandwidth | Self::ClientQuota | Self::RelayLimit => Status::Refused,
+            Self::NodeBandwidth | Self::ClientQuota | Self::RelayLimit | Self::NoRoom => Status::Refused,
         }
     }
 
@@ -105,6 +105,7 @@ impl Cause {
             Self::NodeBandwidth => "the node's outgoing bandwidth limit is used up",
             Self::ClientQuota => "the client's quota is used up",
             Self::RelayLimit => "a relay's limit is used up",
+            Self::NoRoom => "a node has no room for more messages at once",
             Self::NoneHanded => "every reachable subscriber failed to take the message",
             Self::AnswerLost => "the subscriber took the message and went away before it answered",
         }

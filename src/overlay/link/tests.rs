@@ -26,6 +26,8 @@ impl Router for Counting {
         self.0.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
+
+    fn handle_dropped(&self, _: NodeId, _: LinkFrame) {}
 }
 
 /// The peer's end of both substreams, and what the link tells.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use amop::config::Config;
 use amop_client::{Cause, ErrorKind, RequestOptions};
 use amop_protocol::Status;
 
@@ -156,6 +157,30 @@ async fn a_client_over_its_own_limit_is_103_and_others_are_served() {
     assert_eq!((error.code(), error.cause()), (103, Cause::ClientQuota));
     assert!(error.retry_after().is_some_and(|wait| wait > Duration::ZERO), "{error:?}");
     assert!(modest.request("t", "x").await.is_ok(), "a quota of its own");
+}
+
+#[tokio::test]
+async fn a_relay_over_its_limit_is_gone_around_or_it_is_103() {
+    let limited = |index: usize, config: &mut Config| {
+        if index == 1 {
+            config.limits.relay_bandwidth_limit = Some(0.01);
+        }
+    };
+    let mesh = Mesh::new(3, Topology::Line, limited).await;
+    let _echo = Served::answer(mesh.client(2).await, "t", "ok").await;
+    let till = mesh.client(0).await;
+    till.request("t", vec![0; 100_000]).await.expect("one message may go into debt");
+    let error = till.request("t", "x").await.expect_err("in debt");
+    assert_eq!((error.code(), error.cause()), (103, Cause::RelayLimit));
+    assert!(error.retry_after().is_some_and(|wait| wait > Duration::from_secs(1)), "{error:?}");
+
+    let mesh = Mesh::new(4, Topology::Ring, limited).await;
+    let _echo = Served::answer(mesh.client(2).await, "t", "ok").await;
+    let till = mesh.client(0).await;
+    for _ in 0..10 {
+        let answer = wait::within("an answer", till.request("t", vec![0; 10_000])).await;
+        assert_eq!(answer.as_deref(), Ok(&b"ok"[..]), "the other way round");
+    }
 }
 
 #[tokio::test]

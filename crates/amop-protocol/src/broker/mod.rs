@@ -2,6 +2,7 @@
 
 pub mod announce;
 pub mod bandwidth;
+pub mod budget;
 pub mod control;
 pub mod dedup;
 pub mod deliver;

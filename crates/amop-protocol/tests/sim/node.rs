@@ -206,9 +206,10 @@ impl SimNode {
         match body {
             Body::Attempt { envelope, .. } => of(envelope, Mode::Unicast),
             Body::FanOut { envelope, .. } => of(envelope, Mode::Multicast),
-            Body::Handed { send, .. } | Body::Outcome { send, .. } | Body::FanOutReport { send, .. } => {
-                (None, Delivery::shard_of_number(send.id) % SHARDS)
-            }
+            Body::Handed { send, .. }
+            | Body::Outcome { send, .. }
+            | Body::FanOutReport { send, .. }
+            | Body::Refused { send, .. } => (None, Delivery::shard_of_number(send.id) % SHARDS),
         }
     }
 

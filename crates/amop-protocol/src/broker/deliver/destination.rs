@@ -11,6 +11,7 @@ use super::{Delivery, Ended, Requester, Wake, compact, detour::detour};
 use crate::{
     Cause, SessionId, Time, Topic,
     broker::{
+        budget::Hold,
         dedup::{MessageKey, Seen},
         event::{Action, Answer, AnswerBody, Mode, Push, PushError, PushId, Sender},
         routing::Routing,
@@ -36,6 +37,8 @@ pub(super) struct Attempt {
 pub(super) struct Reception {
     envelope: Envelope,
     payload: Bytes,
+    /// Its part of the node's budget, as long as there is a payload.
+    hold: Option<Hold>,
     requesters: Vec<Waiting>,
     /// Unicast: sessions that have had it.
     tried: Vec<SessionId>,
@@ -92,7 +95,10 @@ impl Delivery {
     ) {
         let known = match self.received.get(key) {
             None => {
-                let reception = Reception::new(envelope.clone(), payload);
+                let Some(hold) = self.budget.hold(payload.len()) else {
+                    return self.no_room(routing, attempt);
+                };
+                let reception = Reception::new(envelope.clone(), payload, hold);
                 self.received.begin(key, Box::new(reception));
                 return self.push_next(now, routing, key, attempt);
             }
@@ -127,10 +133,21 @@ impl Delivery {
                 self.report_outcome(routing, waiting, cause, verdict, &AnswerBody::default());
             }
             None => {
+                let Some(hold) = self.budget.hold(payload.len()) else {
+                    return self.no_room(routing, attempt);
+                };
                 reception.payload = payload;
+                reception.hold = Some(hold);
                 self.push_next(now, routing, key, attempt);
             }
         }
+    }
+
+    /// Nothing is begun, so nothing is remembered; the origin may try elsewhere.
+    fn no_room(&mut self, routing: &Routing, attempt: Attempt) {
+        let waiting = Waiting { requester: attempt.requester, number: attempt.number, resends: 0 };
+        let body = AnswerBody::default();
+        self.report_outcome(routing, waiting, Cause::NoRoom, Verdict::Exhausted, &body);
     }
 
     /// Gives the message to a session that has not had it, or says that there is none.
@@ -197,7 +214,11 @@ impl Delivery {
         envelope: &Envelope,
         payload: Bytes,
     ) {
-        let mut reception = Reception::new(envelope.clone(), payload);
+        let Some(hold) = self.budget.hold(payload.len()) else {
+            let waiting = Waiting { requester: attempt.requester, number: 0, resends: 0 };
+            return self.report_fan_out(routing, waiting, [0, 0], Cause::NoRoom, true);
+        };
+        let mut reception = Reception::new(envelope.clone(), payload, hold);
         reception.join(attempt);
         let mut sessions = reception.untried(routing);
         sessions.retain(|session| Some(*session) != attempt.exclude);
@@ -403,6 +424,7 @@ impl Delivery {
         let Some(reception) = self.received.running(key) else { return };
         reception.push = None;
         reception.payload = Bytes::new();
+        reception.hold = None;
         reception.rests_until = until;
         self.wheel.arm(now, until, Wake::Lapse(key));
     }
@@ -472,10 +494,11 @@ impl Delivery {
 }
 
 impl Reception {
-    fn new(envelope: Envelope, payload: Bytes) -> Self {
+    fn new(envelope: Envelope, payload: Bytes, hold: Hold) -> Self {
         Self {
             envelope,
             payload,
+            hold: Some(hold),
             requesters: Vec::new(),
             tried: Vec::new(),
             failed: Vec::new(),

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Delivery, Requester, detour::detour, origin::Progress};
+use super::{
+    Delivery, Requester,
+    detour::detour,
+    origin::{Progress, Transmissions},
+};
 use crate::{
     Cause, NodeId, Time,
     broker::{event::AnswerBody, routing::Routing},
@@ -22,12 +26,23 @@ struct Destination {
     epoch: u64,
     way: u64,
     resends: u32,
+    transmissions: Transmissions,
     resend_at: Time,
 }
 
 impl FanOut {
     pub(super) fn is_told(&self) -> bool {
         self.told
+    }
+
+    /// What is known of the frames for a destination that has not reported for good.
+    pub(super) fn transmissions(&mut self, to: &NodeId) -> Option<&mut Transmissions> {
+        self.waiting.get_mut(to).map(|destination| &mut destination.transmissions)
+    }
+
+    /// Waits for this destination no longer.
+    pub(super) fn give_up_on(&mut self, to: &NodeId) {
+        self.waiting.remove(to);
     }
 
     pub(super) fn next_resend(&self) -> Option<Time> {
@@ -49,7 +64,9 @@ impl Delivery {
                 continue;
             };
             let resend_at = if node.id == self.me { send.deadline } else { resend_at };
-            let destination = Destination { epoch: node.epoch, way: node.way, resends: 0, resend_at };
+            let transmissions = Transmissions { under_way: 1, around: Vec::new() };
+            let destination =
+                Destination { epoch: node.epoch, way: node.way, resends: 0, transmissions, resend_at };
             fan_out.waiting.insert(node.id, destination);
             by_hop.entry(node.next_hop).or_default().push(node.id);
         }
@@ -76,7 +93,13 @@ impl Delivery {
         self.receive_fan_out(now, routing, key, requester, publisher, &envelope, payload);
     }
 
-    fn send_fan_out(&mut self, routing: &Routing, id: u64, destinations: Vec<NodeId>, path: &[NodeId]) {
+    pub(super) fn send_fan_out(
+        &mut self,
+        routing: &Routing,
+        id: u64,
+        destinations: Vec<NodeId>,
+        path: &[NodeId],
+    ) {
         let Some(send) = self.sends.get(&id) else { return };
         let body = Body::FanOut { send: id, envelope: send.envelope() };
         let (flow, payload) = (send.flow(), send.publish.payload.clone());
@@ -122,7 +145,7 @@ impl Delivery {
     }
 
     /// Ends a multicast that waits for nobody any longer.
-    fn finish_fan_out(&mut self, now: Time, id: u64) {
+    pub(super) fn finish_fan_out(&mut self, now: Time, id: u64) {
         let Some(send) = self.sends.get(&id) else { return };
         let Progress::FanOut(fan_out) = &send.progress else { return };
         if fan_out.waiting.is_empty() {
@@ -143,6 +166,7 @@ impl Delivery {
         let mut overdue = Vec::new();
         for (node, destination) in fan_out.waiting.iter_mut().filter(|(_, d)| d.resend_at <= now) {
             destination.resends += 1;
+            destination.transmissions.under_way += 1;
             destination.resend_at = now + self.config.resend_after(payload, destination.resends);
             overdue.push((*node, destination.resends));
         }
@@ -162,6 +186,7 @@ impl Delivery {
             Some(node) if node.epoch == destination.epoch => {
                 if node.way != destination.way {
                     destination.way = node.way;
+                    destination.transmissions.under_way += 1;
                     again.push(node.id);
                 }
                 true

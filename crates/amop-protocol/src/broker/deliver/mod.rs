@@ -14,6 +14,7 @@ mod destination;
 mod detour;
 mod fan_out;
 mod origin;
+mod refused;
 mod relay;
 #[cfg(test)]
 mod tests;
@@ -26,21 +27,21 @@ use std::{
 use bytes::Bytes;
 
 pub use config::{Config, Preference};
-pub use relay::{Routed, route_frame};
+pub use relay::{Routed, refusal, route_frame};
 
 use self::{
     destination::{ActivePush, Reception},
     origin::Send,
 };
 use super::{
+    budget::Budget,
     dedup::{MessageKey, Window},
     event::{Action, Answer, AnswerBody, Outcome, Publish, PushError, PushId},
     routing::Routing,
     timer::Wheel,
 };
 use crate::{
-    Cause, NodeId, Seq, SessionId, Time, Topic,
-    broker::event::Mode,
+    Cause, NodeId, Seq, SessionId, Time,
     wire::peer::{self, Body, DataMessage, Route, SendRef},
 };
 
@@ -88,6 +89,20 @@ struct Ended {
     body: Option<Box<AnswerBody>>,
 }
 
+/// How a send ends, as its publisher is told.
+#[derive(Clone, Debug)]
+struct Ending {
+    cause: Cause,
+    body: AnswerBody,
+    retry_after: Duration,
+}
+
+impl From<Cause> for Ending {
+    fn from(cause: Cause) -> Self {
+        Self { cause, body: AnswerBody::default(), retry_after: Duration::ZERO }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Wake {
     Send(u64),
@@ -112,6 +127,7 @@ pub struct Delivery {
     actions: VecDeque<Action>,
     draining: bool,
     counters: Counters,
+    budget: Budget,
 }
 
 impl Delivery {
@@ -132,7 +148,13 @@ impl Delivery {
             actions: VecDeque::new(),
             draining: false,
             counters: Counters::default(),
+            budget: Budget::default(),
         }
+    }
+
+    /// The same, with a bound on the payloads it holds.
+    pub fn with_budget(self, budget: Budget) -> Self {
+        Self { budget, ..self }
     }
 
     /// The shard, of `shards`, that all events of a new message go to.
@@ -302,24 +324,17 @@ impl Delivery {
         number
     }
 
-    fn tell(
-        &mut self,
-        session: SessionId,
-        seq: Seq,
-        mode: Mode,
-        topic: &Topic,
-        cause: Cause,
-        body: AnswerBody,
-    ) {
+    fn tell(&mut self, (session, seq): (SessionId, Seq), publish: &Publish, ending: Ending) {
+        let Ending { cause, body, retry_after } = ending;
         self.counters.outcomes += 1;
         self.actions.push_back(Action::Outcome(Outcome {
             session,
             seq,
-            mode,
-            topic: Some(topic.clone()),
+            mode: publish.mode,
+            topic: Some(publish.topic.clone()),
             cause,
             body,
-            retry_after: Duration::ZERO,
+            retry_after,
         }));
     }
 

@@ -10,15 +10,17 @@ use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 
 use super::{
-    Delivery, Ended, Requester, Wake,
+    Delivery, Ended, Ending, Requester, Wake,
     candidates::{self, Choice},
     compact, destination,
     detour::detour,
     fan_out::FanOut,
+    refused::Refused,
 };
 use crate::{
-    Cause, NodeId, Seq, SessionId, Time,
+    Cause, NodeId, Seq, SessionId, Status, Time,
     broker::{
+        budget::Hold,
         dedup::{MessageKey, Seen},
         event::{AnswerBody, Mode, Publish},
         routing::{Node, Routing},
@@ -32,6 +34,8 @@ const MAX_WAITERS: usize = 64;
 /// Attempts of one send. Honest candidates run out, or the deadline comes, long before; a node that
 /// always fails and always has another candidate would go on for ever.
 const MAX_ATTEMPTS: u32 = 256;
+/// When to try again if the node has no room for a payload.
+const WAIT_FOR_ROOM: Duration = Duration::from_millis(100);
 
 /// A send in flight.
 #[derive(Debug)]
@@ -42,9 +46,11 @@ pub(super) struct Send {
     waiters: Vec<(SessionId, Seq)>,
     armed: Time,
     pub(super) progress: Progress,
+    _hold: Hold,
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all sends are unicasts, and need no allocation more")]
 pub(super) enum Progress {
     Unicast(Unicast),
     FanOut(FanOut),
@@ -60,6 +66,17 @@ pub(super) struct Unicast {
     unconfirmed: Vec<(NodeId, u64)>,
     asked: Vec<NodeId>,
     worst: Option<Cause>,
+    /// The longest wait that a node which refused asked for.
+    pub(super) retry_after: Duration,
+}
+
+/// What is known of the frames sent towards one destination.
+#[derive(Debug, Default)]
+pub(super) struct Transmissions {
+    /// Sent, and not refused on the way; some may be lost.
+    pub(super) under_way: u32,
+    /// Nodes that refused; later ways lead around them.
+    pub(super) around: Vec<NodeId>,
 }
 
 #[derive(Debug)]
@@ -70,6 +87,7 @@ struct Attempt {
     push_timeout: Duration,
     handed: bool,
     resends: u32,
+    transmissions: Transmissions,
     resend_at: Time,
     give_up_at: Time,
     /// The other candidate subscribers there were when it began.
@@ -80,6 +98,12 @@ impl Unicast {
     pub(super) fn is_out(&self, node: &Node) -> bool {
         let this = (node.id, node.epoch);
         self.spent.contains(&this) || self.unconfirmed.contains(&this)
+    }
+
+    /// Where the current attempt is to go, as long as its destination has not confirmed it.
+    pub(super) fn unconfirmed_attempt(&mut self) -> Option<(NodeId, &mut Transmissions)> {
+        let attempt = self.attempt.as_mut().filter(|attempt| !attempt.handed)?;
+        Some((attempt.to, &mut attempt.transmissions))
     }
 }
 
@@ -119,24 +143,16 @@ impl Send {
 impl Delivery {
     pub(super) fn publish(&mut self, now: Time, routing: &Routing, key: MessageKey, publish: Publish) {
         if let Some(cause) = self.refusal(&publish) {
-            self.tell(
-                publish.session,
-                publish.seq,
-                publish.mode,
-                &publish.topic,
-                cause,
-                AnswerBody::default(),
-            );
-            return;
+            return self.tell((publish.session, publish.seq), &publish, cause.into());
         }
-        let ended = match self.sent.get(key) {
+        let ending = match self.sent.get(key) {
             None => return self.begin(now, routing, key, publish),
             Some(Seen::Running(id)) => return self.join(*id, &publish),
-            Some(Seen::Done(ended)) => (ended.cause, ended.body()),
-            Some(Seen::Dropped) => (Cause::OutcomeLost, AnswerBody::default()),
+            Some(Seen::Done(ended)) => Ending { body: ended.body(), ..ended.cause.into() },
+            Some(Seen::Dropped) => Cause::OutcomeLost.into(),
         };
         self.counters.duplicates += 1;
-        self.tell(publish.session, publish.seq, publish.mode, &publish.topic, ended.0, ended.1);
+        self.tell((publish.session, publish.seq), &publish, ending);
     }
 
     fn refusal(&self, publish: &Publish) -> Option<Cause> {
@@ -160,10 +176,14 @@ impl Delivery {
             send.waiters.push((publish.session, publish.seq));
             return;
         };
-        self.tell(publish.session, publish.seq, publish.mode, &publish.topic, cause, AnswerBody::default());
+        self.tell((publish.session, publish.seq), publish, cause.into());
     }
 
     fn begin(&mut self, now: Time, routing: &Routing, key: MessageKey, publish: Publish) {
+        let Some(hold) = self.budget.hold(publish.payload.len()) else {
+            let ending = Ending { retry_after: WAIT_FOR_ROOM, ..Cause::NoRoom.into() };
+            return self.tell((publish.session, publish.seq), &publish, ending);
+        };
         let id = self.number();
         let life = publish.deadline.unwrap_or(self.config.default_deadline).min(self.config.max_deadline);
         let mode = publish.mode;
@@ -177,6 +197,7 @@ impl Delivery {
                 Mode::Multicast => Progress::FanOut(FanOut::default()),
             },
             publish,
+            _hold: hold,
         };
         self.sends.insert(id, send);
         self.sent.begin(key, id);
@@ -232,6 +253,7 @@ impl Delivery {
             push_timeout,
             handed: false,
             resends: 0,
+            transmissions: Transmissions { under_way: 1, around: Vec::new() },
             // This node's other role always reports; there is no path to lose it on.
             resend_at: if local { send.deadline } else { resend_at },
             give_up_at: now + push_timeout + self.config.path_timeout * 4 + self.config.transfer(payload),
@@ -263,7 +285,7 @@ impl Delivery {
     }
 
     /// Puts the current attempt on its way, the first time or again.
-    fn send_attempt(&mut self, routing: &Routing, id: u64, path: &[NodeId]) {
+    pub(super) fn send_attempt(&mut self, routing: &Routing, id: u64, path: &[NodeId]) {
         let Some(send) = self.sends.get(&id) else { return };
         let Progress::Unicast(Unicast { attempt: Some(attempt), attempts, .. }) = &send.progress else {
             return;
@@ -305,6 +327,7 @@ impl Delivery {
             return self.attempt_failed(now, routing, id, cause, false);
         }
         attempt.resends += 1;
+        attempt.transmissions.under_way += 1;
         attempt.resend_at = now + self.config.resend_after(send.publish.payload.len(), attempt.resends);
         let (to, resends) = (attempt.to, attempt.resends);
         self.counters.resends += 1;
@@ -327,6 +350,7 @@ impl Delivery {
             Some(node) if node.epoch == attempt.epoch => {
                 if node.way != attempt.way {
                     attempt.way = node.way;
+                    attempt.transmissions.under_way += 1;
                     self.counters.resends += 1;
                     self.send_attempt(routing, id, &[]);
                 }
@@ -339,7 +363,14 @@ impl Delivery {
     }
 
     /// The current attempt has failed for good: on to the next candidate.
-    fn attempt_failed(&mut self, now: Time, routing: &Routing, id: u64, cause: Cause, spent: bool) {
+    pub(super) fn attempt_failed(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        id: u64,
+        cause: Cause,
+        spent: bool,
+    ) {
         let Some(send) = self.sends.get_mut(&id) else { return };
         let Progress::Unicast(unicast) = &mut send.progress else { return };
         let Some(attempt) = unicast.attempt.take() else { return };
@@ -373,6 +404,11 @@ impl Delivery {
             }
             Body::FanOutReport { send, handed, failed, cause, complete } if ours(&send, self) => {
                 self.fan_out_reported(now, from, send.id, [handed, failed], cause, complete);
+            }
+            Body::Refused { send, number, destinations, cause, retry_after_ms } if ours(&send, self) => {
+                let retry_after = Duration::from_millis(retry_after_ms.into());
+                let refused = Refused { number, destinations, cause, retry_after };
+                self.refused_on_the_way(now, routing, from, send.id, refused);
             }
             _ => self.counters.stale_reports += 1,
         }
@@ -422,8 +458,13 @@ impl Delivery {
         if send.is_told() {
             return;
         }
-        for (session, seq) in &send.waiters {
-            self.tell(*session, *seq, send.publish.mode, &send.publish.topic, cause, body.clone());
+        let retry_after = match &send.progress {
+            Progress::Unicast(unicast) if cause.status() == Status::Refused => unicast.retry_after,
+            _ => Duration::ZERO,
+        };
+        for waiter in &send.waiters {
+            let ending = Ending { cause, body: body.clone(), retry_after };
+            self.tell(*waiter, &send.publish, ending);
         }
     }
 

@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use crate::{
     Cause, NodeId,
-    broker::routing::Routing,
+    broker::{bandwidth::Refusal, routing::Routing},
     wire::{
         link::LinkFrame,
-        peer::{self, DataError, Route},
+        peer::{self, Body, DataError, DataMessage, Route, SendRef},
     },
 };
 
@@ -93,15 +95,39 @@ fn by_table(
     Ok(())
 }
 
+/// What the origin of a message is told that is not passed on to some destinations, and over which
+/// neighbour; nothing if it is not a message, or there is no way to its origin.
+pub fn refusal(
+    routing: &Routing,
+    epoch: u64,
+    header: &Bytes,
+    destinations: Vec<NodeId>,
+    refusal: Refusal,
+) -> Option<(NodeId, LinkFrame)> {
+    let message = peer::decode(header).ok()?;
+    let (send, number) = match message.body {
+        Body::Attempt { send, number, .. } => (send, number),
+        Body::FanOut { send, .. } => (send, 0),
+        _ => return None,
+    };
+    let to = message.origin;
+    let next = routing.find(&to)?.next_hop;
+    let body = Body::Refused {
+        send: SendRef { epoch: message.origin_epoch, id: send },
+        number,
+        destinations,
+        cause: refusal.cause,
+        retry_after_ms: u32::try_from(refusal.retry_after.as_millis()).unwrap_or(u32::MAX),
+    };
+    let report = DataMessage { origin: routing.me(), origin_epoch: epoch, body };
+    let route = Route { destinations: vec![to], path: Vec::new() };
+    Some((next, peer::encode(&report, &route, send as u32, Bytes::new())))
+}
+
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::{
-        broker::testing::{id, routing},
-        wire::peer::{Body, DataMessage, SendRef},
-    };
+    use crate::broker::testing::{id, routing};
 
     /// Two arms at node 0: 1, 2, 3 and 4, 5.
     const LINKS: [(u8, u8); 5] = [(0, 1), (1, 2), (2, 3), (0, 4), (4, 5)];

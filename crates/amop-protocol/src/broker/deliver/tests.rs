@@ -5,7 +5,7 @@ use crate::{
     ClientIdentity, Fingerprint,
     broker::{
         dedup::{Bounds, Keyer},
-        event::Push,
+        event::{Mode, Push},
         testing::{id, routing, topic},
     },
     wire::link::LinkFrame,
@@ -142,6 +142,31 @@ fn key(mode: Mode, seq: u128) -> MessageKey {
 
 fn body(prefix: &'static [u8], payload: &'static [u8]) -> AnswerBody {
     AnswerBody { prefix: Bytes::from_static(prefix), payload: Bytes::from_static(payload) }
+}
+
+#[test]
+fn a_payload_that_finds_no_room_is_103_on_either_node_and_room_comes_back() {
+    for small in [0, 1] {
+        let mut pair = Pair::new(&[7]);
+        let budget = Budget::new(9);
+        pair.nodes[small] = Delivery::new(Config::default(), id(small as u8 + 1), small as u64 + 1, 0)
+            .with_budget(budget.clone());
+        pair.publish(Mode::Unicast, 1);
+        pair.carry_all();
+        pair.written(0, Ok(()));
+        for mode in [Mode::Unicast, Mode::Multicast] {
+            pair.publish(mode, 2);
+            pair.carry_all();
+        }
+        // Of a multicast nobody else could take, 100 is the rule.
+        let of_multicast = if small == 0 { Cause::NoRoom } else { Cause::NoneHanded };
+        assert_eq!(pair.causes(), [Cause::NoRoom, of_multicast], "five bytes are held, five more asked for");
+        pair.answer(0, 0, AnswerBody::default());
+        assert_eq!(budget.held(), 0);
+        pair.publish(Mode::Unicast, 3);
+        pair.carry_all();
+        assert_eq!(pair.pushes.len(), 2, "there is room again");
+    }
 }
 
 #[test]

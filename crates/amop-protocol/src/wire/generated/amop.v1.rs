@@ -57,6 +57,8 @@ pub enum Cause {
     NoneHanded = 20,
     /// 102, handed, but the subscriber or its node went away
     AnswerLost = 21,
+    /// 103, a node has no room for more messages at once
+    NoRoom = 22,
 }
 impl Cause {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -87,6 +89,7 @@ impl Cause {
             Self::RelayLimit => "CAUSE_RELAY_LIMIT",
             Self::NoneHanded => "CAUSE_NONE_HANDED",
             Self::AnswerLost => "CAUSE_ANSWER_LOST",
+            Self::NoRoom => "CAUSE_NO_ROOM",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -114,6 +117,7 @@ impl Cause {
             "CAUSE_RELAY_LIMIT" => Some(Self::RelayLimit),
             "CAUSE_NONE_HANDED" => Some(Self::NoneHanded),
             "CAUSE_ANSWER_LOST" => Some(Self::AnswerLost),
+            "CAUSE_NO_ROOM" => Some(Self::NoRoom),
             _ => None,
         }
     }
@@ -286,7 +290,7 @@ pub struct Data {
     /// over header and payload between origin and destination (reserved)
     #[prost(bytes = "bytes", tag = "5")]
     pub mac: ::prost::bytes::Bytes,
-    #[prost(oneof = "data::Body", tags = "8, 9, 10, 11, 12")]
+    #[prost(oneof = "data::Body", tags = "8, 9, 10, 11, 12, 13")]
     pub body: ::core::option::Option<data::Body>,
 }
 /// Nested message and enum types in `Data`.
@@ -303,6 +307,8 @@ pub mod data {
         FanOut(super::FanOut),
         #[prost(message, tag = "12")]
         FanOutReport(super::FanOutReport),
+        #[prost(message, tag = "13")]
+        Refused(super::Refused),
     }
 }
 /// The client message an attempt or fan-out carries. The payload of the frame is its payload.
@@ -387,6 +393,24 @@ pub struct FanOutReport {
     pub cause: i32,
     #[prost(bool, tag = "6")]
     pub complete: bool,
+}
+/// A node on the way did not pass an attempt or a fan-out on to some of its destinations, because one
+/// of its limits is used up.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Refused {
+    #[prost(uint64, tag = "1")]
+    pub send_id: u64,
+    #[prost(uint64, tag = "2")]
+    pub send_epoch: u64,
+    /// of the attempt; 0 for a fan-out
+    #[prost(uint32, tag = "3")]
+    pub number: u32,
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub destinations: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    #[prost(enumeration = "Cause", tag = "5")]
+    pub cause: i32,
+    #[prost(uint32, tag = "6")]
+    pub retry_after_ms: u32,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

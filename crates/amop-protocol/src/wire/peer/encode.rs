@@ -1,7 +1,7 @@
 //! The header of a data frame, written by hand into one allocation.
 
 use super::{Body, DataMessage, Envelope, Route, SendRef, put_route, route_len};
-use crate::wire::fields::{bytes, entry_len, length, number};
+use crate::wire::fields::{bytes, entry, entry_len, length, number};
 
 /// Room for the numbers of a message; texts and ids are reckoned exactly.
 const NUMBERS: usize = 64;
@@ -51,6 +51,19 @@ fn body(body: &Body) -> (u8, Vec<u8>) {
                 (6, u64::from(*complete)),
             ];
             (12, report(send, numbers))
+        }
+        Body::Refused { send, number: attempt, destinations, cause, retry_after_ms } => {
+            let numbers = [
+                (2, send.epoch),
+                (3, u64::from(*attempt)),
+                (5, *cause as u64),
+                (6, u64::from(*retry_after_ms)),
+            ];
+            let mut out = report(send, numbers);
+            for node in destinations {
+                entry(&mut out, 4, node.as_bytes());
+            }
+            (13, out)
         }
     }
 }

@@ -93,6 +93,19 @@ pub enum Body {
         /// Nobody there is waited for any longer.
         complete: bool,
     },
+    /// A node on the way has no room, or no bandwidth, to pass a message on.
+    Refused {
+        /// Which send.
+        send: SendRef,
+        /// Which attempt of it; 0 for a fan-out.
+        number: u32,
+        /// For whom it was not passed on: 1 to [`MAX_DESTINATIONS`].
+        destinations: Vec<NodeId>,
+        /// Which limit is used up.
+        cause: Cause,
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
 }
 
 /// A send of the node a report goes to.
@@ -132,6 +145,9 @@ pub enum DataError {
 /// Tags of the fields of `Data` that make a route.
 const DESTINATIONS: u8 = 3;
 const PATH: u8 = 4;
+/// Tags of the bodies that carry a client's message.
+const ATTEMPT: u64 = 8;
+const FAN_OUT: u64 = 11;
 
 /// Reads where a data frame is to go, and nothing else of it.
 ///
@@ -153,6 +169,11 @@ pub fn decode_route(header: &[u8]) -> Result<Route, DataError> {
         return Err(DataError::Field("destinations"));
     }
     Ok(route)
+}
+
+/// Whether a data frame carries a client's message, and not a report about one.
+pub fn carries_message(header: &[u8]) -> bool {
+    skim(header).flatten().any(|field| [ATTEMPT, FAN_OUT].contains(&field.tag))
 }
 
 /// The header of the same frame with another route; all else stays as it is.
@@ -231,7 +252,22 @@ fn body(body: pb::data::Body) -> Result<Body, DataError> {
             cause: m.cause(),
             complete: m.complete,
         },
+        P::Refused(m) => Body::Refused {
+            send: SendRef { epoch: m.send_epoch, id: m.send_id },
+            number: m.number,
+            destinations: nodes(&m.destinations)?,
+            cause: m.cause(),
+            retry_after_ms: m.retry_after_ms,
+        },
     })
+}
+
+fn nodes(ids: &[Bytes]) -> Result<Vec<NodeId>, DataError> {
+    let node = |id: &Bytes| NodeId::from_slice(id).ok_or(DataError::Field("destinations"));
+    match ids.len() {
+        1..=MAX_DESTINATIONS => ids.iter().map(node).collect(),
+        _ => Err(DataError::Field("destinations")),
+    }
 }
 
 fn envelope(envelope: Option<pb::Envelope>) -> Result<Envelope, DataError> {

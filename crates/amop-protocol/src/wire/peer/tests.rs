@@ -24,7 +24,7 @@ fn sends() -> impl Strategy<Value = SendRef> {
 }
 
 fn causes() -> impl Strategy<Value = Cause> {
-    (0..22_i32).prop_map(|n| Cause::try_from(n).unwrap_or_default())
+    (0..23_i32).prop_map(|n| Cause::try_from(n).unwrap_or_default())
 }
 
 fn prefixes() -> impl Strategy<Value = Bytes> {
@@ -63,6 +63,15 @@ fn bodies() -> impl Strategy<Value = Body> {
                 failed,
                 cause,
                 complete
+            }
+        ),
+        (sends(), any::<u32>(), prop::collection::vec(node(), 1..5), causes(), any::<u32>()).prop_map(
+            |(send, number, destinations, cause, retry_after_ms)| Body::Refused {
+                send,
+                number,
+                destinations,
+                cause,
+                retry_after_ms
             }
         ),
     ]
