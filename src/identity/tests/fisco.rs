@@ -143,7 +143,7 @@ fn files_of_fisco_bcos_with_problems_name_file_problem_and_cure() {
         let bank = Consortium::new().institution("bank-a").node("n");
         check(
             &|f| bank.write_node_dir(&f.at("")),
-            &["it has a P-256 key, but certificates of the profile fisco-", "node.crt"],
+            &["its key is P-256, but certificates of the profile fisco-", "node.crt"],
         );
     }
 }
