@@ -135,7 +135,7 @@ fn only_what_says_so_is_a_ca() {
     for kind in KINDS {
         let agency = Agency::new(kind);
         check(&agency, &agency.leaf_with(Extensions::Ca, |_| {}).chain, "it is a CA's certificate");
-        check(&agency, &[agency.chain.clone()], "it is a CA's certificate");
+        check(&agency, std::slice::from_ref(&agency.chain), "it is a CA's certificate");
         // A leaf is no CA, whoever signs with its key.
         let (issuer, subject) = (agency.leaf(), Name::new("FISCO-BCOS", "fisco-bcos", "agency"));
         let below = template(&Name::new("x", "fisco-bcos", "sdk"), &subject, agency.leaf_extensions());
