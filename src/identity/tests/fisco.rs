@@ -234,3 +234,21 @@ fn minted_certificates_are_as_the_official_generator_makes_them() {
     assert_eq!((node.chain().len(), made(&node.chain()[0])), (3, (3, name("n", "node"), both(), false)));
     assert_eq!(made(&sdk.chain()[0]), (3, name("sdk", "sdk"), both(), false));
 }
+
+#[test]
+fn certificates_of_fisco_bcos_are_told_apart_where_the_default_ones_are_needed() {
+    let authority = authority(&Consortium::new());
+    let refused = |leaf: &MintedLeaf| {
+        [Role::Client, Role::Node]
+            .map(|role| authority.verify_chain(leaf.chain(), role).unwrap_err().to_string())
+    };
+    for (kind, own, _) in agencies() {
+        let says = match kind {
+            FiscoKind::Rsa => "version 1 certificate, as FISCO BCOS makes them",
+            FiscoKind::Ec => "its key is secp256k1, but certificates of the profile default",
+        };
+        for text in refused(&own.client("app", 1).unwrap()) {
+            assert!(text.contains(says) && text.contains("both ends must use one profile"), "{text}");
+        }
+    }
+}
