@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     cli::{output, signals::Signals},
-    config::{self, Log, LogFormat},
+    config::{self, Listener, Log, LogFormat},
     node::Node,
     telemetry::logging,
 };
@@ -69,11 +69,15 @@ fn check(args: &Args) -> anyhow::Result<ExitCode> {
         args.config.display(),
         config.node.name.as_deref().unwrap_or(&subject.name),
         subject.institution,
-        config.client_port.listen,
+        clients_at(&config.client_port.listeners),
         config.overlay.listen,
         config.admin.listen,
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn clients_at(listeners: &[Listener]) -> String {
+    listeners.iter().map(|listener| listener.listen.to_string()).collect::<Vec<_>>().join(" and ")
 }
 
 fn start_logging(log: &Log) -> Result<(), logging::StartError> {

@@ -6,7 +6,10 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use crate::{
     cli::output,
     config,
-    telemetry::{client, status::Status},
+    telemetry::{
+        client,
+        status::{Listener, Status},
+    },
 };
 
 /// Which node to ask, and how to print what it says.
@@ -53,7 +56,7 @@ fn describe(status: &Status) -> String {
         ("id", status.node_id.clone()),
         ("state", format!("{state}, up {}", duration(status.uptime_seconds))),
         ("version", format!("{}, epoch {}", status.version, status.epoch)),
-        ("clients at", format!("{} (connected: {})", status.addresses.channel, status.clients)),
+        ("clients at", format!("{} (connected: {})", listeners(&status.addresses.listeners), status.clients)),
         (
             "overlay at",
             format!(
@@ -65,6 +68,14 @@ fn describe(status: &Status) -> String {
         ("topics", format!("{} of its own clients", status.topics)),
     ];
     rows.map(|(what, value)| format!("{what:12} {value}")).join("\n")
+}
+
+fn listeners(all: &[Listener]) -> String {
+    let describe = |Listener { address, profile }: &Listener| match &**profile {
+        "default" => address.to_string(),
+        profile => format!("{address} ({profile})"),
+    };
+    all.iter().map(describe).collect::<Vec<_>>().join(" and ")
 }
 
 fn duration(seconds: u64) -> String {

@@ -1,6 +1,6 @@
 //! Every bound of the client port, with its default and what happens when it is reached.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use amop_protocol::{
     NodeKey,
@@ -8,11 +8,9 @@ use amop_protocol::{
     session::{handshake::About, server, startup},
 };
 
-/// How the client port behaves.
+/// How the client port behaves, on all its listeners together.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen: 127.0.0.1:20200 unless configured.
-    pub listen: SocketAddr,
     /// Most sessions at a time: 10,000. Policy: a further client is disconnected after its TLS handshake.
     pub max_clients: usize,
     /// Most unfinished TLS handshakes: 256. Policy: the oldest is disconnected.
@@ -60,7 +58,6 @@ impl Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 20200)),
             max_clients: 10_000,
             max_handshakes: 256,
             handshake_timeout: Duration::from_secs(5),

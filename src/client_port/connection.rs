@@ -17,6 +17,8 @@ use tokio_util::io::poll_read_buf;
 const READ_BUFFER: usize = 32 * 1024;
 /// With less room than this a read is not worth its system call.
 const READ_LEAST: usize = 8 * 1024;
+/// Room made at once for the rest of a frame, so that its bytes stay where they were read.
+const READ_WHOLE: usize = 256 * 1024;
 /// Frames up to this size are copied together for clients that take several in one record.
 const COALESCE: usize = 16 * 1024;
 
@@ -148,9 +150,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Poll::Pending;
         }
         if self.input.capacity() - self.input.len() < READ_LEAST {
-            // A large frame makes the buffer grow with what has come, not with what it claims.
+            // Beyond a bound the buffer grows with what has come of a frame, not with what it claims.
             let missing = self.decoder.missing(&self.input).unwrap_or(0);
-            let room = READ_BUFFER.max(missing.min(self.input.len()));
+            let room = READ_BUFFER.max(missing.min(READ_WHOLE.max(self.input.len())));
             self.grown |= room > READ_BUFFER;
             self.input.reserve(room);
         }

@@ -8,10 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amop_protocol::{
-    ClientIdentity,
-    certificate::{Description, ParseError},
-};
 use rustls_pki_types::CertificateDer;
 use tokio::{
     io::BufStream,
@@ -19,6 +15,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{
     SessionInfo,
@@ -26,7 +23,7 @@ use super::{
     metrics::{HandshakeFailure, HandshakeLabels},
     session::{self, Shared},
 };
-use crate::identity::{self, Role, Subject};
+use crate::identity::{ChainError, Client, ClientTls};
 
 /// Pauses after a failed `accept`: so long at first, and up to so long.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -53,58 +50,64 @@ pub enum StartError {
 /// Why a client whose TLS handshake succeeded is not served.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
-    #[error("it presented no certificate")]
-    NoCertificate,
     #[error(transparent)]
-    Subject(#[from] ParseError),
-    #[error("its certificate is a {0}'s; clients need one with role client")]
-    Role(Role),
+    Chain(#[from] ChainError),
     #[error("as many clients as may be are connected ({0})")]
     Full(usize),
 }
 
 type Stream = TlsStream<BufStream<TcpStream>>;
 
-pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
+/// A bound port, with the certificates of one kind.
+pub(super) struct Listener {
+    tcp: TcpListener,
+    address: SocketAddr,
+    tls: ClientTls,
 }
 
-/// The listener's task: woken by connections and by `stop`.
-pub(super) async fn run(
-    listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
-    shared: Arc<Shared>,
-    stop: CancellationToken,
-) {
-    let acceptor = TlsAcceptor::from(tls);
-    let mut pause = PAUSE.0;
-    loop {
-        // The end first, then connections.
-        let accepted = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((tcp, address)) => {
-                pause = PAUSE.0;
-                shared.metrics().accepted.inc();
-                let handshake = shared.handshakes.begin();
-                shared
-                    .tasks
-                    .spawn("client", client(tcp, address, acceptor.clone(), handshake, shared.clone()));
-            }
-            // The connection was gone before it was taken: nothing is wrong here.
-            Err(error) if is_of_connection(&error) => {}
-            Err(error) => {
-                shared.metrics().accept_errors.inc();
-                tracing::error!(%error, pause_ms = pause.as_millis(), "cannot accept clients; are there too many open files?");
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(pause) => {}
+impl Listener {
+    pub(super) async fn bind(address: SocketAddr, tls: ClientTls) -> Result<Self, StartError> {
+        let failed = |source| StartError::Bind { address, source };
+        let tcp = TcpListener::bind(address).await.map_err(failed)?;
+        let address = tcp.local_addr().map_err(failed)?;
+        Ok(Self { tcp, address, tls })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The listener's task: woken by connections and by `stop`.
+    pub(super) async fn run(self, shared: Arc<Shared>, stop: CancellationToken) {
+        let mut pause = PAUSE.0;
+        loop {
+            // The end first, then connections.
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                accepted = self.tcp.accept() => accepted,
+            };
+            match accepted {
+                Ok((tcp, address)) => {
+                    pause = PAUSE.0;
+                    shared.metrics().accepted.inc();
+                    let handshake = shared.handshakes.begin();
+                    let span = tracing::info_span!("client", %address, profile = %self.tls.profile());
+                    let client = client(tcp, address, self.tls.clone(), handshake, shared.clone());
+                    shared.tasks.spawn("client", client.instrument(span));
                 }
-                pause = (pause * 2).min(PAUSE.1);
+                // The connection was gone before it was taken: nothing is wrong here.
+                Err(error) if is_of_connection(&error) => {}
+                Err(error) => {
+                    shared.metrics().accept_errors.inc();
+                    tracing::error!(%error, pause_ms = pause.as_millis(), "cannot accept clients; are there too many open files?");
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(PAUSE.1);
+                }
             }
         }
     }
@@ -120,63 +123,55 @@ fn is_of_connection(error: &io::Error) -> bool {
 async fn client(
     tcp: TcpStream,
     address: SocketAddr,
-    acceptor: TlsAcceptor,
+    tls: ClientTls,
     handshake: Handshake,
     shared: Arc<Shared>,
 ) {
-    let Some(stream) = accept(tcp, address, &acceptor, &handshake, &shared).await else { return };
+    let Some(stream) = accept(tcp, &tls, &handshake, &shared).await else { return };
     drop(handshake);
     let Ok(permit) = shared.clients.clone().try_acquire_owned() else {
         shared.metrics().refused.inc();
-        tracing::warn!(%address, cause = %Refusal::Full(shared.config.max_clients), "client refused");
+        tracing::warn!(cause = %Refusal::Full(shared.config.max_clients), "client refused");
         return;
     };
-    let (subject, client) = match identify(&stream) {
-        Ok(identified) => identified,
+    let Client { identity, institution } = match tls.identify(presented(&stream)) {
+        Ok(client) => client,
         Err(cause) => {
             shared.metrics().refused.inc();
-            log_refusal(&stream, address, &cause);
+            tracing::warn!(cause = %Refusal::Chain(cause), "client refused");
             return;
         }
     };
-    let info = |id| SessionInfo {
-        id,
-        client: Arc::new(client),
-        institution: subject.institution,
-        address,
-        since: Instant::now(),
-    };
+    let info =
+        |id| SessionInfo { id, client: Arc::new(identity), institution, address, since: Instant::now() };
     session::run(stream, info, shared).await;
     drop(permit);
 }
 
-async fn accept(
-    tcp: TcpStream,
-    address: SocketAddr,
-    acceptor: &TlsAcceptor,
-    handshake: &Handshake,
-    shared: &Shared,
-) -> Option<Stream> {
+async fn accept(tcp: TcpStream, tls: &ClientTls, handshake: &Handshake, shared: &Shared) -> Option<Stream> {
     // Answers are written whole, so waiting to fill a packet only delays them.
     let _ = tcp.set_nodelay(true);
     let buffered = BufStream::with_capacity(READ_BUFFER, WRITE_BUFFER, tcp);
-    let accept = tokio::time::timeout(shared.config.handshake_timeout, acceptor.accept(buffered));
+    let accept = tokio::time::timeout(
+        shared.config.handshake_timeout,
+        TlsAcceptor::from(tls.server_config()).accept(buffered),
+    );
     // The ends first, then the handshake.
     let reason = tokio::select! {
         biased;
         () = shared.tasks.cancelled() => return None,
         () = handshake.evicted() => {
-            tracing::debug!(%address, "handshake given up: too many under way");
+            tracing::debug!("handshake given up: too many under way");
             HandshakeFailure::Evicted
         }
         accepted = accept => match accepted {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) => {
-                log_failure(address, &error);
+                log_failure(tls, &error);
                 HandshakeFailure::Failed
             }
             Err(_) => {
-                tracing::debug!(%address, "handshake given up: not finished in time");
+                tracing::debug!("handshake given up: not finished in time");
                 HandshakeFailure::TimedOut
             }
         },
@@ -186,35 +181,16 @@ async fn accept(
 }
 
 /// A certificate that is refused is logged where it is verified.
-fn log_failure(address: SocketAddr, error: &io::Error) {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    if let Some(rustls::Error::NoCertificatesPresented) = tls {
-        tracing::warn!(%address, "client refused: it presented no certificate");
+fn log_failure(tls: &ClientTls, error: &io::Error) {
+    let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(cause) = of_tls.and_then(|error| tls.explain(error)) {
+        tracing::warn!(cause, "client refused");
     } else {
         let source = error.source().map(ToString::to_string);
-        tracing::debug!(%address, %error, source, "TLS handshake failed");
+        tracing::debug!(%error, source, "TLS handshake failed");
     }
 }
 
-fn identify(stream: &Stream) -> Result<(Subject, ClientIdentity), Refusal> {
-    let leaf = leaf(stream).ok_or(Refusal::NoCertificate)?;
-    let subject = Subject::parse(leaf)?;
-    if subject.role != Role::Client {
-        return Err(Refusal::Role(subject.role));
-    }
-    let client = ClientIdentity { fingerprint: identity::fingerprint(leaf), name: subject.name.clone() };
-    Ok((subject, client))
-}
-
-fn leaf(stream: &Stream) -> Option<&CertificateDer<'static>> {
-    stream.get_ref().1.peer_certificates()?.first()
-}
-
-fn log_refusal(stream: &Stream, address: SocketAddr, cause: &Refusal) {
-    match leaf(stream).map(|leaf| Description::parse(leaf)) {
-        Some(Ok(Description { subject, serial, issuer, .. })) => {
-            tracing::warn!(%address, %subject, serial, %issuer, %cause, "client refused");
-        }
-        _ => tracing::warn!(%address, %cause, "client refused"),
-    }
+fn presented(stream: &Stream) -> &[CertificateDer<'static>] {
+    stream.get_ref().1.peer_certificates().unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! The TLS port that SDKs connect to.
 //!
-//! It owns the listener and one task per client; a session's protocol is the core's
+//! It has one or more listeners, each with certificates of one kind, and one task per client; a session's protocol is the core's
 //! ([`amop_protocol::session`]), and what becomes of messages is its [`Broker`]'s affair. Nothing
 //! here knows the overlay.
 //!
@@ -38,8 +38,9 @@ use amop_protocol::{
 };
 use futures::future::BoxFuture;
 
-use crate::tasks::Tasks;
+use crate::{identity::ClientTls, tasks::Tasks};
 
+use self::listener::Listener;
 pub use self::{
     config::Config,
     listener::StartError,
@@ -85,36 +86,40 @@ pub struct SessionInfo {
 /// A running client port. Dropping it does not stop it; its [`Tasks`] do.
 #[derive(Debug)]
 pub struct ClientPort {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     accepting: Tasks,
     registry: Arc<Registry>,
 }
 
 impl ClientPort {
-    /// Binds, and starts to accept clients.
+    /// Binds all listeners, and starts to accept clients.
     ///
     /// # Errors
-    /// When the address cannot be bound.
+    /// When an address cannot be bound; then there is no listener at all.
     pub async fn start(
         tasks: &Tasks,
         config: Config,
-        tls: Arc<rustls::ServerConfig>,
+        listeners: Vec<(SocketAddr, ClientTls)>,
         broker: Arc<dyn Broker>,
         registry: Arc<Registry>,
     ) -> Result<Self, StartError> {
-        let listener = listener::bind(config.listen).await?;
-        let address =
-            listener.local_addr().map_err(|source| StartError::Bind { address: config.listen, source })?;
+        let mut bound = Vec::new();
+        for (address, tls) in listeners {
+            bound.push(Listener::bind(address, tls).await?);
+        }
+        let addresses = bound.iter().map(Listener::address).collect();
         let accepting = tasks.child();
         let shared = Arc::new(session::Shared::new(config, broker, registry.clone(), tasks.clone()));
-        let stop = accepting.token().clone();
-        accepting.spawn_vital("client listener", listener::run(listener, tls, shared, stop));
-        Ok(Self { address, accepting, registry })
+        for listener in bound {
+            let stop = accepting.token().clone();
+            accepting.spawn_vital("client listener", listener.run(shared.clone(), stop));
+        }
+        Ok(Self { addresses, accepting, registry })
     }
 
-    /// Where clients connect.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Where clients connect, in the order the listeners were given.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Stops accepting, and tells extension clients to go elsewhere within `grace`. Sessions

@@ -145,8 +145,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let metrics = self.shared.metrics();
         metrics.opened.inc();
         metrics.open.inc();
-        let SessionInfo { client, institution, address, .. } = &*self.info;
-        tracing::info!(client = %client.name, %institution, fingerprint = %client.fingerprint, %address, "client connected");
+        let SessionInfo { client, institution, .. } = &*self.info;
+        tracing::info!(client = %client.name, %institution, fingerprint = %client.fingerprint, "client connected");
         self.shared.broker.opened(&self.info);
     }
 

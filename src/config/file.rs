@@ -2,8 +2,10 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use amop_protocol::NodeId;
+use amop_protocol::{NodeId, certificate::MAX_NAME_BYTES};
 use toml::{Table, Value};
+
+use crate::identity::Agency;
 
 /// One thing that is wrong with a configuration, as a sentence that names the key and the cure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,6 +214,31 @@ impl Setting for Duration {
     }
 }
 
+/// Something that may be switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Switch<T> {
+    On(T),
+    Off,
+}
+
+impl<T> Switch<T> {
+    pub(super) fn on(self) -> Option<T> {
+        match self {
+            Self::On(value) => Some(value),
+            Self::Off => None,
+        }
+    }
+}
+
+impl<T: Setting> Setting for Switch<T> {
+    fn read(value: Value) -> Result<Self, String> {
+        match value.as_str() {
+            Some("off") => Ok(Self::Off),
+            _ => T::read(value).map(Self::On).map_err(|cause| format!("{cause} (or \"off\")")),
+        }
+    }
+}
+
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Size(pub(super) usize);
@@ -277,6 +304,23 @@ impl Setting for NodeId {
             false => Err(wrong()),
         }
     }
+}
+
+/// An institution and its CA, as an inline table.
+impl Setting for Agency {
+    fn read(value: Value) -> Result<Self, String> {
+        let text = |key: &str| value.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        match (text("institution"), text("ca"), value.as_table().map(Table::len)) {
+            (Some(institution), Some(ca), Some(2)) if is_name(institution) => {
+                Ok(Self { institution: institution.to_owned(), ca: PathBuf::from(ca) })
+            }
+            _ => Err(expected("{ institution = \"NAME\", ca = \"FILE\" }", &value)),
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    text.len() <= MAX_NAME_BYTES && !text.contains(char::is_control)
 }
 
 impl<T: Setting> Setting for Vec<T> {

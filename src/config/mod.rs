@@ -17,7 +17,7 @@ use std::{
 use amop_protocol::NodeId;
 
 pub use self::file::Problem;
-use crate::identity::{Clients, Credentials, Paths};
+use crate::identity::{ClientTls, Clients, Credentials, FiscoPaths, LoadError, Paths};
 
 /// The example file, which documents every key; a test holds it to the code.
 pub const EXAMPLE: &str = include_str!("../../amop.example.toml");
@@ -30,7 +30,7 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 pub struct Config {
     /// Who the node is.
     pub node: Node,
-    /// The port for SDKs.
+    /// The ports for SDKs.
     pub client_port: ClientPort,
     /// Links to other nodes.
     pub overlay: Overlay,
@@ -58,10 +58,8 @@ pub struct Node {
 /// `[client_port]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientPort {
-    /// Where clients connect.
-    pub listen: SocketAddr,
-    /// Which clients are served.
-    pub clients: Clients,
+    /// Where clients connect; at least one.
+    pub listeners: Vec<Listener>,
     /// Most sessions at a time.
     pub max_clients: usize,
     /// Group ids that `getGroupList` reports: none, or 1.
@@ -82,6 +80,37 @@ pub struct ClientPort {
     pub handshake_timeout: Duration,
     /// Silence after which a session is closed.
     pub idle_timeout: Duration,
+}
+
+/// Where clients connect: `listen` of `[client_port]`, `[fisco_rsa]` and `[fisco_ec]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The address.
+    pub listen: SocketAddr,
+    /// What is presented there, and who is served.
+    pub certificates: Certificates,
+}
+
+/// The certificates of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Certificates {
+    /// The node's own, for clients of the consortium.
+    Consortium(Clients),
+    /// Those of a FISCO BCOS chain.
+    Fisco(FiscoPaths),
+}
+
+impl Certificates {
+    /// Loads what the listener of a node with these credentials needs.
+    ///
+    /// # Errors
+    /// With everything that is wrong with its files.
+    pub fn load(&self, credentials: &Credentials) -> Result<ClientTls, Vec<LoadError>> {
+        match self {
+            Self::Consortium(clients) => Ok(credentials.client_tls(clients.clone())),
+            Self::Fisco(paths) => ClientTls::load_fisco(paths, credentials.subject().institution.clone()),
+        }
+    }
 }
 
 /// `[overlay]`
@@ -129,8 +158,10 @@ pub struct Delivery {
 /// `[limits]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// Most Mbit/s sent; no limit if absent.
+    /// Most Mbit/s that all clients send together; no limit if absent.
     pub outgoing_bandwidth_limit: Option<f64>,
+    /// Most Mbit/s that one client sends; no limit if absent.
+    pub client_bandwidth_limit: Option<f64>,
 }
 
 /// `[admin]`
@@ -208,15 +239,23 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 /// With everything that is wrong, in file and certificates alike.
 pub fn check(path: &Path) -> Result<(Config, Credentials), Problems> {
     let (config, mut all) = read(path);
-    let credentials = config.as_ref().map(|config| Credentials::load_all(&config.node.paths));
+    let mut of_files = Vec::new();
+    let credentials = config.as_ref().and_then(|config| load_all(config, &mut of_files));
+    all.extend(of_files.iter().map(|error| Problem(error.to_string())));
     match (config, credentials) {
-        (Some(config), Some(Ok(credentials))) if all.is_empty() => Ok((config, credentials)),
-        (_, credentials) => {
-            let of_files = credentials.and_then(Result::err).unwrap_or_default();
-            all.extend(of_files.iter().map(|error| Problem(error.to_string())));
-            Err(Problems { path: path.to_owned(), all })
-        }
+        (Some(config), Some(credentials)) if all.is_empty() => Ok((config, credentials)),
+        _ => Err(Problems { path: path.to_owned(), all }),
     }
+}
+
+/// Loads the node's identity and that of every listener.
+fn load_all(config: &Config, problems: &mut Vec<LoadError>) -> Option<Credentials> {
+    let credentials =
+        Credentials::load_all(&config.node.paths).map_err(|of_files| problems.extend(of_files)).ok()?;
+    for listener in &config.client_port.listeners {
+        let _ = listener.certificates.load(&credentials).map_err(|of_files| problems.extend(of_files));
+    }
+    Some(credentials)
 }
 
 /// The configuration, with defaults where it is wrong, and the problems; none if it is not TOML at all.

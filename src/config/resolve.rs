@@ -9,10 +9,11 @@ use std::{
 use tracing_subscriber::filter::LevelFilter;
 
 use super::{
-    Admin, ClientPort, Config, Delivery, Limits, Log, LogFormat, Node, Overlay, Problem, Shutdown,
-    file::{Bandwidth, Document, Size},
+    Admin, Certificates, ClientPort, Config, Delivery, Limits, Listener, Log, LogFormat, Node, Overlay,
+    Problem, Shutdown,
+    file::{Bandwidth, Document, Size, Switch},
 };
-use crate::identity::{Clients, Paths};
+use crate::identity::{Agency, Clients, FiscoKind, FiscoPaths, Paths};
 
 /// A configuration, and what was wrong with the text it came from.
 pub(super) struct Resolved {
@@ -34,9 +35,20 @@ pub(super) fn defaults(directory: &Path) -> Config {
 }
 
 fn resolve_document(mut document: Document, directory: &Path) -> Resolved {
+    let mut client_port = client_port(&mut document);
+    for kind in [FiscoKind::Rsa, FiscoKind::Ec] {
+        client_port.listeners.extend(fisco_listener(&mut document, directory, kind));
+    }
+    if client_port.listeners.is_empty() {
+        document.problem(
+            "client_port.listen is \"off\", and so are [fisco_rsa] and [fisco_ec]: no client could connect; \
+             set listen in one of them"
+                .to_owned(),
+        );
+    }
     let config = Config {
         node: node(&mut document, directory),
-        client_port: client_port(&mut document),
+        client_port,
         overlay: overlay(&mut document),
         delivery: delivery(&mut document),
         limits: limits(&mut document),
@@ -64,21 +76,11 @@ fn node(document: &mut Document, directory: &Path) -> Node {
 
 fn client_port(document: &mut Document) -> ClientPort {
     let mut section = document.section("client_port");
-    let listen = section.get("listen", any(20200));
+    let listen = section.get("listen", Switch::On(any(20200)));
     let clients = match section.get("same_institution_only", false) {
         true => Clients::OfOwnInstitution,
         false => Clients::OfConsortium,
     };
-    for profile in section.get("profiles", vec!["default".to_owned()]) {
-        match &*profile {
-            "default" => {}
-            "fisco-rsa" | "fisco-ec" => section.problem(
-                "profiles",
-                format!("{profile} is not supported yet; it comes with a later release. Use [\"default\"]"),
-            ),
-            _ => section.problem("profiles", format!("there is no profile {profile:?}; use [\"default\"]")),
-        }
-    }
     let mut groups: Vec<u32> = Vec::new();
     for group in section.get("groups", vec![1]) {
         match group {
@@ -88,8 +90,11 @@ fn client_port(document: &mut Document) -> ClientPort {
         }
     }
     let config = ClientPort {
-        listen,
-        clients,
+        listeners: listen
+            .on()
+            .map(|listen| Listener { listen, certificates: Certificates::Consortium(clients) })
+            .into_iter()
+            .collect(),
         groups,
         max_clients: section.within("max_clients", 4096, 1, 1_000_000),
         max_topics_per_client: section.within("max_topics_per_client", 10_000, 1, 1_000_000),
@@ -103,6 +108,29 @@ fn client_port(document: &mut Document) -> ClientPort {
     };
     section.finish();
     config
+}
+
+/// `[fisco_rsa]` or `[fisco_ec]`: a further listener, if it is switched on.
+fn fisco_listener(document: &mut Document, directory: &Path, kind: FiscoKind) -> Option<Listener> {
+    let files = kind.profile().as_str();
+    let mut section = document.section(section_of(kind));
+    let listen = section.get("listen", Switch::Off);
+    let mut path = |key, file: &str| directory.join(section.get(key, Path::new(files).join(file)));
+    let (ca, cert, key) = (path("ca", "ca.crt"), path("cert", "node.crt"), path("key", "node.key"));
+    let mut agencies: Vec<Agency> = section.get("agencies", Vec::new());
+    for agency in &mut agencies {
+        agency.ca = directory.join(&agency.ca);
+    }
+    section.finish();
+    let paths = FiscoPaths { kind, ca, cert, key, agencies };
+    listen.on().map(|listen| Listener { listen, certificates: Certificates::Fisco(paths) })
+}
+
+const fn section_of(kind: FiscoKind) -> &'static str {
+    match kind {
+        FiscoKind::Rsa => "fisco_rsa",
+        FiscoKind::Ec => "fisco_ec",
+    }
 }
 
 fn overlay(document: &mut Document) -> Overlay {
@@ -154,9 +182,13 @@ fn delivery(document: &mut Document) -> Delivery {
 
 fn limits(document: &mut Document) -> Limits {
     let mut section = document.section("limits");
-    let limit: Option<Bandwidth> = section.optional("outgoing_bandwidth_limit");
+    let mut mbit = |key| section.optional(key).map(|Bandwidth(limit)| limit);
+    let limits = Limits {
+        outgoing_bandwidth_limit: mbit("outgoing_bandwidth_limit"),
+        client_bandwidth_limit: mbit("client_bandwidth_limit"),
+    };
     section.finish();
-    Limits { outgoing_bandwidth_limit: limit.map(|limit| limit.0) }
+    limits
 }
 
 fn admin(document: &mut Document) -> Admin {
@@ -203,18 +235,19 @@ fn shutdown(document: &mut Document) -> Shutdown {
 
 /// Two listeners cannot share a port; better said here than when the second one fails.
 fn check_ports(config: &Config, document: &mut Document) {
-    let listeners = [
-        ("client_port.listen", config.client_port.listen),
-        ("overlay.listen", config.overlay.listen),
-        ("admin.listen", config.admin.listen),
-    ];
+    let of_clients = config.client_port.listeners.iter().map(|listener| match &listener.certificates {
+        Certificates::Consortium(_) => ("client_port", listener.listen),
+        Certificates::Fisco(paths) => (section_of(paths.kind), listener.listen),
+    });
+    let others = [("overlay", config.overlay.listen), ("admin", config.admin.listen)];
+    let listeners: Vec<_> = of_clients.chain(others).collect();
     for (at, (name, address)) in listeners.iter().enumerate() {
         for (other, taken) in &listeners[..at] {
             let overlap =
                 address.ip() == taken.ip() || address.ip().is_unspecified() || taken.ip().is_unspecified();
             if address.port() != 0 && address.port() == taken.port() && overlap {
                 document.problem(format!(
-                    "{name}: port {} is that of {other}, too; choose another",
+                    "{name}.listen: port {} is that of {other}.listen, too; choose another",
                     taken.port()
                 ));
             }

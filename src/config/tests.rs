@@ -3,6 +3,7 @@ use std::fs;
 use amop_testkit::ca::Consortium;
 
 use super::*;
+use crate::identity::{Agency, FiscoKind};
 
 fn resolved(text: &str) -> resolve::Resolved {
     resolve::resolve(text, Path::new("/etc/amop")).unwrap()
@@ -68,8 +69,15 @@ fn wrong_values_say_what_to_write_instead() {
     check("[client_port]\nlisten = \"localhost\"", "IP address and port");
     check("[client_port]\nmax_clients = -1", "client_port.max_clients: expected a whole number, found -1");
     check("[client_port]\nsame_institution_only = \"yes\"", "expected true or false");
-    check("[client_port]\nprofiles = [\"fisco-rsa\"]", "later release");
-    check("[client_port]\nprofiles = [\"x\"]", "there is no profile");
+    check("[client_port]\nlisten = \"off\"", "no client could connect");
+    check("[fisco_ec]\nlisten = \"on\"", "fisco_ec.listen: expected an IP address and port");
+    check("[fisco_ec]\nlisten = \"0.0.0.0:20200\"", "port 20200 is that of client_port.listen, too");
+    for agencies in ["\"x\"", "{ institution = \"x\" }", "{ institution = \"x\", ca = \"\" }"] {
+        check(
+            &format!("[fisco_rsa]\nagencies = [{agencies}]"),
+            "expected { institution = \"NAME\", ca = \"FILE\" }",
+        );
+    }
     check("[client_port]\ngroups = [2]", "must be [] or [1]");
     check("[overlay]\npeers = [\"1.2.3.4\"]", "overlay.peers: expected an IP address and port");
     check("[overlay]\npeers = [\"0.0.0.0:30300\"]", "no address that can be dialled");
@@ -106,12 +114,50 @@ fn what_is_written_is_what_is_meant() {
     let config = config.config;
     assert_eq!(config.node.paths.ca, Path::new("/x/ca.crt"));
     assert_eq!(config.node.paths.cert, Path::new("/etc/amop/certs/n.crt"), "beside the file");
-    assert_eq!(config.client_port.clients, Clients::OfOwnInstitution);
+    let [own] = &config.client_port.listeners[..] else { panic!("one listener") };
+    assert_eq!(own.certificates, Certificates::Consortium(Clients::OfOwnInstitution));
     assert_eq!(config.client_port.queue_bytes, 3 << 19);
     assert_eq!(config.overlay.peers.len(), 2);
     assert_eq!(config.delivery.path_timeout, Duration::from_millis(250));
     assert_eq!(config.limits.outgoing_bandwidth_limit, Some(2.5));
     assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn listeners_for_fisco_bcos_are_switched_on_one_by_one() {
+    let config = resolved(
+        "[client_port]\nlisten = \"off\"\n[fisco_rsa]\nlisten = \"0.0.0.0:20200\"\ncert = \"/x/n.crt\"\n\
+         agencies = [{ institution = \"bank-b\", ca = \"b/ca.crt\" }]\n\
+         [fisco_ec]\nlisten = \"0.0.0.0:20201\"",
+    );
+    assert_eq!(config.problems, []);
+    let [rsa, ec] = &config.config.client_port.listeners[..] else { panic!("two listeners") };
+    let beside = |file: &str| Path::new("/etc/amop").join(file);
+    let agency = Agency { institution: "bank-b".into(), ca: beside("b/ca.crt") };
+    let expected = FiscoPaths {
+        kind: FiscoKind::Rsa,
+        ca: beside("fisco-rsa/ca.crt"),
+        cert: "/x/n.crt".into(),
+        key: beside("fisco-rsa/node.key"),
+        agencies: vec![agency],
+    };
+    assert_eq!((rsa.listen.port(), &rsa.certificates), (20200, &Certificates::Fisco(expected)));
+    assert_eq!(ec.listen.port(), 20201);
+    assert!(matches!(&ec.certificates, Certificates::Fisco(paths) if paths.kind == FiscoKind::Ec));
+}
+
+#[test]
+fn the_configuration_in_the_migration_guide_is_in_order() {
+    let guide = include_str!("../../docs/migration.md");
+    let sample = guide.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let config = resolved(sample);
+    assert_eq!(config.problems, []);
+    let [Listener { certificates: Certificates::Fisco(paths), .. }] =
+        &config.config.client_port.listeners[..]
+    else {
+        panic!("one listener, with FISCO BCOS certificates")
+    };
+    assert_eq!(paths.agencies.len(), 1);
 }
 
 #[test]

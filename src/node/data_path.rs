@@ -10,13 +10,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use amop_protocol::{
-    Cause, NodeId, SessionId, Time,
+    NodeId, SessionId, Time,
     broker::{
-        bandwidth::Bandwidth,
+        bandwidth::{Refusal, Shared},
         dedup::{Keyer, MessageKey},
         deliver::{Config, Counters, Delivery, MAX_SHARDS, route_frame},
         event::{Action, Answer, AnswerBody, Mode, Outcome, Publish, PushError, PushId},
@@ -42,8 +42,8 @@ const _: () = assert!(SHARDS <= MAX_SHARDS);
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) delivery: Config,
-    /// Mbit/s; no limit if absent.
-    pub(super) bandwidth: Option<f64>,
+    /// What clients may send to other nodes; no limit if absent.
+    pub(super) bandwidth: Option<Shared>,
     /// A number that no other start of this node has.
     pub(super) incarnation: u64,
     /// Makes message keys that nobody outside can compute.
@@ -59,7 +59,7 @@ pub(super) struct DataPath {
     routing: ArcSwap<Routing>,
     registry: Arc<Registry>,
     links: Arc<Links>,
-    bandwidth: Option<Mutex<Bandwidth>>,
+    bandwidth: Option<Mutex<Shared>>,
     draining: AtomicBool,
     /// When the timer task will next look, in nanoseconds since the start.
     next_look: AtomicU64,
@@ -87,7 +87,7 @@ impl DataPath {
             routing: ArcSwap::from_pointee(routing),
             registry,
             links,
-            bandwidth: bandwidth.map(|limit| Mutex::new(Bandwidth::from_mbit(limit))),
+            bandwidth: bandwidth.map(Mutex::new),
             draining: AtomicBool::new(false),
             next_look: AtomicU64::new(u64::MAX),
             sooner: Notify::new(),
@@ -122,9 +122,9 @@ impl DataPath {
     /// A client sends.
     pub(super) fn publish(&self, publish: Publish) {
         self.metrics.sends.inc();
-        if let Err(retry_after) = self.charge(&publish) {
-            self.metrics.outcome(Cause::NodeBandwidth);
-            return self.registry.outcome(refused(&publish, retry_after));
+        if let Err(refusal) = self.charge(&publish) {
+            self.metrics.outcome(refusal.cause);
+            return self.registry.outcome(refused(&publish, refusal));
         }
         let key = self.keyer.key(&publish.client.fingerprint, publish.mode, &publish.topic, &publish.seq);
         let shard = Delivery::shard_of(key, SHARDS);
@@ -237,7 +237,7 @@ impl DataPath {
     }
 
     /// A price is paid once per copy that may leave for another node.
-    fn charge(&self, publish: &Publish) -> Result<(), Duration> {
+    fn charge(&self, publish: &Publish) -> Result<(), Refusal> {
         let bandwidth = self.bandwidth.as_ref().filter(|_| !self.draining.load(Ordering::Relaxed));
         let Some(bandwidth) = bandwidth else { return Ok(()) };
         let routing = self.routing.load();
@@ -250,7 +250,8 @@ impl DataPath {
         if copies == 0 {
             return Ok(());
         }
-        bandwidth.lock().take(self.now(), publish.payload.len().saturating_mul(copies))
+        let bytes = publish.payload.len().saturating_mul(copies);
+        bandwidth.lock().take(self.now(), publish.client.fingerprint, bytes)
     }
 
     fn key_of(&self, body: &Body) -> Option<MessageKey> {
@@ -326,13 +327,13 @@ fn shard_of_report(body: &Body) -> usize {
     }
 }
 
-fn refused(publish: &Publish, retry_after: Duration) -> Outcome {
+fn refused(publish: &Publish, Refusal { cause, retry_after }: Refusal) -> Outcome {
     Outcome {
         session: publish.session,
         seq: publish.seq,
         mode: publish.mode,
         topic: Some(publish.topic.clone()),
-        cause: Cause::NodeBandwidth,
+        cause,
         body: AnswerBody::default(),
         retry_after,
     }

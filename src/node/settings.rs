@@ -3,13 +3,18 @@
 use std::net::SocketAddr;
 
 use amop_protocol::{
-    broker::{control, dedup::Bounds, deliver},
+    broker::{bandwidth::Shared, control, dedup::Bounds, deliver},
     certificate::Subject,
     session::{handshake::About, startup},
 };
 
 use super::data_path::SHARDS;
-use crate::{client_port, config::Config, identity::Credentials, overlay};
+use crate::{
+    client_port,
+    config::{Config, Listener},
+    identity::{ClientTls, Credentials, LoadError},
+    overlay,
+};
 
 /// Settings of the client port.
 pub(super) fn client_port(config: &Config, credentials: &Credentials) -> client_port::Config {
@@ -20,7 +25,6 @@ pub(super) fn client_port(config: &Config, credentials: &Credentials) -> client_
         institution: credentials.subject().institution.to_string(),
     };
     client_port::Config {
-        listen: port.listen,
         max_clients: port.max_clients,
         max_handshakes: port.max_handshakes,
         handshake_timeout: port.handshake_timeout,
@@ -32,6 +36,15 @@ pub(super) fn client_port(config: &Config, credentials: &Credentials) -> client_
         startup: startup::Config { groups: port.groups.clone(), ..startup::Config::default() },
         ..client_port::Config::new(about)
     }
+}
+
+/// The client port's listeners, each with its certificates.
+pub(super) fn listeners(
+    config: &Config,
+    credentials: &Credentials,
+) -> Result<Vec<(SocketAddr, ClientTls)>, Vec<LoadError>> {
+    let load = |listener: &Listener| Ok((listener.listen, listener.certificates.load(credentials)?));
+    config.client_port.listeners.iter().map(load).collect()
 }
 
 /// Settings of the overlay.
@@ -62,6 +75,12 @@ pub(super) fn delivery(config: &Config) -> deliver::Config {
         received: bounds,
         ..deliver::Config::default()
     }
+}
+
+/// What the node's clients may send to other nodes.
+pub(super) fn bandwidth(config: &Config) -> Option<Shared> {
+    let limits = &config.limits;
+    Shared::from_mbit(limits.outgoing_bandwidth_limit, limits.client_bandwidth_limit)
 }
 
 /// Settings of gossip.

@@ -37,7 +37,7 @@ impl StatusSource for Source {
             epoch: me.map(|me| me.epoch).unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: self.since.elapsed().as_secs(),
-            addresses: self.addresses,
+            addresses: self.addresses.clone(),
             links: self.links.len(),
             nodes: routing.reachable().count().saturating_sub(1),
             clients: self.clients.len(),

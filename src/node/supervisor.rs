@@ -34,13 +34,13 @@ use super::{
 use crate::{
     client_port::{self, ClientPort, Registry},
     config::Config,
-    identity::Credentials,
+    identity::{Credentials, LoadError, Profile},
     overlay::{self, Overlay, Router},
     tasks::Tasks,
     telemetry::{
         admin::{self, Admin},
         metrics,
-        status::Addresses,
+        status::{Addresses, Listener},
     },
 };
 
@@ -83,6 +83,12 @@ pub enum StartError {
     /// The overlay's port.
     #[error(transparent)]
     Overlay(#[from] overlay::StartError),
+    /// The certificates of a client port.
+    #[error("{}", sentences(.0))]
+    Certificates(Vec<LoadError>),
+    /// The configuration switches every client port off.
+    #[error("no client port is configured; set client_port.listen, fisco_rsa.listen or fisco_ec.listen")]
+    NoListener,
     /// The client port.
     #[error(transparent)]
     ClientPort(#[from] client_port::StartError),
@@ -92,6 +98,10 @@ pub enum StartError {
     /// Started, and ended before it was up.
     #[error("the overlay ended while the node was starting; its log says why")]
     Overtaken,
+}
+
+fn sentences(problems: &[LoadError]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// The overlay's way into the data path.
@@ -121,6 +131,8 @@ impl Node {
 
 async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Result<NodeHandle, StartError> {
     let since = Instant::now();
+    let listeners = settings::listeners(config, credentials).map_err(StartError::Certificates)?;
+    let profiles: Vec<Profile> = listeners.iter().map(|(_, tls)| tls.profile()).collect();
     let mut registry = metrics::registry();
     let clients = Arc::new(Registry::new(client_port::Metrics::default()));
     clients.metrics().register(&mut registry);
@@ -137,17 +149,23 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     tasks.spawn_vital("timers", data.clone().run_timers(tasks.clone()));
     let overlay_address = overlay.listening().await.ok_or(StartError::Overtaken)?;
     let broker = Arc::new(NodeBroker { data: data.clone(), control: control.clone(), tasks: tasks.clone() });
-    let client_port = ClientPort::start(
-        tasks,
-        settings::client_port(config, credentials),
-        credentials.client_port_server_for(config.client_port.clients.clone()),
-        broker,
-        clients.clone(),
-    )
-    .await?;
+    let settings = settings::client_port(config, credentials);
+    let client_port = ClientPort::start(tasks, settings, listeners, broker, clients.clone()).await?;
     let ready = Arc::new(AtomicBool::new(true));
-    let addresses = Addresses { channel: client_port.address(), overlay: overlay_address, admin: None };
-    let source = Source { data: data.clone(), links, clients, addresses, ready: ready.clone(), since };
+    let listeners = client_port.addresses().iter().zip(profiles);
+    let listeners: Vec<_> = listeners
+        .map(|(address, profile)| Listener { address: *address, profile: profile.to_string() })
+        .collect();
+    let channel = listeners.first().ok_or(StartError::NoListener)?.address;
+    let addresses = Addresses { channel, listeners, overlay: overlay_address, admin: None };
+    let source = Source {
+        data: data.clone(),
+        links,
+        clients,
+        addresses: addresses.clone(),
+        ready: ready.clone(),
+        since,
+    };
     let admin = start_admin(config, registry, source)?;
     let addresses = Addresses { admin: Some(admin.address()), ..addresses };
     let subject = credentials.subject();
@@ -198,7 +216,7 @@ fn core(
     let metrics = Metrics::register(registry.sub_registry_with_prefix("delivery"));
     let settings = data_path::Settings {
         delivery: settings::delivery(config),
-        bandwidth: config.limits.outgoing_bandwidth_limit,
+        bandwidth: settings::bandwidth(config),
         incarnation: random.next_u64(),
         secret: [random.next_u64(), random.next_u64()],
     };
@@ -214,8 +232,8 @@ fn microseconds_now() -> u64 {
 
 impl NodeHandle {
     /// Where it listens.
-    pub fn addresses(&self) -> Addresses {
-        self.addresses
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// Resolves if the node cannot go on by itself. Cancel safe.

@@ -45,14 +45,25 @@ pub struct Status {
 }
 
 /// Where a node listens, ports as they were bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Addresses {
-    /// The client port (channel protocol).
+    /// Where clients connect (channel protocol): the first of `listeners`.
     pub channel: SocketAddr,
+    /// Everywhere clients connect, at least one.
+    pub listeners: Vec<Listener>,
     /// The overlay port.
     pub overlay: SocketAddr,
     /// The admin port, if there is one.
     pub admin: Option<SocketAddr>,
+}
+
+/// A port for clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The kind of certificates: `default`, `fisco-rsa` or `fisco-ec`.
+    pub profile: String,
 }
 
 /// A reachable node: `/v1/peers`.

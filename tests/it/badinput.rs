@@ -46,7 +46,7 @@ impl Bed {
     }
 
     fn ports(&self) -> [SocketAddr; 2] {
-        let addresses = self.mesh.nodes[0].addresses;
+        let addresses = &self.mesh.nodes[0].addresses;
         [addresses.channel, addresses.overlay]
     }
 }
@@ -210,4 +210,57 @@ fn a_check_says_what_is_wrong_and_runs_nothing() {
     let (code, said) = check(&node, "[node]\nkey = \"other/node.key\"\n");
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("other/node.key") || said.contains("node.key"), "{said}");
+}
+
+#[tokio::test]
+async fn the_log_names_every_refusal() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let consortium = Consortium::new();
+    let bank = consortium.institution("bank");
+    bank.node("one").write_node_dir(dir.path());
+    let config = "log.level = \"debug\"\nclient_port.handshake_timeout = \"300ms\"\n";
+    let node = NodeProcess::start(dir.path(), config);
+    let [channel, overlay] = [node.port("channel"), node.port("overlay")];
+    let root = || consortium.root().clone();
+    let stranger = Consortium::new().institution("bank");
+    let names = async |words: &[&str]| {
+        let line = || node.log().lines().any(|line| words.iter().all(|word| line.contains(word)));
+        wait::until(&format!("a line with {words:?} in {}", node.log()), async || line()).await;
+    };
+
+    let node_leaf = bank.node("intruder");
+    for (port, leaf, words) in [
+        (channel, None, &["no certificate"][..]),
+        (channel, Some(&node_leaf), &["CN=intruder", "its role is node", "a client certificate is needed"]),
+        (channel, Some(&stranger.client("spy")), &["CN=spy", "serial", "no CA of the consortium"]),
+        (channel, Some(&bank.leaf("late", "client").expired().build()), &["CN=late", "expired on"]),
+        (
+            overlay,
+            Some(&bank.client("app")),
+            &["CN=app", "its role is client", "a node certificate is needed"],
+        ),
+        (overlay, Some(&stranger.node("spy-node")), &["CN=spy-node", "no CA of the consortium"]),
+    ] {
+        let mut config = client_config(root(), leaf, &TLS13);
+        if port == overlay {
+            config.alpn_protocols = vec![b"amop/1".to_vec()];
+        }
+        assert!(is_refused(port, config).await, "{words:?}");
+        names(words).await;
+    }
+
+    let _silent = TcpStream::connect(channel).await.expect("connected");
+    names(&["not finished in time"]).await;
+
+    let leaf = bank.client("odd");
+    for (length, words) in [
+        (0_u32, &["odd", "at least 42, this one says 0"][..]),
+        (41, &["odd", "at least 42, this one says 41"]),
+        (100 * 1024 * 1024 + 1, &["odd", "104857601", "104857600"]),
+    ] {
+        let mut client = Plain::connect(channel, &leaf, &TLS13).await;
+        client.send_raw(&length.to_be_bytes()).await;
+        assert!(client.is_closed().await, "{length}");
+        names(words).await;
+    }
 }

@@ -69,7 +69,7 @@ fn nodes_end_with_a_devnet_that_is_killed() {
 #[test]
 fn what_cannot_be_is_refused_in_plain_words() {
     for (arguments, words) in [
-        (&["--profile", "fisco-rsa"][..], "no FISCO BCOS certificate profiles yet"),
+        (&["--profile", "fisco"][..], "possible values: default, fisco-rsa, fisco-ec"),
         (&["--base-port", "65000"], "leaves no room"),
         (&["--nodes", "0"], "0 is not in 1..=100"),
         (&["--dir", env!("CARGO_MANIFEST_DIR"), "--base-port", "0"], "choose an empty or new directory"),

@@ -17,7 +17,13 @@ use amop_protocol::{
     wire::channel::{Decoder, Encoded, Frame, FrameError, TopicBody, TopicBodyError, Type},
 };
 use bytes::{Bytes, BytesMut};
+use secp256k1::{
+    Message, SecretKey,
+    ecdsa::{RecoverableSignature, Signature},
+};
 use serde_json::Value;
+use sha3::{Digest, Keccak256};
+use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
 
 /// Vectors that are no channel frames of this protocol as it stands, each with the reason.
 const LEFT_OUT: &[(&str, &str)] = &[
@@ -32,10 +38,11 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("p2p_amop_compressed", "the original's node-to-node port"),
     ("bad_p2p_length", "the original's node-to-node port"),
     ("amop_error_104_remote_sessions_failed", "code 104 does not exist here"),
-    ("sig_go_challenge", "signatures come with private topics"),
-    ("sig_java_challenge", "signatures come with private topics"),
-    ("key_files", "signing keys come with private topics"),
 ];
+
+/// Vectors that are no frames at all; each has a test of its own below.
+const NOT_FRAMES: &[&str] =
+    &["node_id_from_certificate", "sig_go_challenge", "sig_java_challenge", "key_files"];
 
 struct Vector {
     name: String,
@@ -98,14 +105,14 @@ fn every_vector_is_checked_or_left_out_by_name() {
     let mut checked = 0;
     for Vector { name, bytes, decoded } in vectors() {
         let left_out = LEFT_OUT.iter().any(|(n, _)| *n == name);
-        if left_out || name == "node_id_from_certificate" || name.starts_with("bad_") {
+        if left_out || NOT_FRAMES.contains(&&*name) || name.starts_with("bad_") {
             continue;
         }
         check_frame(&name, &bytes, &decoded);
         checked += 1;
     }
-    // Beside these: seven that are refused, and one certificate.
-    assert_eq!(checked + LEFT_OUT.len() + 7 + 1, names.len());
+    let refused = names.iter().filter(|name| name.starts_with("bad_") && *name != "bad_p2p_length").count();
+    assert_eq!(checked + refused + LEFT_OUT.len() + NOT_FRAMES.len(), names.len());
 }
 
 fn check_frame(name: &str, bytes: &[u8], decoded: &Value) {
@@ -285,4 +292,57 @@ fn a_node_id_is_read_from_its_certificate() {
     let key = NodeKey::new(point[1..].try_into().expect("64 bytes"));
     assert_eq!((&key.as_bytes()[..], point[0]), (&vector.bytes[..], 4));
     assert_eq!(vector.decoded["node_id"], key.to_string());
+}
+
+#[test]
+fn proofs_of_private_topics_are_signed_as_recorded() {
+    for name in ["sig_go_challenge", "sig_java_challenge"] {
+        let Vector { bytes, decoded, .. } = vector(name);
+        let field = |name: &str| hex::decode(decoded[name].as_str().expect("hex")).expect("hex");
+        let key = SecretKey::from_secret_bytes(field("private_key_hex").try_into().expect("32 bytes"))
+            .expect("a key");
+        assert_eq!(key.public_key().serialize_uncompressed()[..], field("public_key_uncompressed_hex"));
+        assert_eq!(field("public_key_uncompressed_hex")[1..], field("public_key_java_hex"));
+
+        let digest = Keccak256::digest(field("challenge_hex"));
+        assert_eq!(digest[..], field("keccak256_hex"), "{name}");
+        let message = Message::from_digest(digest.into());
+        let (recovery, signature) =
+            RecoverableSignature::sign_ecdsa_recoverable(message, &key).serialize_compact();
+        let mut written = signature.to_vec();
+        written.push(recovery.to_u8());
+        assert_eq!(written, bytes, "{name}");
+        assert_eq!(written, [field("r"), field("s"), vec![decoded["v"].as_u64().expect("v") as u8]].concat());
+
+        let mut signature = Signature::from_compact(&bytes[..64]).expect("a signature");
+        signature.verify(message, &key.public_key()).expect("genuine");
+        let low = signature;
+        signature.normalize_s();
+        assert_eq!(signature, low, "{name} has a low s");
+    }
+}
+
+#[test]
+fn key_files_hold_the_key_that_signs() {
+    let Vector { bytes, decoded, .. } = vector("key_files");
+    let of = vector("sig_go_challenge").decoded;
+    let field = |name: &str| hex::decode(of[name].as_str().expect("hex")).expect("hex");
+    let pem = |name: &str| {
+        let text = decoded[name].as_str().expect("PEM");
+        x509_parser::pem::parse_x509_pem(text.as_bytes()).expect("PEM").1
+    };
+
+    let public = pem("public_pem");
+    assert_eq!((&*public.label, &public.contents), ("PUBLIC KEY", &bytes));
+    let (rest, key) = SubjectPublicKeyInfo::from_der(&bytes).expect("a public key");
+    assert!(rest.is_empty());
+    let curve = key.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok()).expect("a curve");
+    assert_eq!(curve.to_id_string(), decoded["curve_oid"].as_str().expect("an object identifier"));
+    assert_eq!(key.subject_public_key.data[..], field("public_key_uncompressed_hex"));
+
+    let private = pem("private_pkcs8_pem");
+    assert_eq!(private.label, "PRIVATE KEY");
+    // RFC 5208 around RFC 5915: version, id-ecPublicKey on secp256k1, and the scalar alone.
+    let head = hex::decode("303e020100301006072a8648ce3d020106052b8104000a042730250201010420").expect("hex");
+    assert_eq!(private.contents, [head, field("private_key_hex")].concat());
 }

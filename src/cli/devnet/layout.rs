@@ -4,6 +4,7 @@
 //! DIR/devnet.lock             held while a devnet runs; marks the directory as ours
 //! DIR/devnet.json             who there is; written when all nodes are linked
 //! DIR/node-1/amop.toml        with ca.crt, node.crt, node.key and node.log beside it
+//! DIR/node-1/fisco-rsa/       with that profile: the client port's ca.crt, node.crt, node.key
 //! DIR/clients/app-1/          ca.crt, sdk.crt, sdk.key, as FISCO BCOS SDKs expect them
 //! ```
 //! The consortium's and the institutions' keys are never written: nothing is issued later.
@@ -25,7 +26,10 @@ use crate::{
         nodes::Identity,
         plan::{Node, Plan},
     },
-    identity::mint::{Ca, Existing, LEAF_DAYS},
+    identity::{
+        FiscoKind, Profile,
+        mint::{Ca, Existing, LEAF_DAYS, MintError, fisco},
+    },
 };
 
 const LOCK: &str = "devnet.lock";
@@ -145,8 +149,34 @@ impl Layout {
             let institution = root.institution(&node.institution, LEAF_DAYS)?;
             let leaf = institution.leaf(Role::Node, &node.name, LEAF_DAYS)?;
             leaf.save(&self.dir.join(&node.name), Existing::Replace)?;
-            let leaf = institution.leaf(Role::Client, &client_name(node), LEAF_DAYS)?;
-            leaf.save(&self.client_dir(node), Existing::Replace)?;
+            if plan.profile == Profile::Default {
+                let leaf = institution.leaf(Role::Client, &client_name(node), LEAF_DAYS)?;
+                leaf.save(&self.client_dir(node), Existing::Replace)?;
+            }
+        }
+        match plan.profile {
+            Profile::Default => Ok(()),
+            Profile::FiscoRsa => {
+                self.mint_fisco(plan, |name| fisco::Agency::new(FiscoKind::Rsa, name, LEAF_DAYS))
+            }
+            Profile::FiscoEc => {
+                let chain = fisco::Chain::new("chain", LEAF_DAYS)?;
+                self.mint_fisco(plan, |name| chain.agency(name, LEAF_DAYS))
+            }
+        }
+    }
+
+    /// What client ports and clients present instead of the consortium's certificates.
+    fn mint_fisco(
+        &self,
+        plan: &Plan,
+        agency: impl Fn(&str) -> Result<fisco::Agency, MintError>,
+    ) -> anyhow::Result<()> {
+        for node in &plan.nodes {
+            let agency = agency(&node.institution)?;
+            let directory = self.dir.join(&node.name).join(plan.profile.as_str());
+            agency.node(&node.name, LEAF_DAYS)?.save(&directory, Existing::Replace)?;
+            agency.client(&client_name(node), LEAF_DAYS)?.save(&self.client_dir(node), Existing::Replace)?;
         }
         Ok(())
     }
@@ -217,15 +247,28 @@ fn config_text(plan: &Plan, node: &Node) -> String {
         "# {name} of {institution}, written by `amop devnet`.\n\
          # Every key and its default: amop.example.toml\n\n\
          [node]\nca = \"ca.crt\"\ncert = \"node.crt\"\nkey = \"node.key\"\n\n\
-         [client_port]\nlisten = \"{channel}\"\n\n\
+         {client_port}\n\
          [overlay]\nlisten = \"{overlay}\"\npeers = [{peers}]\n\n\
          [admin]\nlisten = \"{admin}\"\n",
         name = node.name,
         institution = node.institution,
-        channel = node.channel,
+        client_port = client_port_text(plan.profile, node.channel),
         overlay = node.overlay,
         admin = node.admin,
         peers = peers.join(", "),
+    )
+}
+
+fn client_port_text(profile: Profile, channel: SocketAddr) -> String {
+    let section = match profile {
+        Profile::Default => return format!("[client_port]\nlisten = \"{channel}\"\n"),
+        Profile::FiscoRsa => "fisco_rsa",
+        Profile::FiscoEc => "fisco_ec",
+    };
+    format!(
+        "[client_port]\nlisten = \"off\"\n\n\
+         [{section}]\nlisten = \"{channel}\"\n\
+         ca = \"{profile}/ca.crt\"\ncert = \"{profile}/node.crt\"\nkey = \"{profile}/node.key\"\n"
     )
 }
 
@@ -235,7 +278,7 @@ mod tests {
     use crate::cli::devnet::plan::Topology;
 
     fn plan() -> Plan {
-        Plan::new(2, Topology::Line, 0).expect("free ports")
+        Plan::new(2, Topology::Line, Profile::Default, 0).expect("free ports")
     }
 
     #[test]
@@ -263,9 +306,22 @@ mod tests {
         let plan = plan();
         let layout = Layout::create(dir.path(), &plan).expect("new");
         let (config, credentials) = crate::config::check(&layout.config("node-2")).expect("in order");
-        assert_eq!(config.client_port.listen, plan.nodes[1].channel);
+        assert_eq!(config.client_port.listeners[0].listen, plan.nodes[1].channel);
         assert_eq!(config.overlay.peers, [plan.nodes[0].overlay]);
         assert_eq!(&*credentials.subject().institution, "bank-b");
+    }
+
+    #[test]
+    fn client_ports_have_certificates_of_the_profile() {
+        for profile in [Profile::FiscoRsa, Profile::FiscoEc] {
+            let dir = tempfile::tempdir().expect("dir");
+            let plan = Plan::new(2, Topology::Line, profile, 0).expect("free ports");
+            let layout = Layout::create(dir.path(), &plan).expect("new");
+            let (config, credentials) = crate::config::check(&layout.config("node-1")).expect("in order");
+            let [listener] = &config.client_port.listeners[..] else { panic!("one listener") };
+            assert_eq!(listener.listen, plan.nodes[0].channel);
+            assert_eq!(listener.certificates.load(&credentials).expect("loaded").profile(), profile);
+        }
     }
 
     #[test]

@@ -15,9 +15,12 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use crate::cli::{output, signals::Signals};
+use crate::{
+    cli::{output, signals::Signals},
+    identity::Profile,
+};
 
 use self::{
     layout::Layout,
@@ -38,7 +41,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t)]
     topology: Topology,
     /// The kind of certificates
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_name = "PROFILE", default_value_t = Profile::Default, value_parser = profiles())]
     profile: Profile,
     /// First client port; further ports follow from it. 0: any free ports
     #[arg(long, value_name = "P", default_value_t = plan::DEFAULT_BASE_PORT)]
@@ -48,27 +51,23 @@ pub(super) struct Args {
     no_demo: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Profile {
-    /// X.509 v3, P-256
-    #[default]
-    Default,
-    /// The RSA certificates of FISCO BCOS 2.9 and later; not in this release
-    FiscoRsa,
-    /// The secp256k1 certificates of FISCO BCOS; not in this release
-    FiscoEc,
+/// Their names are those of the configuration.
+fn profiles() -> impl TypedValueParser<Value = Profile> {
+    let values = Profile::ALL.map(|profile| {
+        PossibleValue::new(profile.as_str()).help(match profile {
+            Profile::Default => "X.509 v3, P-256",
+            Profile::FiscoRsa => "the RSA certificates of FISCO BCOS 2.9 and later",
+            Profile::FiscoEc => "the secp256k1 certificates of FISCO BCOS",
+        })
+    });
+    PossibleValuesParser::new(values).try_map(|name| name.parse())
 }
 
 /// Runs the devnet until SIGINT, SIGTERM or SIGHUP.
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    if args.profile != Profile::Default {
-        anyhow::bail!(
-            "this release has no FISCO BCOS certificate profiles yet; leave out --profile or use --profile default"
-        );
-    }
     let began = Instant::now();
     let mut signals = Signals::new()?;
-    let plan = Plan::new(args.nodes, args.topology, args.base_port)?;
+    let plan = Plan::new(args.nodes, args.topology, args.profile, args.base_port)?;
     let layout = Layout::create(&args.dir, &plan)?;
     let program = std::env::current_exe().context("cannot find out which program this is")?;
     let mut nodes = Nodes::start(&program, &layout, &plan)?;

@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use clap::ValueEnum;
 use rand::RngExt;
 
+use crate::identity::Profile;
+
 /// Where client ports begin when nothing is said, as FISCO BCOS has it.
 pub(super) const DEFAULT_BASE_PORT: u16 = 20_200;
 /// From a node's client port to its overlay port.
@@ -40,6 +42,8 @@ pub(super) struct Plan {
     pub(super) nodes: Vec<Node>,
     /// Pairs of indices, the lower one first; the lower one is dialled.
     pub(super) links: Vec<(usize, usize)>,
+    /// The certificates of the client ports, and of clients.
+    pub(super) profile: Profile,
 }
 
 /// A node before it exists.
@@ -61,7 +65,12 @@ pub(super) struct Node {
 
 impl Plan {
     /// Plans `count` nodes; a base port of 0 takes any ports that are free.
-    pub(super) fn new(count: u16, topology: Topology, base_port: u16) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        count: u16,
+        topology: Topology,
+        profile: Profile,
+        base_port: u16,
+    ) -> anyhow::Result<Self> {
         let ports = if base_port == 0 { free_ports(count)? } else { consecutive_ports(count, base_port)? };
         let nodes = ports
             .into_iter()
@@ -75,7 +84,7 @@ impl Plan {
                 admin,
             })
             .collect();
-        Ok(Self { nodes, links: topology.links(count.into()) })
+        Ok(Self { nodes, links: topology.links(count.into()), profile })
     }
 
     /// The nodes that the node at `index` is linked to.
@@ -177,7 +186,7 @@ mod tests {
 
     #[test]
     fn each_link_is_dialled_by_one_end() {
-        let plan = Plan::new(4, Topology::Ring, 0).expect("free ports");
+        let plan = Plan::new(4, Topology::Ring, Profile::Default, 0).expect("free ports");
         let dials: usize = (0..4).map(|index| plan.dialled_by(index).count()).sum();
         assert_eq!(dials, plan.links.len());
         assert_eq!(plan.neighbours(0).map(|node| node.index).collect::<Vec<_>>(), [1, 3]);
@@ -192,13 +201,16 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_named_with_the_way_out() {
-        let plan = Plan::new(1, Topology::Line, 0).expect("free ports");
+        let plan = Plan::new(1, Topology::Line, Profile::Default, 0).expect("free ports");
         let base = plan.nodes[0].channel.port();
         let _taken = TcpListener::bind(plan.nodes[0].channel).expect("free");
-        let error = Plan::new(1, Topology::Line, base).expect_err("taken").to_string();
+        let error = Plan::new(1, Topology::Line, Profile::Default, base).expect_err("taken").to_string();
         assert!(error.contains(&base.to_string()) && error.contains("--base-port 0"), "{error}");
         assert!(
-            Plan::new(3, Topology::Line, 65_000).expect_err("no room").to_string().contains("at most 55433")
+            Plan::new(3, Topology::Line, Profile::Default, 65_000)
+                .expect_err("no room")
+                .to_string()
+                .contains("at most 55433")
         );
     }
 }

@@ -111,7 +111,7 @@ async fn of_too_many_unfinished_handshakes_the_oldest_gives_way() {
     .await;
     let mut half_open = Vec::new();
     for n in 1..=3 {
-        half_open.push(TcpStream::connect(bed.port.address()).await.expect("connected"));
+        half_open.push(TcpStream::connect(bed.address()).await.expect("connected"));
         until("accepted", || bed.metrics().accepted.get() == n).await;
     }
     let read = tokio::time::timeout(DEADLINE, half_open[0].read(&mut [0; 9])).await;
@@ -125,7 +125,7 @@ async fn of_too_many_unfinished_handshakes_the_oldest_gives_way() {
 #[tokio::test]
 async fn an_unfinished_handshake_ends_in_time() {
     let bed = Bed::new(|config| config.handshake_timeout = Duration::from_millis(50)).await;
-    let mut half_open = TcpStream::connect(bed.port.address()).await.expect("connected");
+    let mut half_open = TcpStream::connect(bed.address()).await.expect("connected");
     let read = tokio::time::timeout(DEADLINE, half_open.read(&mut [0; 9])).await;
     assert!(matches!(read, Ok(Ok(0) | Err(_))));
     until("counted", || failed(&bed, HandshakeFailure::TimedOut) == 1).await;
@@ -197,7 +197,7 @@ impl Records {
         let config = client_config(Some(&bed.bank.client("old")), &[&rustls::version::TLS12]);
         let name = ServerName::try_from("localhost").expect("a name");
         let tls = ClientConnection::new(Arc::new(config), name).expect("a client");
-        let mut records = Self { tcp: TcpStream::connect(bed.port.address()).await.expect("connected"), tls };
+        let mut records = Self { tcp: TcpStream::connect(bed.address()).await.expect("connected"), tls };
         while records.tls.is_handshaking() {
             records.flush().await;
             if records.tls.is_handshaking() {

@@ -31,7 +31,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;
-use crate::identity::Credentials;
+use crate::identity::{Clients, Credentials};
 
 /// Longest that anything is waited for before a test fails.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -152,15 +152,19 @@ struct Bed {
     tasks: Tasks,
 }
 
+fn credentials(leaf: &Leaf) -> Credentials {
+    Credentials::new(&[leaf.root()], leaf.chain(), leaf.key()).expect("credentials")
+}
+
 impl Bed {
     async fn new(change: impl FnOnce(&mut Config)) -> Self {
         let consortium = Consortium::new();
         let bank = consortium.institution("bank-a");
         let leaf = bank.node("node-1");
-        let credentials = Credentials::new(&[leaf.root()], leaf.chain(), leaf.key()).expect("credentials");
+        let credentials = credentials(&leaf);
         let key = credentials.node_key();
         let about = About { key, name: "node-1".into(), institution: "bank-a".into() };
-        let mut config = Config { listen: ([127, 0, 0, 1], 0).into(), ..Config::new(about) };
+        let mut config = Config::new(about);
         change(&mut config);
         let registry = Arc::new(Registry::new(Metrics::default()));
         let broker = Arc::new(TestBroker {
@@ -171,11 +175,20 @@ impl Bed {
             published: AtomicUsize::new(0),
         });
         let tasks = Tasks::new();
-        let port =
-            ClientPort::start(&tasks, config, credentials.client_port_server(), broker.clone(), registry)
-                .await
-                .expect("a port");
+        let port = ClientPort::start(
+            &tasks,
+            config,
+            vec![(SocketAddr::from(([127, 0, 0, 1], 0)), credentials.client_tls(Clients::OfConsortium))],
+            broker.clone(),
+            registry,
+        )
+        .await
+        .expect("a port");
         Self { consortium, bank, port, broker, tasks }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.port.addresses()[0]
     }
 
     async fn client(&self) -> Client {
@@ -188,7 +201,7 @@ impl Bed {
     }
 
     async fn connect(&self, config: rustls::ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
-        let tcp = TcpStream::connect(self.port.address()).await?;
+        let tcp = TcpStream::connect(self.address()).await?;
         tcp.set_nodelay(true)?;
         let name = ServerName::try_from("localhost").expect("a name");
         TlsConnector::from(Arc::new(config)).connect(name, tcp).await

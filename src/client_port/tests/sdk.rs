@@ -8,7 +8,7 @@ use super::*;
 async fn sdk(bed: &Bed, name: &str) -> Sdk {
     let directory = tempfile::tempdir().expect("a directory");
     bed.bank.client(name).write_client_dir(directory.path());
-    let options = Options::new([bed.port.address().to_string()], directory.path());
+    let options = Options::new([bed.address().to_string()], directory.path());
     Sdk::connect(options).await.expect("connected")
 }
 

@@ -122,7 +122,7 @@ async fn after_draining_nobody_gets_in() {
     bed.port.drain(Duration::ZERO);
     let started = Instant::now();
     // The listener's task needs a moment to close the socket.
-    while TcpStream::connect(bed.port.address()).await.is_ok() {
+    while TcpStream::connect(bed.address()).await.is_ok() {
         assert!(started.elapsed() < DEADLINE);
     }
     bed.tasks.finish().await;
@@ -172,6 +172,8 @@ async fn answers_are_read_while_nothing_can_be_written() {
 #[tokio::test]
 async fn a_port_in_use_is_named() {
     let bed = Bed::new(|_| {}).await;
-    let error = listener::bind(bed.port.address()).await.expect_err("in use");
-    assert!(error.to_string().contains(&bed.port.address().to_string()), "{error}");
+    let leaf = bed.bank.node("node-2");
+    let tls = credentials(&leaf).client_tls(Clients::OfConsortium);
+    let error = Listener::bind(bed.address(), tls).await.err().expect("in use");
+    assert!(error.to_string().contains(&bed.address().to_string()), "{error}");
 }

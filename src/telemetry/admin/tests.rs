@@ -18,7 +18,7 @@ impl StatusSource for Fixed {
             epoch: 7,
             version: "0.1.0".into(),
             uptime_seconds: 3,
-            addresses: Addresses { channel: address, overlay: address, admin: None },
+            addresses: Addresses { channel: address, listeners: vec![], overlay: address, admin: None },
             links: 1,
             nodes: 2,
             clients: 0,

@@ -144,6 +144,21 @@ async fn more_than_the_bandwidth_limit_is_103_and_says_when_to_retry() {
 }
 
 #[tokio::test]
+async fn a_client_over_its_own_limit_is_103_and_others_are_served() {
+    let mesh = Mesh::new(2, Topology::Line, |_, config| {
+        config.limits.client_bandwidth_limit = Some(0.5);
+    })
+    .await;
+    let _echo = Served::answer(mesh.client(1).await, "t", "ok").await;
+    let [greedy, modest] = [mesh.client(0).await, mesh.client(0).await];
+    greedy.request("t", vec![0; 500_000]).await.expect("one message may go into debt");
+    let error = greedy.request("t", "x").await.expect_err("in debt");
+    assert_eq!((error.code(), error.cause()), (103, Cause::ClientQuota));
+    assert!(error.retry_after().is_some_and(|wait| wait > Duration::ZERO), "{error:?}");
+    assert!(modest.request("t", "x").await.is_ok(), "a quota of its own");
+}
+
+#[tokio::test]
 async fn one_message_through_two_nodes_runs_once() {
     let mesh = Mesh::line(3).await;
     let server = Served::echo(mesh.client(2).await, "t").await;

@@ -86,13 +86,13 @@ impl Mesh {
             let credentials =
                 Credentials::new(&[leaf.root()], leaf.chain(), leaf.key()).expect("credentials");
             let mut config = Config::defaults(mesh.dir.path());
-            config.client_port.listen = ([127, 0, 0, 1], 0).into();
+            config.client_port.listeners[0].listen = ([127, 0, 0, 1], 0).into();
             config.overlay.listen = ([127, 0, 0, 1], 0).into();
             config.admin.listen = ([127, 0, 0, 1], 0).into();
             config.overlay.peers = peers;
             change(index, &mut config);
             let (runtime, handle) = start(config.clone(), credentials.clone()).await;
-            let addresses = handle.addresses();
+            let addresses = handle.addresses().clone();
             let running = Some((runtime, handle));
             mesh.nodes.push(MeshNode { institution, addresses, config, credentials, running });
         }
@@ -175,10 +175,10 @@ impl Mesh {
         let node = &mut self.nodes[index];
         assert!(node.running.is_none(), "it still runs");
         let mut config = node.config.clone();
-        config.client_port.listen = node.addresses.channel;
+        config.client_port.listeners[0].listen = node.addresses.channel;
         config.overlay.listen = node.addresses.overlay;
         let (runtime, handle) = start(config, node.credentials.clone()).await;
-        node.addresses = handle.addresses();
+        node.addresses = handle.addresses().clone();
         node.running = Some((runtime, handle));
     }
 }
