@@ -69,9 +69,9 @@ pub enum IdentityError {
     #[error("certificate and key cannot be used together; do they belong to each other?")]
     Unusable(#[source] rustls::Error),
     /// Key and certificate, of FISCO BCOS by the key, are no pair.
-    #[error("the private key in {} cannot be used: {source}", path.display())]
+    #[error("{} cannot be used: {source}", path.display())]
     Fisco {
-        /// The file with the key.
+        /// The file at fault.
         path: PathBuf,
         /// Why.
         source: KeyError,
@@ -142,8 +142,13 @@ impl Tls {
             issuers.push(Issuer::anchor(ca, None));
         }
         let authority = fisco::Authority::new(kind, fisco::Purpose::Nodes, issuers);
-        let pair = fisco::certified_key(kind, chain, key)
-            .map_err(|source| IdentityError::Fisco { path: files.key.clone(), source })?;
+        let pair = fisco::certified_key(kind, chain, key).map_err(|source| {
+            let at_fault = match source {
+                KeyError::Certificate(_) => &files.certificate,
+                _ => &files.key,
+            };
+            IdentityError::Fisco { path: at_fault.clone(), source }
+        })?;
         let config = ClientConfig::builder_with_provider(Arc::new(provider::fisco()))
             .with_protocol_versions(&kind.versions())
             .map_err(IdentityError::Unusable)?

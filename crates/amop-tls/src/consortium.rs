@@ -213,20 +213,23 @@ fn chain_error(error: webpki::Error, leaf: &CertificateDer<'_>) -> ChainError {
             let is_leaf = Description::parse(leaf).is_ok_and(|leaf| leaf.not_before == not_before);
             ChainError::NotValidYet { whose: whose(is_leaf), not_before }
         }
-        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
-            match Description::parse(leaf) {
-                // Most likely a certificate of FISCO BCOS, version 3.
-                Ok(Description { key_kind: found @ ("RSA" | "secp256k1"), .. }) => {
-                    ChainError::Profile { needed: Profile::Default, found }
-                }
-                Ok(Description { issuer, .. }) if error == webpki::Error::UnknownIssuer => {
-                    ChainError::UnknownIssuer { issuer }
-                }
-                Ok(Description { issuer, .. }) => ChainError::Signature { issuer },
-                Err(error) => error.into(),
-            }
+        error => match Description::parse(leaf) {
+            Ok(leaf) => unbelieved(error, leaf),
+            Err(error) => error.into(),
+        },
+    }
+}
+
+/// What is wrong with a chain that is not a matter of dates.
+fn unbelieved(error: webpki::Error, leaf: Description) -> ChainError {
+    match (error, leaf.key_kind) {
+        // FISCO BCOS's, of which webpki may first meet something else.
+        (_, found @ "secp256k1") | (webpki::Error::UnknownIssuer, found @ "RSA") => {
+            ChainError::Profile { needed: Profile::Default, found }
         }
-        error => unusable(error),
+        (webpki::Error::UnknownIssuer, _) => ChainError::UnknownIssuer { issuer: leaf.issuer },
+        (webpki::Error::InvalidSignatureForPublicKey, _) => ChainError::Signature { issuer: leaf.issuer },
+        (error, _) => unusable(error),
     }
 }
 

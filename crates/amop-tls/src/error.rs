@@ -92,7 +92,7 @@ pub enum ChainError {
     Version1,
     /// A certificate of another profile.
     #[error(
-        "it has a {found} key, but certificates of the profile {needed} are needed here; both ends must use one profile, so connect to a listener of the certificate's own"
+        "its key is {found}, but certificates of the profile {needed} are needed here; both ends must use one profile, so connect to a listener of the certificate's own"
     )]
     Profile {
         /// The profile that is needed here.

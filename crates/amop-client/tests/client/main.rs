@@ -4,6 +4,7 @@
 
 mod consortium;
 mod node;
+mod profiles;
 mod reconnect;
 mod sends;
 mod subscriptions;

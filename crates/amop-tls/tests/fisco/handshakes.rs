@@ -1,12 +1,13 @@
 //! Handshakes in memory: our server and our client, as node and SDK set them up.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use amop_tls::{
     Verifier,
     fisco::{Kind, certified_key},
     provider, refusal,
 };
+use parking_lot::Mutex;
 use rustls::{
     ClientConfig, ClientConnection, Error, HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection,
     SupportedProtocolVersion,
@@ -129,7 +130,7 @@ fn logged(work: impl FnOnce()) -> String {
     struct Sink(Arc<Mutex<Vec<u8>>>);
     impl std::io::Write for Sink {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
         fn flush(&mut self) -> std::io::Result<()> {
@@ -140,7 +141,7 @@ fn logged(work: impl FnOnce()) -> String {
     let writer = sink.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     tracing::subscriber::with_default(subscriber, work);
-    String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
+    String::from_utf8(sink.0.lock().clone()).unwrap()
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn only_what_says_so_is_a_ca() {
     for kind in KINDS {
         let agency = Agency::new(kind);
         check(&agency, &agency.leaf_with(Extensions::Ca, |_| {}).chain, "it is a CA's certificate");
-        check(&agency, &[agency.chain.clone()], "it is a CA's certificate");
+        check(&agency, std::slice::from_ref(&agency.chain), "it is a CA's certificate");
         // A leaf is no CA, whoever signs with its key.
         let (issuer, subject) = (agency.leaf(), Name::new("FISCO-BCOS", "fisco-bcos", "agency"));
         let below = template(&Name::new("x", "fisco-bcos", "sdk"), &subject, agency.leaf_extensions());
@@ -173,10 +173,10 @@ fn a_version_1_certificate_from_the_wire_makes_no_ca() {
 #[test]
 fn keys_algorithms_and_extensions_are_those_of_the_profile() {
     let (rsa, ec) = (Agency::new(Kind::Rsa), Agency::new(Kind::Ec));
-    check(&rsa, &ec.leaf().chain, "it has a secp256k1 key, but certificates of the profile fisco-rsa");
-    check(&ec, &rsa.leaf().chain, "it has a RSA key, but certificates of the profile fisco-ec");
+    check(&rsa, &ec.leaf().chain, "its key is secp256k1, but certificates of the profile fisco-rsa");
+    check(&ec, &rsa.leaf().chain, "its key is RSA, but certificates of the profile fisco-ec");
     let p256 = rcgen::generate_simple_self_signed(["x".to_owned()]).unwrap().cert.der().clone();
-    check(&ec, std::slice::from_ref(&p256), "it has a P-256 key");
+    check(&ec, std::slice::from_ref(&p256), "its key is P-256");
     for agency in [rsa, ec] {
         let chain = |extensions| agency.leaf_with(extensions, |_| {}).chain;
         check(&agency, &chain(Extensions::UnknownCritical), "critical extension 1.2.3.4");

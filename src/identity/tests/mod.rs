@@ -1,3 +1,5 @@
+mod fisco;
+
 use std::{fs, path::Path, sync::Arc};
 
 use amop_testkit::ca::{Consortium, Leaf, restrict};
@@ -381,7 +383,7 @@ fn set(all: &[(&str, bool)]) -> toml::Value {
 
 #[test]
 fn the_documented_profile_is_the_one_that_is_made() {
-    let documented: toml::Table = include_str!("../../certs/profile.toml").parse().unwrap();
+    let documented: toml::Table = include_str!("../../../certs/profile.toml").parse().unwrap();
     let root = mint::Ca::consortium("<consortium>", mint::CA_DAYS).unwrap();
     let bank = root.institution("<institution>", mint::CA_DAYS).unwrap();
     let check = |kind: &str, made: &CertificateDer<'_>| {
