@@ -18,6 +18,7 @@ mod profile;
 pub mod provider;
 pub mod secp256k1;
 mod verifier;
+mod x25519;
 
 use rustls_pki_types::CertificateDer;
 

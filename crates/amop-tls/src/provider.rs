@@ -12,12 +12,13 @@ use rustls::{
 };
 use rustls_pki_types::PrivateKeyDer;
 
-use crate::secp256k1;
+use crate::{secp256k1, x25519};
 
 /// For the overlay, and for client ports and SDKs with the default certificates.
 pub fn default() -> CryptoProvider {
     let mut provider = ring::default_provider();
     provider.cipher_suites.sort_by_key(|suite| !is_aes_128(suite));
+    provider.kx_groups.iter_mut().for_each(x25519::in_tls_1_3_only);
     provider
 }
 

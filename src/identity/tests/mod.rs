@@ -167,7 +167,7 @@ fn a_key_that_others_can_read_is_refused() {
 fn handshake(
     client: Arc<rustls::ClientConfig>,
     server: Arc<rustls::ServerConfig>,
-) -> Result<(), rustls::Error> {
+) -> Result<rustls::NamedGroup, rustls::Error> {
     let name = ServerName::try_from("node").unwrap();
     let mut client = rustls::ClientConnection::new(client, name)?;
     let mut server = rustls::ServerConnection::new(server)?;
@@ -182,7 +182,7 @@ fn handshake(
         client.process_new_packets()?;
     }
     assert_eq!(client.handshake_kind(), Some(rustls::HandshakeKind::Full), "never resumed");
-    Ok(())
+    Ok(server.negotiated_key_exchange_group().expect("a full handshake has one").name())
 }
 
 #[test]
@@ -235,6 +235,29 @@ fn the_client_port_takes_clients_over_tls_1_2_and_1_3() {
         let expired = bank.leaf("c", "client").expired().build();
         assert!(refused(expired, Clients::OfConsortium).contains("Expired"));
     }
+}
+
+/// Java SDKs up to 2.10.0 offer X25519 first, in TLS 1.2, and cannot do it.
+#[test]
+fn a_tls_1_2_client_that_offers_x25519_first_gets_p_256() {
+    let bank = Consortium::new().institution("bank-a");
+    let node = credentials(&bank.node("n")).unwrap();
+    let agreed = |version| {
+        let leaf = bank.client("c");
+        let config =
+            rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(amop_tls::Verifier::logging(amop_tls::Holder::node(
+                    node.authority(),
+                )))
+                .with_client_auth_cert(leaf.chain(), leaf.key().into())
+                .unwrap();
+        handshake(config.into(), node.client_port_server_for(Clients::OfConsortium)).unwrap()
+    };
+    assert_eq!(agreed(&rustls::version::TLS12), rustls::NamedGroup::secp256r1);
+    assert_eq!(agreed(&rustls::version::TLS13), rustls::NamedGroup::X25519);
 }
 
 #[test]
