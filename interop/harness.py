@@ -124,7 +124,7 @@ class Node:
         argv = [devnet.amop, "node", "--config", str(config)]
         self.out = open(self.log, "wb")
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=self.out, stderr=self.out)
-        await_text(self.log, " serving ", self.process)
+        await_text(self.log, " serving ", self)
 
     def stop(self):
         self.process.terminate()
@@ -132,11 +132,12 @@ class Node:
         self.out.close()
 
 
-def await_text(log, text, process, timeout=60):
-    """Waits until a log has that text."""
+def await_text(log, text, started, timeout=60):
+    """Waits until a log has that text. What was started is stopped if it never has."""
     end_at = time.monotonic() + timeout
     while text not in log.read_text():
-        if time.monotonic() > end_at or process.poll() is not None:
+        if time.monotonic() > end_at or started.process.poll() is not None:
+            started.stop()
             raise Failure(f"{log} has no line with {text!r}:\n{log.read_text()}")
         time.sleep(0.05)
 
@@ -151,7 +152,7 @@ class Devnet:
         self.log = open(str(self.dir) + ".log", "wb")
         argv = [amop, "devnet", "--nodes", "3", "--dir", str(self.dir), "--base-port", "0", "--no-demo"]
         self.process = subprocess.Popen(argv + ["--profile", profile], stdout=self.log, stderr=self.log)
-        await_text(pathlib.Path(self.log.name), "linked and serving", self.process)
+        await_text(pathlib.Path(self.log.name), "linked and serving", self)
         plan = json.loads((self.dir / "devnet.json").read_text())
         self.nodes = plan["nodes"]
         self.certs = [self.dir / client["dir"] for client in plan["clients"]]

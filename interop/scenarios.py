@@ -237,7 +237,7 @@ def jdk_without_the_curve(stage):
         try:
             plain.connect("plain", *stage.devnet.at(1))
         except Failure:
-            await_text(log, "secp256k1", stage.devnet.process, timeout=10)
+            await_text(log, "secp256k1", plain, timeout=10)
         else:
             raise Failure("it has connected")
         finally:
