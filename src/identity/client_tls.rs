@@ -95,7 +95,8 @@ impl ClientTls {
             )),
             rustls::Error::AlertReceived(alert) if *profile == Profile::FiscoEc => Some(format!(
                 "the client refused this node's certificate or handshake ({alert:?}): {own}; a client without the curve \
-                 secp256k1, such as any JDK since 16, needs a listener of the profile fisco-rsa; otherwise see whether its \
+                 secp256k1, such as a JDK since 16 as it comes, needs a listener of the profile fisco-rsa (docs/interop.md \
+                 has what else helps); otherwise see whether its \
                  ca.crt is of the same chain"
             )),
             rustls::Error::AlertReceived(alert) => Some(format!(

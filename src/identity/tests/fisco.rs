@@ -173,7 +173,7 @@ fn failed_handshakes_are_explained() {
             let text = tls.explain(&error).unwrap();
             assert!(parts.iter().all(|part| text.contains(part)), "{text:?} should say {parts:?}");
         };
-        let cure = if kind == FiscoKind::Ec { "JDK since 16" } else { "ca.crt has the CA" };
+        let cure = if kind == FiscoKind::Ec { "JDK since 16 as it comes" } else { "ca.crt has the CA" };
         says(Error::AlertReceived(CertificateUnknown), &["subject CN=n, O=fisco-bcos", "serial", cure]);
         says(Error::NoCertificatesPresented, &["no certificate", kind.profile().as_str()]);
         says(Error::PeerIncompatible(NoKxGroupsInCommon), &["nothing that a listener", "TLS 1.2"]);
