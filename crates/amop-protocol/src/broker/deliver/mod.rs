@@ -38,6 +38,7 @@ use super::{
     dedup::{MessageKey, Window},
     event::{Action, Answer, AnswerBody, Outcome, Publish, PushError, PushId},
     routing::Routing,
+    seal,
     timer::Wheel,
 };
 use crate::{
@@ -359,7 +360,8 @@ impl Delivery {
         };
         let message = DataMessage { origin: self.me, origin_epoch: self.epoch, body };
         let route = Route { destinations, path: rest.to_vec() };
-        self.actions.push_back(Action::Forward { to, frame: peer::encode(&message, &route, flow, payload) });
+        let frame = seal::seal(routing, to, peer::encode(&message, &route, flow, payload));
+        self.actions.push_back(Action::Forward { to, frame });
     }
 }
 
