@@ -13,6 +13,7 @@ use amop_protocol::{
         deliver::{self, Delivery, route_frame},
         event::{Action, Answer, AnswerBody, Mode, Publish},
         routing::Routing,
+        seal::MacSecret,
     },
     wire::{
         generated::{self as pb, control::Message, record::Content},
@@ -76,14 +77,21 @@ fn chain(n: u16) -> Vec<Bytes> {
 /// What node 0 holds: its neighbour is node 1, and behind that are all others. Topics are spread
 /// evenly over the nodes, topic 0 is its own.
 fn routing() -> Routing {
-    let me = Me { info: info(key(0)), chain: chain(0), address: "".into(), epoch: 1 };
+    let me = Me {
+        info: info(key(0)),
+        chain: chain(0),
+        address: "".into(),
+        epoch: 1,
+        mac: MacSecret::new([1; 32]),
+    };
     let mut control = Control::new(control::Config::default(), me, 1, Box::new(Believer), Time::ZERO);
     control.handle_link_up(Time::ZERO, id(1));
     control.handle_report(Time::ZERO, SUBSCRIBER, vec![topic(0)]);
     for n in 1..NODES {
         let neighbours: BTreeSet<u16> =
             if n == 1 { (0..NODES).filter(|n| *n != 1).collect() } else { [1].into() };
-        let identity = pb::IdentityContent { chain: chain(n), ..pb::IdentityContent::default() };
+        let x25519_key = Bytes::copy_from_slice(&MacSecret::new([n as u8; 32]).public());
+        let identity = pb::IdentityContent { chain: chain(n), x25519_key, ..pb::IdentityContent::default() };
         let links = pb::LinksContent { neighbours: neighbours.into_iter().map(bytes_of).collect() };
         let own = (0..TOPICS).filter(|t| t % usize::from(NODES) == usize::from(n));
         let count = |t: usize| pb::TopicCount { topic: topic(t).to_string(), subscribers: 1 };

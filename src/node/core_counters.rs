@@ -26,6 +26,7 @@ const DELIVERY: &[Row<deliver::Counters>] = &[
     ("delivery_pushes", "Messages given to sessions", |c| c.pushes),
     ("delivery_late_answers", "Answers nobody waited for any longer", |c| c.late_answers),
     ("delivery_stale_reports", "Reports about sends no longer in flight", |c| c.stale_reports),
+    ("delivery_stale_messages", "Messages older than any send can be", |c| c.stale_messages),
     ("delivery_unroutable_own", "Own frames with no way to their destination", |c| c.unroutable),
 ];
 

@@ -22,6 +22,7 @@ use amop_protocol::{
         deliver::{Config, Counters, Delivery, MAX_SHARDS, refusal, route_frame},
         event::{Action, Answer, AnswerBody, Mode, Outcome, Publish, PushError, PushId},
         routing::{NodeIndex, Routing},
+        seal::{self, Unheard},
     },
     wire::{
         link::LinkFrame,
@@ -182,15 +183,13 @@ impl DataPath {
         }
         // The neighbour vouches for the route, not for what some other node wrote: what a newer or a
         // faulty origin sends must not cost the link between two that do nothing wrong.
-        let Ok(message) = peer::decode(&frame.header) else {
-            self.metrics.bad_frames.inc();
-            return Ok(());
+        let message = match seal::open(&self.routing.load(), from, &frame) {
+            Ok(message) => message,
+            Err(cause) => {
+                self.unheard(from, &cause);
+                return Ok(());
+            }
         };
-        if message.origin == self.routing.load().me() {
-            // Ours do not come back; somebody made it up.
-            self.metrics.bad_frames.inc();
-            return Ok(());
-        }
         let key = self.key_of(&message.body);
         let shard = match key {
             Some(key) => Delivery::shard_of(key, SHARDS),
@@ -200,6 +199,18 @@ impl DataPath {
             delivery.handle_message(now, routing, key, message, frame.payload);
         });
         Ok(())
+    }
+
+    fn unheard(&self, from: NodeId, cause: &Unheard) {
+        match cause {
+            Unheard::Forged(_) => {
+                self.metrics.forged_frames.inc();
+            }
+            _ => {
+                self.metrics.bad_frames.inc();
+            }
+        }
+        tracing::debug!(neighbour = %from, %cause, "data frame ignored");
     }
 
     /// A large frame from a neighbour found no room while its parts came in.

@@ -31,6 +31,8 @@ pub(super) struct Metrics {
     pub(super) not_queued: Counter,
     /// Data frames that cannot be read, or claim to come from this very node.
     pub(super) bad_frames: Counter,
+    /// Data frames that a relay has changed or made up.
+    pub(super) forged_frames: Counter,
 }
 
 impl Metrics {
@@ -45,6 +47,7 @@ impl Metrics {
         add("unroutable_frames", "Data frames with no way to a destination", &metrics.unroutable);
         add("not_queued_frames", "Frames dropped at a link", &metrics.not_queued);
         add("bad_frames", "Data frames that cannot be read or claim a false origin", &metrics.bad_frames);
+        add("forged_frames", "Data frames whose MAC is not their origin's", &metrics.forged_frames);
         registry.register("outcomes", "Outcomes given to publishers", metrics.outcomes.clone());
         metrics
     }

@@ -15,6 +15,7 @@ use amop_protocol::{
         bandwidth::Bandwidth,
         budget::Budget,
         control::{Control, Me},
+        seal::MacSecret,
     },
     wire::{link::LinkFrame, peer::DataError},
 };
@@ -216,7 +217,9 @@ fn core(
     };
     let chain = credentials.chain().iter().map(|der| Bytes::copy_from_slice(der)).collect();
     let address = settings::advertised(config).to_string().into();
-    let me = Me { info, chain, address, epoch };
+    let mut secret = [0; 32];
+    random.fill_bytes(&mut secret);
+    let me = Me { info, chain, address, epoch, mac: MacSecret::new(secret) };
     let trust = Box::new(Trust(credentials.clone()));
     let control = Control::new(settings::control(config), me, random.next_u64(), trust, Time::ZERO);
     let metrics = Metrics::register(registry.sub_registry_with_prefix("delivery"));

@@ -201,6 +201,7 @@ fn answer_to(body: &[u8], groups: &[u32]) -> Bytes {
         next_hop: key.id(),
         hops: 0,
         way: 0,
+        seal: None,
     };
     let config = startup::Config { groups: groups.to_vec(), ..startup::Config::default() };
     startup::answer(body, Facts { config: &config, routing: &Routing::new(me) })

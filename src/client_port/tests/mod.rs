@@ -231,6 +231,7 @@ fn node(key: NodeKey) -> Node {
         next_hop: key.id(),
         hops: 0,
         way: 0,
+        seal: None,
     }
 }
 

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use prost::Message;
 
+use super::seal::Seal;
 use crate::{
     NodeId, NodeKey, Time, Version,
     wire::generated::{self as pb, RecordKind, SignedRecord, record::Content},
@@ -161,11 +162,20 @@ impl Held {
     }
 }
 
+/// A node's identity record, verified.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    pub(super) info: NodeInfo,
+    pub(super) address: Arc<str>,
+    pub(super) seal: Seal,
+    pub(super) record: SignedRecord,
+}
+
 /// What is held of one node in its newest epoch; without identity, a tombstone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
     pub(super) epoch: u64,
-    pub(super) identity: Option<(NodeInfo, Arc<str>, SignedRecord)>,
+    pub(super) identity: Option<Identity>,
     /// The signed identity of a node whose lists have expired.
     pub(super) tombstone: Option<SignedRecord>,
     pub(super) links: Held,
@@ -177,7 +187,7 @@ pub(super) struct Known {
 impl Known {
     /// The signed identity, whether the node is alive or a tombstone.
     pub(super) fn signed_identity(&self) -> Option<&SignedRecord> {
-        self.identity.as_ref().map(|(_, _, record)| record).or(self.tombstone.as_ref())
+        self.identity.as_ref().map(|identity| &identity.record).or(self.tombstone.as_ref())
     }
 
     pub(super) fn held(&mut self, kind: RecordKind) -> &mut Held {
@@ -215,7 +225,7 @@ impl Known {
     /// Drops the lists; what remains keeps older ones from coming back, and tells a node that
     /// starts with a clock set back which epoch it must exceed.
     pub(super) fn bury(&mut self) {
-        self.tombstone = self.identity.take().map(|(_, _, record)| record);
+        self.tombstone = self.identity.take().map(|identity| identity.record);
         self.links.record = None;
         self.topics.record = None;
     }

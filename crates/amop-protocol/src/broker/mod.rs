@@ -8,6 +8,7 @@ pub mod dedup;
 pub mod deliver;
 pub mod event;
 pub mod routing;
+pub mod seal;
 pub mod settle;
 pub mod subscriptions;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
 use imbl::shared_ptr::DefaultSharedPtr;
 use siphasher::sip::SipHasher13;
 
-use super::topology::Graph;
+use super::{seal::Seal, topology::Graph};
 use crate::{NodeId, NodeKey, SessionId, Topic};
 
 /// A map whose order never varies between runs, though nothing here may depend on it.
@@ -42,6 +42,8 @@ pub struct Node {
     pub hops: u32,
     /// Changes whenever the chosen way there does.
     pub way: u64,
+    /// What this node shares with it, so that neither takes a relay's word for the other's.
+    pub seal: Option<Seal>,
 }
 
 /// Who wants a topic.

@@ -68,5 +68,6 @@ fn node(n: u8, next_hop: NodeId, hops: u32, way: u64) -> Node {
         next_hop,
         hops,
         way,
+        seal: None,
     }
 }

@@ -11,6 +11,7 @@ use amop_protocol::{
         deliver::{self, Delivery, route_frame},
         event::{Action, Answer, Mode, Outcome, Publish, Push, PushError, PushId},
         routing::{Routing, TopicRoutes},
+        seal::{self, MacSecret, Unheard},
     },
     wire::{
         generated::control::Message,
@@ -88,6 +89,13 @@ fn info(key: NodeKey) -> NodeInfo {
     NodeInfo { key, name: key.id().to_string().into(), institution: "bank".into() }
 }
 
+fn mac_secret(key: NodeKey, seed: u64) -> MacSecret {
+    let mut secret = [0; 32];
+    secret[..8].copy_from_slice(&seed.to_be_bytes());
+    secret[8..16].copy_from_slice(&key.as_bytes()[..8]);
+    MacSecret::new(secret)
+}
+
 pub fn topic(number: u32) -> Topic {
     Topic::parse(&format!("topic-{number}")).expect("a valid name")
 }
@@ -97,7 +105,7 @@ impl SimNode {
         let key = key_of(number);
         let me = info(key);
         let chain = vec![Bytes::copy_from_slice(key.as_bytes())];
-        let me = control::Me { info: me, chain, address: "".into(), epoch };
+        let me = control::Me { info: me, chain, address: "".into(), epoch, mac: mac_secret(key, seed) };
         let control = Control::new(control::Config::default(), me, seed, Box::new(Trust(key)), now);
         let config = deliver::Config { default_deadline: deadline, ..deliver::Config::default() };
         let shards = (0..SHARDS).map(|shard| Delivery::new(config, key.id(), seed, shard as u8)).collect();
@@ -191,7 +199,12 @@ impl SimNode {
         let routed = route_frame(&self.routing, from, &frame).expect("nodes send valid frames");
         self.out.extend(routed.onwards.into_iter().map(|(to, frame)| Out::Data { to, frame }));
         if routed.here {
-            let message = peer::decode(&frame.header).expect("nodes send valid frames");
+            let message = match seal::open(&self.routing, from, &frame) {
+                Ok(message) => message,
+                // One of the two has just started, and the other does not know yet.
+                Err(Unheard::Unknown(_) | Unheard::Forged(_)) => return self.drain(now),
+                Err(cause) => panic!("nodes send valid frames: {cause}"),
+            };
             let (key, shard) = self.shard_for(&message.body);
             self.shards[shard].handle_message(now, &self.routing, key, message, frame.payload);
         }

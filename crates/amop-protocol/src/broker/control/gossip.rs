@@ -15,7 +15,7 @@ use super::{Action, Control};
 use crate::{
     NodeId, Time, Topic, Version,
     broker::{
-        announce::{Known, PeerFault, Unverified},
+        announce::{Identity, Known, PeerFault, Unverified},
         subscriptions::Counts,
     },
     limits::GOSSIP_PERIOD,
@@ -176,7 +176,7 @@ impl Control {
         }
         let known = self.known.get(&node)?;
         match kind {
-            RecordKind::Identity => known.identity.as_ref().map(|(_, _, record)| record.clone()),
+            RecordKind::Identity => known.identity.as_ref().map(|identity| identity.record.clone()),
             RecordKind::Links => known.links.record.clone(),
             RecordKind::Topics => known.topics.record.clone(),
             RecordKind::Unspecified => None,
@@ -257,6 +257,8 @@ impl Control {
         if !self.authenticator.verify(&info.key, &signed.body, &signed.signature) {
             return Err(PeerFault::Signature(node));
         }
+        let seal = self.own.mac.share(&self.own.id(), &node, &identity.x25519_key);
+        let seal = seal.ok_or(PeerFault::Malformed("x25519_key"))?;
         if let Some(gone) = gone {
             self.bury(gone);
         }
@@ -269,7 +271,7 @@ impl Control {
             self.settling.forget(&node);
         }
         entry.tombstone = None;
-        entry.identity = Some((info, identity.address.into(), signed));
+        entry.identity = Some(Identity { info, address: identity.address.into(), seal, record: signed });
         entry.unreachable_since = Some(now);
         let index = self.index_of(node);
         if self.known[&node].links.record.is_none() {
@@ -286,7 +288,7 @@ impl Control {
             self.pull(from, node, &[RecordKind::Identity, kind]);
             return Ok(());
         };
-        let Some((info, _, _)) = known.identity.as_ref().filter(|_| known.epoch >= version.epoch) else {
+        let Some(identity) = known.identity.as_ref().filter(|_| known.epoch >= version.epoch) else {
             if version.epoch >= known.epoch {
                 self.pull(from, node, &[RecordKind::Identity, kind]);
             } else {
@@ -294,7 +296,7 @@ impl Control {
             }
             return Ok(());
         };
-        let key = info.key;
+        let key = identity.info.key;
         if known.epoch > version.epoch || !known.held(kind).lacks(version.sequence) {
             self.counters.stale += 1;
             self.correct(from, node, version.epoch);

@@ -143,7 +143,7 @@ impl Control {
     /// gossip, and how far the epoch rises if it must.
     pub fn new(config: Config, me: Me, seed: u64, authenticator: Box<dyn Authenticator>, now: Time) -> Self {
         let id = me.info.key.id();
-        let routing = Routing::new(node_of(&me.info, me.address.clone(), me.epoch, id, 0, 0));
+        let routing = Routing::new(node_of(&me.info, me.address.clone(), me.epoch));
         let own = Own::new(me, &*authenticator);
         // Nodes that start together do not gossip in step.
         let phase = GOSSIP_PERIOD.mul_f64((seed % 1000) as f64 / 1000.0);
@@ -362,14 +362,20 @@ impl Control {
         let me = self.own.id();
         let mut nodes = vec![None; self.indices.len() + self.free.len()];
         let mut index = HashMap::default();
-        nodes[ME.0 as usize] = Some(node_of(&self.own.info, self.own.address(), self.own.epoch, me, 0, 0));
+        nodes[ME.0 as usize] = Some(node_of(&self.own.info, self.own.address(), self.own.epoch));
         index.insert(me, ME);
         for (id, way) in self.topology.ways() {
-            let Some(Known { epoch, identity: Some((info, address, _)), .. }) = self.known.get(id) else {
+            let Some(Known { epoch, identity: Some(identity), .. }) = self.known.get(id) else {
                 continue;
             };
             let Some(at) = self.indices.get(id) else { continue };
-            let node = node_of(info, address.clone(), *epoch, way.next_hop, way.hops, way.mark);
+            let node = Node {
+                next_hop: way.next_hop,
+                hops: way.hops,
+                way: way.mark,
+                seal: Some(identity.seal.clone()),
+                ..node_of(&identity.info, identity.address.clone(), *epoch)
+            };
             nodes[at.0 as usize] = Some(node);
             index.insert(*id, *at);
         }
@@ -406,7 +412,8 @@ impl std::fmt::Debug for Control {
     }
 }
 
-fn node_of(info: &NodeInfo, address: Arc<str>, epoch: u64, next_hop: NodeId, hops: u32, way: u64) -> Node {
+/// This very node, or what another is but for the way there.
+fn node_of(info: &NodeInfo, address: Arc<str>, epoch: u64) -> Node {
     Node {
         id: info.key.id(),
         key: info.key,
@@ -414,9 +421,10 @@ fn node_of(info: &NodeInfo, address: Arc<str>, epoch: u64, next_hop: NodeId, hop
         institution: info.institution.clone(),
         address,
         epoch,
-        next_hop,
-        hops,
-        way,
+        next_hop: info.key.id(),
+        hops: 0,
+        way: 0,
+        seal: None,
     }
 }
 

@@ -6,7 +6,10 @@ use bytes::Bytes;
 
 use crate::{
     NodeId, Time, Topic, Version,
-    broker::announce::{Authenticator, NodeInfo, sign},
+    broker::{
+        announce::{Authenticator, NodeInfo, sign},
+        seal::MacSecret,
+    },
     wire::generated::{self as pb, SignedRecord, record::Content},
 };
 
@@ -21,6 +24,8 @@ pub struct Me {
     pub address: Arc<str>,
     /// Higher than that of any earlier start, as far as the clock can tell.
     pub epoch: u64,
+    /// The key of this start from which MACs are derived.
+    pub mac: MacSecret,
 }
 
 /// What this node says about itself, and in which version.
@@ -28,6 +33,7 @@ pub(super) struct Own {
     pub(super) info: NodeInfo,
     chain: Vec<Bytes>,
     address: Arc<str>,
+    pub(super) mac: MacSecret,
     pub(super) epoch: u64,
     pub(super) identity: SignedRecord,
     pub(super) links: SignedRecord,
@@ -41,11 +47,12 @@ pub(super) struct Own {
 
 impl Own {
     pub(super) fn new(me: Me, authenticator: &dyn Authenticator) -> Self {
-        let Me { info, chain, address, epoch } = me;
+        let Me { info, chain, address, epoch, mac } = me;
         let mut own = Self {
             info,
             chain,
             address,
+            mac,
             epoch,
             identity: SignedRecord::default(),
             links: SignedRecord::default(),
@@ -99,7 +106,7 @@ impl Own {
             chain: self.chain.clone(),
             name: self.info.name.to_string(),
             address: self.address.to_string(),
-            x25519_key: Bytes::new(),
+            x25519_key: Bytes::copy_from_slice(&self.mac.public()),
         });
         self.identity = sign(authenticator, self.id(), Version { epoch, sequence: 1 }, content);
         self.links_sequence = 0;

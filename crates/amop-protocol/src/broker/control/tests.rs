@@ -1,7 +1,11 @@
 use prost::Message as _;
 
 use super::*;
-use crate::{NodeKey, broker::announce::sign, wire::generated::record::Content};
+use crate::{
+    NodeKey,
+    broker::{announce::sign, seal::MacSecret},
+    wire::generated::record::Content,
+};
 
 /// Signatures for tests: the signer's key and the body itself.
 struct Trust(NodeKey);
@@ -35,7 +39,7 @@ fn id(n: u8) -> NodeId {
 
 fn control(n: u8, config: Config) -> Control {
     let chain = vec![Bytes::copy_from_slice(key(n).as_bytes())];
-    let me = Me { info: info(key(n)), chain, address: "".into(), epoch: 10 };
+    let me = Me { info: info(key(n)), chain, address: "".into(), epoch: 10, mac: MacSecret::new([n; 32]) };
     Control::new(config, me, 0, Box::new(Trust(key(n))), Time::ZERO)
 }
 
@@ -63,7 +67,8 @@ fn said(control: &mut Control) -> (Vec<Message>, Vec<PeerFault>) {
 /// An identity that shows the certificate of node `n`.
 fn shows(n: u8) -> Content {
     let chain = vec![Bytes::copy_from_slice(key(n).as_bytes())];
-    Content::Identity(pb::IdentityContent { chain, ..pb::IdentityContent::default() })
+    let x25519_key = Bytes::copy_from_slice(&MacSecret::new([9; 32]).public());
+    Content::Identity(pb::IdentityContent { chain, x25519_key, ..pb::IdentityContent::default() })
 }
 
 fn record(n: u8, signer: u8, epoch: u64, sequence: u64, content: Content) -> Message {

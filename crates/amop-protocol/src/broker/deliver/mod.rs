@@ -16,6 +16,7 @@ mod fan_out;
 mod origin;
 mod refused;
 mod relay;
+mod stale;
 #[cfg(test)]
 mod tests;
 
@@ -32,12 +33,14 @@ pub use relay::{Routed, refusal, route_frame};
 use self::{
     destination::{ActivePush, Reception},
     origin::Send,
+    stale::Numbers,
 };
 use super::{
     budget::Budget,
     dedup::{MessageKey, Window},
     event::{Action, Answer, AnswerBody, Outcome, Publish, PushError, PushId},
     routing::Routing,
+    seal,
     timer::Wheel,
 };
 use crate::{
@@ -69,6 +72,8 @@ pub struct Counters {
     pub late_answers: u64,
     /// Reports about sends that are no longer in flight, or not from whom they were asked.
     pub stale_reports: u64,
+    /// Messages from other nodes that are older than any send can be.
+    pub stale_messages: u64,
     /// Frames for which there was no way at the moment.
     pub unroutable: u64,
 }
@@ -128,6 +133,7 @@ pub struct Delivery {
     draining: bool,
     counters: Counters,
     budget: Budget,
+    numbers: Numbers,
 }
 
 impl Delivery {
@@ -149,6 +155,7 @@ impl Delivery {
             draining: false,
             counters: Counters::default(),
             budget: Budget::default(),
+            numbers: Numbers::default(),
         }
     }
 
@@ -184,6 +191,10 @@ impl Delivery {
         payload: Bytes,
     ) {
         let from = message.origin;
+        if self.is_from_before(now, routing, key, &message) {
+            self.counters.stale_messages += 1;
+            return;
+        }
         let requester = |id| Requester { node: from, send: SendRef { epoch: message.origin_epoch, id } };
         match (message.body, key) {
             (Body::Attempt { send, number, envelope, push_timeout_ms }, Some(key)) => {
@@ -202,6 +213,22 @@ impl Delivery {
             (report, _) => self.handle_report(now, routing, from, report, payload),
         }
         self.settle(now, routing);
+    }
+
+    /// Whether a message is neither remembered nor new: somebody kept it for long.
+    fn is_from_before(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        key: Option<MessageKey>,
+        message: &DataMessage,
+    ) -> bool {
+        let (Some(key), Body::Attempt { send, .. } | Body::FanOut { send, .. }) = (key, &message.body) else {
+            return false;
+        };
+        let origin = (message.origin, message.origin_epoch);
+        let old = self.numbers.is_stale(now, self.config.retention(), routing, origin, *send);
+        old && self.received.get(key).is_none()
     }
 
     /// A push was written to its session in full, or could not be.
@@ -359,7 +386,8 @@ impl Delivery {
         };
         let message = DataMessage { origin: self.me, origin_epoch: self.epoch, body };
         let route = Route { destinations, path: rest.to_vec() };
-        self.actions.push_back(Action::Forward { to, frame: peer::encode(&message, &route, flow, payload) });
+        let frame = seal::seal(routing, to, peer::encode(&message, &route, flow, payload));
+        self.actions.push_back(Action::Forward { to, frame });
     }
 }
 

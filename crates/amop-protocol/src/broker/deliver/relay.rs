@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     Cause, NodeId,
-    broker::{bandwidth::Refusal, routing::Routing},
+    broker::{bandwidth::Refusal, routing::Routing, seal},
     wire::{
         link::LinkFrame,
         peer::{self, Body, DataError, DataMessage, Route, SendRef},
@@ -121,7 +121,7 @@ pub fn refusal(
     };
     let report = DataMessage { origin: routing.me(), origin_epoch: epoch, body };
     let route = Route { destinations: vec![to], path: Vec::new() };
-    Some((next, peer::encode(&report, &route, send as u32, Bytes::new())))
+    Some((next, seal::seal(routing, next, peer::encode(&report, &route, send as u32, Bytes::new()))))
 }
 
 #[cfg(test)]

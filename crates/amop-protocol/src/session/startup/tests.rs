@@ -15,6 +15,7 @@ fn routing() -> Routing {
         next_hop: key.id(),
         hops: 0,
         way: 0,
+        seal: None,
     })
 }
 

@@ -241,7 +241,7 @@ pub struct IdentityContent {
     /// advertised overlay address, may be empty
     #[prost(string, tag = "3")]
     pub address: ::prost::alloc::string::String,
-    /// 32 bytes; keys the MACs between nodes that are not neighbours
+    /// 32 bytes, new at every start; keys the MACs between nodes that are not neighbours
     #[prost(bytes = "bytes", tag = "4")]
     pub x25519_key: ::prost::bytes::Bytes,
 }
@@ -287,9 +287,10 @@ pub struct Data {
     /// remaining hops of a source route, next one first; empty: by table
     #[prost(bytes = "bytes", repeated, tag = "4")]
     pub path: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    /// over header and payload between origin and destination (reserved)
-    #[prost(bytes = "bytes", tag = "5")]
-    pub mac: ::prost::bytes::Bytes,
+    /// For each destination that is reached over others: the first 8 bytes of its id, and a MAC of 16
+    /// bytes over all fields but 3 to 5, as they are encoded, and the BLAKE3 hash of the payload.
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub macs: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     #[prost(oneof = "data::Body", tags = "8, 9, 10, 11, 12, 13")]
     pub body: ::core::option::Option<data::Body>,
 }

@@ -145,6 +145,7 @@ pub enum DataError {
 /// Tags of the fields of `Data` that make a route.
 const DESTINATIONS: u8 = 3;
 const PATH: u8 = 4;
+const MACS: u8 = 5;
 /// Tags of the bodies that carry a client's message.
 const ATTEMPT: u64 = 8;
 const FAN_OUT: u64 = 11;
@@ -169,6 +170,44 @@ pub fn decode_route(header: &[u8]) -> Result<Route, DataError> {
         return Err(DataError::Field("destinations"));
     }
     Ok(route)
+}
+
+/// A MAC over a data message.
+pub type Mac = [u8; 16];
+/// Bytes of a node's id that say whose a MAC is.
+const MAC_OWNER: usize = 8;
+
+/// The fields of a header that no relay may change, as they are encoded.
+pub fn authenticated(header: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let route = [DESTINATIONS, PATH, MACS].map(u64::from);
+    skim(header).flatten().filter(move |field| !route.contains(&field.tag)).map(|field| field.raw)
+}
+
+/// The header with the MACs of these destinations.
+pub fn with_macs(header: &[u8], macs: &[(NodeId, Mac)]) -> Bytes {
+    let mut out = Vec::with_capacity(header.len() + macs.len() * entry_len(MAC_OWNER + size_of::<Mac>()));
+    out.extend_from_slice(header);
+    for (node, mac) in macs {
+        entry(&mut out, MACS, &[&node.as_bytes()[..MAC_OWNER], mac].concat());
+    }
+    out.into()
+}
+
+/// The MAC for this destination, if there is one.
+///
+/// # Errors
+/// When the header does not decode.
+pub fn mac_for(header: &[u8], node: &NodeId) -> Result<Option<Mac>, DataError> {
+    for field in skim(header) {
+        let field = field.ok_or(DataError::Truncated)?;
+        if field.tag == u64::from(MACS)
+            && let Some((owner, mac)) = field.value.and_then(|value| value.split_at_checked(MAC_OWNER))
+            && owner == &node.as_bytes()[..MAC_OWNER]
+        {
+            return Ok(mac.try_into().ok());
+        }
+    }
+    Ok(None)
 }
 
 /// Whether a data frame carries a client's message, and not a report about one.
