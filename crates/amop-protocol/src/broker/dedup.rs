@@ -8,7 +8,7 @@ use std::{
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::event::Mode;
-use crate::{Fingerprint, Seq, Time, Topic};
+use crate::{Fingerprint, NodeId, Seq, Time, Topic};
 
 /// What makes two messages the same one: publisher's certificate, frame type, topic and seq.
 ///
@@ -20,6 +20,13 @@ impl MessageKey {
     /// A number spread evenly over all messages, for choosing a shard.
     pub fn spread(self) -> u64 {
         (self.0 >> 64) as u64
+    }
+
+    /// Another key for every node the message comes from: the mistake of not knowing it again.
+    pub(super) fn from_origin(self, origin: &NodeId) -> Self {
+        let mut hasher = SipHasher13::new();
+        hasher.write(origin.as_bytes());
+        Self(self.0 ^ hasher.finish128().as_u128())
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
         event::{Action, Answer, AnswerBody, Mode, Push, PushError, PushId, Sender},
         routing::Routing,
     },
+    mutations::{self, Mutation},
     wire::peer::{Body, Envelope},
 };
 
@@ -101,6 +102,9 @@ impl Delivery {
             Some(Seen::Dropped) => (Cause::OutcomeLost, AnswerBody::default()),
         };
         self.counters.absorbed += 1;
+        if mutations::on(Mutation::LostAnswerStaysLost) {
+            return;
+        }
         let waiting = Waiting { requester: attempt.requester, number: attempt.number, resends: 1 };
         self.report_outcome(routing, waiting, known.0, Verdict::Final, &known.1);
     }

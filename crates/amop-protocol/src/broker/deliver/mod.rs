@@ -41,6 +41,7 @@ use super::{
 use crate::{
     Cause, NodeId, Seq, SessionId, Time, Topic,
     broker::event::Mode,
+    mutations::{self, Mutation},
     wire::peer::{self, Body, DataMessage, Route, SendRef},
 };
 
@@ -162,6 +163,10 @@ impl Delivery {
         payload: Bytes,
     ) {
         let from = message.origin;
+        let key = match key {
+            Some(key) if mutations::on(Mutation::TwiceThroughTwoNodes) => Some(key.from_origin(&from)),
+            key => key,
+        };
         let requester = |id| Requester { node: from, send: SendRef { epoch: message.origin_epoch, id } };
         match (message.body, key) {
             (Body::Attempt { send, number, envelope, push_timeout_ms }, Some(key)) => {
