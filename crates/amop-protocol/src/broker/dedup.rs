@@ -82,6 +82,15 @@ pub struct Bounds {
     pub bytes: usize,
 }
 
+/// What a window holds of that which [`Bounds`] bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Ended messages.
+    pub entries: usize,
+    /// Bytes of their outcomes.
+    pub bytes: usize,
+}
+
 /// What is known of a message.
 #[derive(Debug)]
 pub enum Seen<R, D> {
@@ -165,6 +174,11 @@ impl<R, D> Window<R, D> {
     /// Messages known, running and ended.
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// What the ended messages take up.
+    pub fn load(&self) -> Load {
+        Load { entries: self.ended.len(), bytes: self.bytes }
     }
 
     /// Whether nothing is known.

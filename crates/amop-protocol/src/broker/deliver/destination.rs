@@ -144,8 +144,10 @@ impl Delivery {
         let mut left = reception.untried(routing);
         left.retain(|session| Some(*session) != attempt.exclude);
         if left.is_empty() {
+            // Whoever comes late with a message that has failed here learns how it failed.
+            let cause = reception.worst;
             self.rest(now, key);
-            return self.attempt_over(routing, key, Cause::NoSubscriber, Verdict::Exhausted);
+            return self.attempt_over(routing, key, cause, Verdict::Exhausted);
         }
         let session = left[key.spread() as usize % left.len()];
         reception.tried.push(session);

@@ -33,7 +33,7 @@ use self::{
     origin::Send,
 };
 use super::{
-    dedup::{MessageKey, Window},
+    dedup::{Load, MessageKey, Window},
     event::{Action, Answer, AnswerBody, Outcome, Publish, PushError, PushId},
     routing::Routing,
     timer::Wheel,
@@ -292,6 +292,11 @@ impl Delivery {
     /// Messages remembered: (sent, received).
     pub fn remembered(&self) -> (usize, usize) {
         (self.sent.len(), self.received.len())
+    }
+
+    /// What is remembered of ended messages: sent and received.
+    pub fn window_loads(&self) -> [Load; 2] {
+        [self.sent.load(), self.received.load()]
     }
 
     /// Deals with what this node's two roles have told each other.
