@@ -85,6 +85,8 @@ impl fmt::Display for Totals {
 
 /// How long a link must have been up before it is relied on.
 const LINK_SETTLES: Duration = Duration::from_secs(1);
+/// How long it takes until what a bad line swallowed is made good.
+const GOSSIP_REPAIRS: Duration = Duration::from_millis(10_500);
 /// How long a subscription must have stood before it is relied on, unless it was confirmed.
 const TOPIC_SETTLES: Duration = Duration::from_secs(1);
 /// What a node waits for an outcome if the publisher does not say; and at most.
@@ -157,9 +159,11 @@ impl Oracle {
 
     // ---- the world tells what is so ------------------------------------------------
 
-    pub fn link(&mut self, ends: (usize, usize), sound: bool, now: Time) {
+    /// A link can, or cannot, be relied on. Where it was `deaf`, gossip has to repair what was lost.
+    pub fn link(&mut self, ends: (usize, usize), sound: bool, deaf: bool, now: Time) {
         let periods = self.links.entry(ends).or_default();
-        if sound { begin(periods, now, LINK_SETTLES) } else { end(periods, now) }
+        let settles = if deaf { GOSSIP_REPAIRS } else { LINK_SETTLES };
+        if sound { begin(periods, now, settles) } else { end(periods, now) }
         self.changes.push(now);
     }
 

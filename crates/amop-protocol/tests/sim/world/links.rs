@@ -86,7 +86,7 @@ impl World {
         link.busy = [now + noticed[1], now + noticed[0]];
         let generation = link.generation;
         self.note("link up", &[a as u64, b as u64]);
-        self.judge_link(ends);
+        self.judge_link(ends, false);
         self.notice(a, b, generation, true, noticed[0]);
         self.notice(b, a, generation, true, noticed[1]);
     }
@@ -95,7 +95,7 @@ impl World {
         let ends = self.numbered[number];
         if self.links[&ends].is_up() {
             // What was sent on the old connection may be lost.
-            self.oracle.link(ends, false, self.now);
+            self.oracle.link(ends, false, false, self.now);
             self.connect(ends, noticed);
         }
     }
@@ -107,7 +107,7 @@ impl World {
         let (a, b) = ends;
         self.note("link down", &[a as u64, b as u64]);
         self.oracle.faults_injected += 1;
-        self.judge_link(ends);
+        self.judge_link(ends, false);
         for generation in before + 1..=generation {
             self.notice(a, b, generation, false, noticed[0]);
             self.notice(b, a, generation, false, noticed[1]);
@@ -122,7 +122,7 @@ impl World {
         let generation = found.generation;
         self.note("one way", &[link.0 as u64, link.1 as u64, lane as u64]);
         self.oracle.faults_injected += 1;
-        self.judge_link(link);
+        self.judge_link(link, false);
         self.schedule(self.now + noticed, Event::GivenUp { link, generation });
     }
 
@@ -139,7 +139,7 @@ impl World {
         link.noise = noise;
         self.note("noise", &[ends.0 as u64, ends.1 as u64]);
         self.oracle.faults_injected += 1;
-        self.judge_link(ends);
+        self.judge_link(ends, true);
     }
 
     pub(super) fn repair_link(&mut self, number: usize) {
@@ -150,14 +150,14 @@ impl World {
         if muted {
             self.link_down(ends, [Duration::ZERO; 2]);
         }
-        self.judge_link(ends);
+        self.judge_link(ends, false);
         self.link_up(number);
     }
 
     /// Tells the oracle whether the link can be relied on.
-    fn judge_link(&mut self, ends: Pair) {
+    fn judge_link(&mut self, ends: Pair, deaf: bool) {
         let sound = self.links[&ends].is_sound();
-        self.oracle.link(ends, sound, self.now);
+        self.oracle.link(ends, sound, deaf, self.now);
     }
 
     fn notice(&mut self, node: usize, peer: usize, generation: u32, up: bool, after: Duration) {

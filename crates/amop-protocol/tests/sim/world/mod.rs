@@ -151,7 +151,7 @@ impl World {
         if self.slots[number].node.is_some() {
             return;
         }
-        let epoch = 100_000 + (self.now.since_start() + skew).as_millis() as u64;
+        let epoch = 100_000_000 + (self.now.since_start() + skew).as_micros() as u64;
         let slot = &mut self.slots[number];
         let seed = slot.rng.next_u64();
         slot.node = Some(SimNode::start(number, self.now, epoch, seed, self.limits));
