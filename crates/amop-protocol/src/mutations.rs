@@ -16,7 +16,7 @@ pub enum Mutation {
     MulticastWithoutRecipient,
     /// The same message through two nodes is two messages.
     TwiceThroughTwoNodes,
-    /// An answer is sent once; what a relay swallows is not repeated.
+    /// Once "handed" was said nobody asks again for the answer, which a relay may have swallowed.
     LostAnswerStaysLost,
     /// A report on a send of an earlier start counts for the one that has its number now.
     ReusedIdTakesLateAnswer,

@@ -312,10 +312,11 @@ impl SimNode {
         self.shards.iter().map(Delivery::remembered).map(|(sent, received)| sent + received).sum()
     }
 
-    /// The most that any window holds: ended messages, and bytes of their outcomes.
+    /// The most that any window holds: messages that ended or failed, and bytes of outcomes.
     pub fn window_load(&self) -> (usize, usize) {
         let loads = self.shards.iter().flat_map(Delivery::window_loads);
-        loads.fold((0, 0), |most, load| (most.0.max(load.entries), most.1.max(load.bytes)))
+        let resting = self.shards.iter().map(Delivery::resting).max().unwrap_or(0);
+        loads.fold((resting, 0), |most, load| (most.0.max(load.entries), most.1.max(load.bytes)))
     }
 
     /// How many of this node's sessions have a topic, by what they reported.

@@ -15,7 +15,6 @@ use crate::{
         event::{Action, Answer, AnswerBody, Mode, Push, PushError, PushId, Sender},
         routing::Routing,
     },
-    mutations::{self, Mutation},
     wire::peer::{Body, Envelope},
 };
 
@@ -102,9 +101,6 @@ impl Delivery {
             Some(Seen::Dropped) => (Cause::OutcomeLost, AnswerBody::default()),
         };
         self.counters.absorbed += 1;
-        if mutations::on(Mutation::LostAnswerStaysLost) {
-            return;
-        }
         let waiting = Waiting { requester: attempt.requester, number: attempt.number, resends: 1 };
         self.report_outcome(routing, waiting, known.0, Verdict::Final, &known.1);
     }
@@ -410,22 +406,28 @@ impl Delivery {
         reception.push = None;
         reception.payload = Bytes::new();
         reception.rests_until = until;
-        self.wheel.arm(now, until, Wake::Lapse(key));
+        self.resting.push_back((until, key));
+        while self.resting.len() > self.config.received.entries.max(1) {
+            self.lapse_oldest(now);
+        }
     }
 
-    /// A reception that nobody has asked about since its last push failed becomes a memory.
-    pub(super) fn reception_lapsed(&mut self, now: Time, key: MessageKey) {
-        let Some(reception) = self.received.running(key) else { return };
-        if reception.push.is_some() {
-            return;
+    /// Receptions that nobody has asked about for long enough become memories.
+    pub(super) fn lapse(&mut self, now: Time) {
+        while self.resting.front().is_some_and(|(until, _)| *until <= now) {
+            self.lapse_oldest(now);
         }
-        let until = reception.rests_until;
-        if until > now {
-            self.wheel.arm(now, until, Wake::Lapse(key));
-        } else {
-            let ended = Ended { cause: reception.worst, handed: 0, failed: reception.lost, body: None };
-            self.received.end(key, ended, 0, now + self.config.retention());
-        }
+    }
+
+    fn lapse_oldest(&mut self, now: Time) {
+        let Some((until, key)) = self.resting.pop_front() else { return };
+        // Unless it has been asked about since.
+        let resting = |reception: &&mut Box<Reception>| {
+            reception.push.is_none() && reception.rests_until == until
+        };
+        let Some(reception) = self.received.running(key).filter(resting) else { return };
+        let ended = Ended { cause: reception.worst, handed: 0, failed: reception.lost, body: None };
+        self.received.end(key, ended, 0, now + self.config.retention());
     }
 
     fn report_handed(&mut self, routing: &Routing, waiting: Waiting) {

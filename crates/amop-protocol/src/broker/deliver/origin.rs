@@ -329,7 +329,8 @@ impl Delivery {
         }
         match routing.find(&attempt.to) {
             Some(node) if node.epoch == attempt.epoch => {
-                if node.way != attempt.way {
+                let lost = attempt.handed && mutations::on(Mutation::LostAnswerStaysLost);
+                if node.way != attempt.way && !lost {
                     attempt.way = node.way;
                     self.counters.resends += 1;
                     self.send_attempt(routing, id, &[]);
@@ -392,7 +393,9 @@ impl Delivery {
         match &mut unicast.attempt {
             Some(attempt) if unicast.attempts == number && attempt.to == from => {
                 attempt.handed = true;
-                if from != self.me {
+                if mutations::on(Mutation::LostAnswerStaysLost) {
+                    attempt.resend_at = send.deadline;
+                } else if from != self.me {
                     attempt.resend_at = now + attempt.push_timeout + self.config.resend_after(payload, 0);
                 }
             }

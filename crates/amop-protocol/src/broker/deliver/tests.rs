@@ -439,3 +439,17 @@ fn the_next_attempt_is_waited_for_longer_than_the_timer_wheel_reaches() {
     assert_eq!(pair.pushes.len(), 2, "the other session is tried");
     assert_eq!((pair.pushes[1].session == session, &pair.pushes[1].payload[..]), (false, &b"hello"[..]));
 }
+
+#[test]
+fn messages_that_failed_are_remembered_within_the_bound() {
+    let bounds = Bounds { entries: 3, bytes: 1 << 20 };
+    let mut pair = Pair::with(Config { received: bounds, ..Config::default() }, &[1]);
+    for seq in 1..=20 {
+        pair.publish(Mode::Unicast, seq);
+        pair.carry_all();
+        pair.written(pair.pushes.len() - 1, Err(PushError::Full));
+    }
+    assert_eq!(pair.causes(), [Cause::QueueFull; 20]);
+    let (_, received) = pair.nodes[1].remembered();
+    assert!(pair.nodes[1].resting() <= 3 && received <= 6, "{received} are remembered");
+}
