@@ -42,9 +42,9 @@ pub(crate) const fn on(_: Mutation) -> bool {
 }
 
 #[cfg(feature = "mutations")]
-pub use switch::with;
-#[cfg(feature = "mutations")]
 pub(crate) use switch::on;
+#[cfg(feature = "mutations")]
+pub use switch::with;
 
 #[cfg(feature = "mutations")]
 mod switch {

@@ -23,7 +23,7 @@ impl MessageKey {
     }
 
     /// Another key for every node the message comes from: the mistake of not knowing it again.
-    pub(super) fn from_origin(self, origin: &NodeId) -> Self {
+    pub(super) fn mixed_with(self, origin: &NodeId) -> Self {
         let mut hasher = SipHasher13::new();
         hasher.write(origin.as_bytes());
         Self(self.0 ^ hasher.finish128().as_u128())

@@ -25,9 +25,18 @@ pub struct Client {
 /// What a frame from the node tells a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
-    Message { push: Seq, mode: Mode, message: u64 },
-    Outcome { message: u64, ended: Ended },
-    Subscribed { complete: bool },
+    Message {
+        push: Seq,
+        mode: Mode,
+        message: u64,
+    },
+    Outcome {
+        message: u64,
+        ended: Ended,
+    },
+    Subscribed {
+        complete: bool,
+    },
     /// Goodbyes, and replies to the handshake.
     Other,
 }
@@ -130,7 +139,11 @@ fn read_answer(frame: Frame) -> Result<Told, String> {
     let status = Status::from_code(frame.result).ok_or(format!("there is no code {}", frame.result))?;
     if status != Status::Success {
         let empty = frame.body.is_empty();
-        return if empty { Ok(outcome(frame.seq, status, None, b"")) } else { Err("an error has a body".into()) };
+        return if empty {
+            Ok(outcome(frame.seq, status, None, b""))
+        } else {
+            Err("an error has a body".into())
+        };
     }
     Ok(outcome(frame.seq, status, None, &topic_body(frame.body)?))
 }

@@ -33,10 +33,21 @@ const CONFIRMATION: Duration = Duration::from_secs(5);
 
 /// What a node wants the world to do.
 pub enum Out {
-    Control { to: NodeId, message: Message },
-    Data { to: NodeId, frame: LinkFrame },
+    Control {
+        to: NodeId,
+        message: Message,
+    },
+    Data {
+        to: NodeId,
+        frame: LinkFrame,
+    },
     /// Write this to a client, and tell if it was a push.
-    Write { session: SessionId, client: usize, frame: Encoded, push: Option<PushId> },
+    Write {
+        session: SessionId,
+        client: usize,
+        frame: Encoded,
+        push: Option<PushId>,
+    },
     Settled(Version),
 }
 

@@ -103,27 +103,76 @@ pub struct Noise {
 /// time is passed over.
 #[derive(Clone, Debug)]
 pub enum Act {
-    Open { client: usize, node: usize, dialect: Dialect, certificate: u8, behaviour: Behaviour },
-    Subscribe { client: usize, topics: Vec<u32> },
+    Open {
+        client: usize,
+        node: usize,
+        dialect: Dialect,
+        certificate: u8,
+        behaviour: Behaviour,
+    },
+    Subscribe {
+        client: usize,
+        topics: Vec<u32>,
+    },
     /// A set of many topics that nobody sends to.
-    SubscribeMany { client: usize, first: u32, count: u32 },
-    Close { client: usize },
-    Publish { client: usize, message: u64, mode: Mode, topic: u32, deadline: Option<Duration> },
+    SubscribeMany {
+        client: usize,
+        first: u32,
+        count: u32,
+    },
+    Close {
+        client: usize,
+    },
+    Publish {
+        client: usize,
+        message: u64,
+        mode: Mode,
+        topic: u32,
+        deadline: Option<Duration>,
+    },
     /// A body, or a topic, that cannot be published to.
-    PublishBadly { client: usize, message: u64, how: BadTopic },
-    LinkUp { link: usize },
+    PublishBadly {
+        client: usize,
+        message: u64,
+        how: BadTopic,
+    },
+    LinkUp {
+        link: usize,
+    },
     /// The link is lost; its ends notice after these times.
-    LinkDown { link: usize, noticed: [Duration; 2] },
+    LinkDown {
+        link: usize,
+        noticed: [Duration; 2],
+    },
     /// A second connection takes the place of the first; the ends notice after these times.
-    Reconnect { link: usize, noticed: [Duration; 2] },
+    Reconnect {
+        link: usize,
+        noticed: [Duration; 2],
+    },
     /// Frames from one end vanish, until the other end gives the link up.
-    OneWay { link: usize, lane: usize, noticed: Duration },
-    Noise { link: usize, noise: Noise },
-    Crash { node: usize },
+    OneWay {
+        link: usize,
+        lane: usize,
+        noticed: Duration,
+    },
+    Noise {
+        link: usize,
+        noise: Noise,
+    },
+    Crash {
+        node: usize,
+    },
     /// `skew`: how far the clock that its epoch comes from is ahead.
-    Start { node: usize, skew: Duration },
-    Drain { node: usize },
-    Stop { node: usize },
+    Start {
+        node: usize,
+        skew: Duration,
+    },
+    Drain {
+        node: usize,
+    },
+    Stop {
+        node: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +202,12 @@ impl Act {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  {} nodes, links {:?}", self.setup.nodes, self.setup.links.iter().map(|l| l.ends).collect::<Vec<_>>())?;
+        writeln!(
+            f,
+            "  {} nodes, links {:?}",
+            self.setup.nodes,
+            self.setup.links.iter().map(|l| l.ends).collect::<Vec<_>>()
+        )?;
         for Step { at, act } in &self.steps {
             writeln!(f, "  {:>10.4} {act:?}", at.as_secs_f64())?;
         }

@@ -10,6 +10,8 @@ use crate::{
     world::World,
 };
 
+/// When all links are up and everybody knows of everybody, if nothing breaks.
+const FORMED: Duration = Duration::from_secs(2);
 /// Two gossip periods, and the time that links take to come up.
 const CONVERGES: Duration = Duration::from_millis(10_500);
 /// How soon everybody knows of a change where links are up.
@@ -24,8 +26,13 @@ pub fn play(plan: &Plan, verbose: bool) -> World {
     let mut world = World::new(plan, verbose);
     let at = |time: Duration| Time::from_start(time);
     let (before, after): (Vec<&Step>, Vec<&Step>) = plan.steps.iter().partition(|step| step.at < plan.heals);
-    world.calm(true);
-    run(&mut world, &before);
+    let begins = before.partition_point(|step| step.at < FORMED);
+    run(&mut world, &before[..begins]);
+    world.run_until(at(FORMED));
+    if !before[..begins].iter().any(|step| step.act.disturbs()) {
+        world.calm(true);
+    }
+    run(&mut world, &before[begins..]);
     world.run_until(at(plan.heals));
     if plan.steps.iter().any(|step| step.act.disturbs()) {
         world.repair();

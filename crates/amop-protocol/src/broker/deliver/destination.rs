@@ -422,9 +422,8 @@ impl Delivery {
     fn lapse_oldest(&mut self, now: Time) {
         let Some((until, key)) = self.resting.pop_front() else { return };
         // Unless it has been asked about since.
-        let resting = |reception: &&mut Box<Reception>| {
-            reception.push.is_none() && reception.rests_until == until
-        };
+        let resting =
+            |reception: &&mut Box<Reception>| reception.push.is_none() && reception.rests_until == until;
         let Some(reception) = self.received.running(key).filter(resting) else { return };
         let ended = Ended { cause: reception.worst, handed: 0, failed: reception.lost, body: None };
         self.received.end(key, ended, 0, now + self.config.retention());

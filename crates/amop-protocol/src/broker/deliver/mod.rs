@@ -166,7 +166,7 @@ impl Delivery {
     ) {
         let from = message.origin;
         let key = match key {
-            Some(key) if mutations::on(Mutation::TwiceThroughTwoNodes) => Some(key.from_origin(&from)),
+            Some(key) if mutations::on(Mutation::TwiceThroughTwoNodes) => Some(key.mixed_with(&from)),
             key => key,
         };
         let requester = |id| Requester { node: from, send: SendRef { epoch: message.origin_epoch, id } };

@@ -364,9 +364,8 @@ impl Delivery {
         report: Body,
         payload: Bytes,
     ) {
-        let present = |epoch, me: &Self| {
-            epoch == me.epoch || mutations::on(Mutation::ReusedIdTakesLateAnswer)
-        };
+        let present =
+            |epoch, me: &Self| epoch == me.epoch || mutations::on(Mutation::ReusedIdTakesLateAnswer);
         let ours = |send: &SendRef, me: &Self| present(send.epoch, me) && me.sends.contains_key(&send.id);
         match report {
             Body::Handed { send, number } if ours(&send, self) => {
@@ -410,8 +409,8 @@ impl Delivery {
             unicast.attempts == end.number && unicast.attempt.as_ref().is_some_and(|a| a.to == from);
         // An answer to an attempt that was given up still is a subscriber's answer.
         let answered = end.cause == Cause::Delivered && unicast.asked.contains(&from);
-        let is_final = end.is_final
-            || mutations::on(Mutation::NoSubscriberIsFinal) && end.cause == Cause::NoSubscriber;
+        let is_final =
+            end.is_final || mutations::on(Mutation::NoSubscriberIsFinal) && end.cause == Cause::NoSubscriber;
         if answered || current && is_final {
             self.finish(now, id, end.cause, end.body);
         } else if current {

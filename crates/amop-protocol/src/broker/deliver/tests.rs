@@ -453,3 +453,19 @@ fn messages_that_failed_are_remembered_within_the_bound() {
     let (_, received) = pair.nodes[1].remembered();
     assert!(pair.nodes[1].resting() <= 3 && received <= 6, "{received} are remembered");
 }
+
+#[test]
+fn who_comes_late_with_a_message_that_failed_learns_how() {
+    let mut pair = Pair::new(&[1]);
+    pair.routing[1] = routing(2, &[(1, 2), (2, 3)], &[], &[1]);
+    pair.publish(Mode::Unicast, 1);
+    let frame = pair.wire[0].1.clone();
+    pair.carry_all();
+    pair.written(0, Err(PushError::Full));
+    let message = DataMessage { origin: id(3), ..peer::decode(&frame.header).unwrap() };
+    let key = Some(key(Mode::Unicast, 1));
+    pair.nodes[1].handle_message(pair.now, &pair.routing[1], key, message, frame.payload);
+    pair.collect();
+    let report = peer::decode(&pair.wire[0].1.header).unwrap().body;
+    assert!(matches!(report, Body::Outcome { cause: Cause::QueueFull, exhausted: true, .. }), "{report:?}");
+}

@@ -14,7 +14,8 @@ impl Generator {
                 self.act(Act::Reconnect { link, noticed });
             }
             11..13 => {
-                let (lane, noticed) = (self.rng.random_range(0..2), micros(&mut self.rng, 10_000..10_000_000));
+                let (lane, noticed) =
+                    (self.rng.random_range(0..2), micros(&mut self.rng, 10_000..10_000_000));
                 self.act(Act::OneWay { link, lane, noticed });
             }
             13..15 => self.noise(link),

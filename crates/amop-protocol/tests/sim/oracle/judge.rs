@@ -18,6 +18,13 @@ impl Oracle {
             let wrong = self.judge_outcomes(publication, end);
             faults.extend(wrong.map(|wrong| format!("publication {number}: {wrong}: {publication:?}")));
         }
+        let certain = self.publications.iter().filter(|publication| match publication.outcomes.as_slice() {
+            [(at, ended)] if ended.status != Status::Refused => {
+                self.had_to_succeed(publication, *at).is_some()
+            }
+            _ => false,
+        });
+        self.certain = certain.count() as u64;
         self.judge_hand_overs(&mut faults);
         self.judge_order(&mut faults);
         self.broken.extend(faults);
@@ -98,11 +105,21 @@ impl Oracle {
         let refused = status == Status::NotHanded
             && publication.mode == Mode::Unicast
             && handed.iter().any(|life| life.behaviour == Behaviour::Refuses);
-        if status == Status::Success || stopped || refused || !self.is_patient(publication, at) {
+        if status == Status::Success || stopped || refused {
             return None;
         }
-        let (session, life) = self.standing(publication, at).find(|(_, life)| life.is_prompt())?;
+        let (session, life) = self.had_to_succeed(publication, at)?;
         Some(format!("session {session} could be reached, {life:?}"))
+    }
+
+    /// The live subscriber that there was a path to, throughout and for long enough.
+    fn had_to_succeed<'a>(
+        &'a self,
+        publication: &'a Publication,
+        at: Time,
+    ) -> Option<(usize, &'a SessionLife)> {
+        let mut live = self.standing(publication, at).filter(|(_, life)| life.is_prompt());
+        live.next().filter(|_| self.is_patient(publication, at))
     }
 
     fn is_calm(&self) -> bool {

@@ -57,6 +57,8 @@ pub struct Totals {
     pub succeeded: u64,
     pub failed: u64,
     pub handed: u64,
+    /// Sends that had a path and a live subscriber all the time.
+    pub certain: u64,
     pub ordered: u64,
     pub faults_injected: u64,
 }
@@ -67,6 +69,7 @@ impl AddAssign for Totals {
         self.succeeded += other.succeeded;
         self.failed += other.failed;
         self.handed += other.handed;
+        self.certain += other.certain;
         self.ordered += other.ordered;
         self.faults_injected += other.faults_injected;
     }
@@ -74,10 +77,10 @@ impl AddAssign for Totals {
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { publications, succeeded, failed, handed, ordered, faults_injected } = self;
+        let Self { publications, succeeded, failed, certain, handed, ordered, faults_injected } = self;
         write!(
             f,
-            "{publications} sends, {succeeded} succeeded, {failed} failed, {handed} hand-overs \
+            "{publications} sends, {succeeded} succeeded ({certain} had to), {failed} failed, {handed} hand-overs \
              ({ordered} judged by their order), {faults_injected} faults"
         )
     }
@@ -107,6 +110,7 @@ pub struct Oracle {
     changes: Vec<Time>,
     /// Moments at which something broke or was repaired.
     disturbances: Vec<Time>,
+    certain: u64,
     ordered: u64,
     pub broken: Vec<String>,
     pub faults_injected: u64,
@@ -151,6 +155,7 @@ impl Oracle {
             links: BTreeMap::new(),
             changes: Vec::new(),
             disturbances: Vec::new(),
+            certain: 0,
             ordered: 0,
             broken: Vec::new(),
             faults_injected: 0,
@@ -163,7 +168,11 @@ impl Oracle {
     pub fn link(&mut self, ends: (usize, usize), sound: bool, deaf: bool, now: Time) {
         let periods = self.links.entry(ends).or_default();
         let settles = if deaf { GOSSIP_REPAIRS } else { LINK_SETTLES };
-        if sound { begin(periods, now, settles) } else { end(periods, now) }
+        if sound {
+            begin(periods, now, settles)
+        } else {
+            end(periods, now)
+        }
         self.changes.push(now);
     }
 
@@ -271,6 +280,7 @@ impl Oracle {
             succeeded,
             failed: outcomes().count() as u64 - succeeded,
             handed: self.handed.len() as u64,
+            certain: self.certain,
             ordered: self.ordered,
             faults_injected: self.faults_injected,
         }

@@ -50,11 +50,13 @@ impl Oracle {
     pub(super) fn is_patient(&self, publication: &Publication, to: Time) -> bool {
         let Some(topic) = publication.topic else { return false };
         let from = publication.at;
-        // Those who leave meanwhile, and those whose departure may not be known yet, count as dead.
+        // Those who are out of reach or leave meanwhile, and those whose departure may not be
+        // known yet, count as dead.
         let known = Time::ZERO + from.since(Time::ZERO + Duration::from_secs(10));
-        let dead = self.sessions.values().filter(|life| {
-            life.wanted(topic, known, to) && !(life.is_prompt() && life.wanted_throughout(topic, from, to))
-        });
+        let living: BTreeSet<usize> =
+            self.standing(publication, to).filter(|(_, life)| life.is_prompt()).map(|(n, _)| n).collect();
+        let wanting = self.sessions.iter().filter(|(_, life)| life.wanted(topic, known, to));
+        let dead = wanting.filter(|(session, _)| !living.contains(session));
         publication.deadline >= COST_OF_THE_DEAD * (1 + dead.count() as u32)
     }
 

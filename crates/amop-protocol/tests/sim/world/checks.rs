@@ -160,7 +160,9 @@ impl World {
                 .filter_map(|(index, count)| Some((self.ids[&sim.routing.node(*index)?.id], *count)))
                 .collect();
             if found != truth {
-                wrong.push(format!("at {now:?} node {node} has topic {number} at {found:?}, the truth is {truth:?}"));
+                wrong.push(format!(
+                    "at {now:?} node {node} has topic {number} at {found:?}, the truth is {truth:?}"
+                ));
             }
         }
         self.oracle.broken.extend(wrong);

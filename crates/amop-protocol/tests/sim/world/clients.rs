@@ -80,9 +80,7 @@ impl World {
         let frame = match how {
             BadTopic::Malformed => client.publish_malformed(message),
             BadTopic::BlockNotify => client.publish(message, Mode::Unicast, name("_block_notify_1"), None),
-            BadTopic::Private => {
-                client.publish(message, Mode::Unicast, name("#!$TopicNeedVerify_t"), None)
-            }
+            BadTopic::Private => client.publish(message, Mode::Unicast, name("#!$TopicNeedVerify_t"), None),
         };
         let at = *at;
         self.oracle.publishes(message, number, Mode::Unicast, None, None, self.now);

@@ -191,12 +191,7 @@ impl World {
         generation > self.links[&pair(from, to)].dead && believed
     }
 
-    pub(super) fn transmit(
-        &mut self,
-        from: usize,
-        to: NodeId,
-        event: impl Fn(usize, usize, u32) -> Event,
-    ) {
+    pub(super) fn transmit(&mut self, from: usize, to: NodeId, event: impl Fn(usize, usize, u32) -> Event) {
         let Some(to) = self.ids.get(&to).copied() else { return };
         let Some(generation) = self.slots[from].believes.get(&to).copied() else { return };
         let Some(link) = self.links.get_mut(&pair(from, to)) else { return };

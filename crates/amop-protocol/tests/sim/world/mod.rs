@@ -26,14 +26,45 @@ use crate::{
 const MAX_EVENTS: u64 = 3_000_000;
 
 enum Event {
-    Control { from: usize, to: usize, generation: u32, message: Message },
-    Data { from: usize, to: usize, generation: u32, frame: LinkFrame },
-    Noticed { node: usize, incarnation: u32, peer: usize, generation: u32, up: bool },
+    Control {
+        from: usize,
+        to: usize,
+        generation: u32,
+        message: Message,
+    },
+    Data {
+        from: usize,
+        to: usize,
+        generation: u32,
+        frame: LinkFrame,
+    },
+    Noticed {
+        node: usize,
+        incarnation: u32,
+        peer: usize,
+        generation: u32,
+        up: bool,
+    },
     /// Frames of a link have vanished one way for long enough.
-    GivenUp { link: (usize, usize), generation: u32 },
-    Wake { node: usize, incarnation: u32 },
-    Written { at: Place, client: usize, frame: Frame, push: Option<PushId> },
-    Answer { at: Place, client: usize, frame: Frame },
+    GivenUp {
+        link: (usize, usize),
+        generation: u32,
+    },
+    Wake {
+        node: usize,
+        incarnation: u32,
+    },
+    Written {
+        at: Place,
+        client: usize,
+        frame: Frame,
+        push: Option<PushId>,
+    },
+    Answer {
+        at: Place,
+        client: usize,
+        frame: Frame,
+    },
 }
 
 /// A session of one start of a node.
@@ -277,10 +308,15 @@ impl World {
                 Out::Control { to, message } => self.transmit(number, to, |from, to, generation| {
                     Event::Control { from, to, generation, message: message.clone() }
                 }),
-                Out::Data { to, frame } => self.transmit(number, to, |from, to, generation| {
-                    Event::Data { from, to, generation, frame: frame.clone() }
+                Out::Data { to, frame } => self.transmit(number, to, |from, to, generation| Event::Data {
+                    from,
+                    to,
+                    generation,
+                    frame: frame.clone(),
                 }),
-                Out::Write { session, client, frame, push } => self.write(number, session, client, &frame, push),
+                Out::Write { session, client, frame, push } => {
+                    self.write(number, session, client, &frame, push)
+                }
                 Out::Settled(version) => self.settled(number, version),
             }
         }

@@ -5,9 +5,7 @@ use std::{ops::Range, time::Duration};
 use amop_protocol::broker::event::Mode;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use crate::plan::{
-    Act, BadTopic, Behaviour, Dialect, Limits, LinkSetup, Noise, Plan, Setup, Step, TOPICS,
-};
+use crate::plan::{Act, BadTopic, Behaviour, Dialect, Limits, LinkSetup, Noise, Plan, Setup, Step, TOPICS};
 
 /// After the repair: two gossip periods, and what settling takes on top.
 pub const QUIET: Duration = Duration::from_secs(22);
