@@ -54,7 +54,7 @@ fn random_networks_keep_the_contract() {
     let Runs { totals, broken, took } = runs::all(first..first + seeds);
     println!("{seeds} seeds from {first} in {took:.1} s, {:.0} a second: {totals}", seeds as f64 / took);
     assert!(broken.is_empty(), "{}", broken.into_iter().map(explain).collect::<Vec<_>>().join("\n"));
-    assert!(totals.succeeded > totals.failed, "most sends should succeed: {totals}");
+    assert!(totals.succeeded > totals.failed.iter().sum(), "most sends should succeed: {totals}");
 }
 
 /// Seeds that once found a fault of the core.

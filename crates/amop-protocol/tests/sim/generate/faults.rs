@@ -1,12 +1,12 @@
 //! What breaks.
 
-use super::{Act, Behaviour, ClientBelief, Generator, Mode, Noise, RngExt, TOPICS, micros};
+use super::{Act, Behaviour, ClientBelief, Duration, Generator, Mode, Noise, RngExt, Step, TOPICS, micros};
 
 impl Generator {
     pub(super) fn fault(&mut self) {
         let link = self.rng.random_range(0..self.setup.links.len());
         let node = self.rng.random_range(0..self.setup.nodes);
-        match self.rng.random_range(0..24) {
+        match self.rng.random_range(0..25) {
             0..5 => self.link_down(link),
             5..9 => self.link_up(link),
             9..11 => {
@@ -24,7 +24,7 @@ impl Generator {
             17..20 => self.restart(node),
             20..22 => self.forgetful_publisher(),
             22 => self.partition(),
-            _ => self.swallowed_answer(),
+            _ => self.swallowed_answers(),
         }
     }
 
@@ -120,21 +120,38 @@ impl Generator {
         }
     }
 
-    /// A link swallows what is on its way while a subscriber answers.
-    fn swallowed_answer(&mut self) {
-        for _ in 0..3 {
-            self.publish();
+    /// A relay restarts, or its lines go bad, just when the answers of a subscriber pass.
+    fn swallowed_answers(&mut self) {
+        let Some(client) = self.some_client(|client| client.reads) else { return };
+        let node = self.clients[client].node;
+        let Some(elsewhere) = self.some_node().filter(|other| *other != node) else { return };
+        let Some(relay) = self.some_node().filter(|relay| *relay != node && *relay != elsewhere) else {
+            return;
+        };
+        let topic = self.rng.random_range(0..TOPICS);
+        let answers_after = micros(&mut self.rng, 100_000..500_000);
+        self.open_as(elsewhere, 203, Behaviour::Prompt(answers_after), vec![topic]);
+        self.pause(1_000_000..1_200_000);
+        for _ in 0..4 {
+            let message = self.message();
+            self.send(client, message, Mode::Unicast, topic);
+            self.pause(0..10_000);
         }
-        self.pause(5_000..60_000);
-        let node = self.rng.random_range(0..self.setup.nodes);
-        if self.rng.random_bool(0.5) {
-            self.crash(node);
-            return self.start(node);
+        self.now += answers_after;
+        self.pause(0..40_000);
+        if self.chance(0.5) {
+            self.crash(relay);
+            return self.start(relay);
         }
-        let link = self.rng.random_range(0..self.setup.links.len());
-        self.act(Act::Noise { link, noise: Noise { lost: 0.999, twice: 0.0 } });
-        self.pause(10_000..300_000);
-        self.act(Act::Noise { link, noise: Noise::default() });
+        let lines = (0..self.setup.links.len()).filter(|link| {
+            let (a, b) = self.setup.links[*link].ends;
+            a == relay || b == relay
+        });
+        for (link, lost) in lines.flat_map(|link| [(link, 0.999), (link, 0.0)]).collect::<Vec<_>>() {
+            let at = self.now + Duration::from_millis(if lost > 0.0 { 0 } else { 200 });
+            self.steps.push(Step { at, act: Act::Noise { link, noise: Noise { lost, twice: 0.0 } } });
+        }
+        self.now += Duration::from_millis(200);
     }
 
     /// All links between two halves are lost at once.

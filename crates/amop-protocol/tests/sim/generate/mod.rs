@@ -63,11 +63,16 @@ fn setup(rng: &mut StdRng) -> Setup {
             links.push(LinkSetup { ends, latency, jitter: micros(rng, 0..5_000) });
         }
     };
+    // Trees, lines and rings, with a few links across or none.
+    let (tree, ring) = (rng.random_bool(0.6), rng.random_bool(0.3));
     for node in 1..nodes {
-        let other = rng.random_range(0..node);
+        let other = if tree { rng.random_range(0..node) } else { node - 1 };
         add(rng, node, other);
     }
-    for _ in 0..rng.random_range(0..=nodes) {
+    if ring {
+        add(rng, 0, nodes - 1);
+    }
+    for _ in 0..rng.random_range(0..=nodes) * usize::from(tree || rng.random_bool(0.3)) {
         let (a, b) = (rng.random_range(0..nodes), rng.random_range(0..nodes));
         add(rng, a, b);
     }
@@ -94,8 +99,9 @@ impl Generator {
         }
         self.now += Duration::from_secs(3);
         let faulty = self.rng.random_bool(0.75);
+        let faults = if faulty { self.rng.random_range(2..40) } else { 0 };
         for _ in 0..self.rng.random_range(20..80) {
-            self.step(faulty);
+            self.step(faults);
         }
         if self.rng.random_bool(0.1) {
             self.shut_down();
@@ -106,9 +112,11 @@ impl Generator {
         }
     }
 
-    fn step(&mut self, faulty: bool) {
+    /// Something happens; `faults` in a hundred times it breaks something.
+    fn step(&mut self, faults: u32) {
+        let breaks = self.rng.random_range(0..100) < faults;
         match self.rng.random_range(0..100) {
-            0..14 if faulty => self.fault(),
+            _ if breaks => self.fault(),
             0..2 => self.churn(),
             2..12 => self.client_change(),
             12..17 => self.publish_through_two(),

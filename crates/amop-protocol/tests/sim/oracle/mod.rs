@@ -55,7 +55,8 @@ struct Publication {
 pub struct Totals {
     pub publications: u64,
     pub succeeded: u64,
-    pub failed: u64,
+    /// By code, from 99 to 103.
+    pub failed: [u64; 5],
     pub handed: u64,
     /// Sends that had a path and a live subscriber all the time.
     pub certain: u64,
@@ -67,7 +68,7 @@ impl AddAssign for Totals {
     fn add_assign(&mut self, other: Self) {
         self.publications += other.publications;
         self.succeeded += other.succeeded;
-        self.failed += other.failed;
+        self.failed.iter_mut().zip(other.failed).for_each(|(sum, more)| *sum += more);
         self.handed += other.handed;
         self.certain += other.certain;
         self.ordered += other.ordered;
@@ -78,14 +79,19 @@ impl AddAssign for Totals {
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { publications, succeeded, failed, certain, handed, ordered, faults_injected } = self;
+        let failed: Vec<String> =
+            (FIRST_CODE..).zip(failed).map(|(code, count)| format!("{code}: {count}")).collect();
         write!(
             f,
-            "{publications} sends, {succeeded} succeeded ({certain} had to), {failed} failed, {handed} hand-overs \
-             ({ordered} judged by their order), {faults_injected} faults"
+            "{publications} sends, {succeeded} succeeded ({certain} had to), {} failed, {handed} hand-overs \
+             ({ordered} judged by their order), {faults_injected} faults",
+            failed.join(", ")
         )
     }
 }
 
+/// The lowest code of a failure.
+const FIRST_CODE: i32 = 99;
 /// How long a link must have been up before it is relied on.
 const LINK_SETTLES: Duration = Duration::from_secs(1);
 /// How long it takes until what a bad line swallowed is made good.
@@ -273,12 +279,18 @@ impl Oracle {
     }
 
     pub fn totals(&self) -> Totals {
-        let outcomes = || self.publications.iter().flat_map(|publication| &publication.outcomes);
-        let succeeded = outcomes().filter(|(_, ended)| ended.status == Status::Success).count() as u64;
+        let outcomes = self.publications.iter().flat_map(|publication| &publication.outcomes);
+        let (mut succeeded, mut failed) = (0, [0; 5]);
+        for (_, ended) in outcomes {
+            match usize::try_from(ended.status.code() - FIRST_CODE) {
+                Ok(at) => failed[at] += 1,
+                Err(_) => succeeded += 1,
+            }
+        }
         Totals {
             publications: self.publications.len() as u64,
             succeeded,
-            failed: outcomes().count() as u64 - succeeded,
+            failed,
             handed: self.handed.len() as u64,
             certain: self.certain,
             ordered: self.ordered,
