@@ -50,7 +50,7 @@ fn random_networks_keep_the_contract() {
         return;
     }
     let first = number_from_env("FIRST").unwrap_or(0);
-    let seeds = number_from_env("SEEDS").unwrap_or(1_500);
+    let seeds = number_from_env("SEEDS").unwrap_or(1_000);
     let Runs { totals, broken, took } = runs::all(first..first + seeds);
     println!("{seeds} seeds from {first} in {took:.1} s, {:.0} a second: {totals}", seeds as f64 / took);
     assert!(broken.is_empty(), "{}", broken.into_iter().map(explain).collect::<Vec<_>>().join("\n"));
@@ -60,9 +60,9 @@ fn random_networks_keep_the_contract() {
 /// Seeds that once found a fault of the core.
 #[test]
 fn seeds_that_found_something() {
-    // 368: a message that had failed at its subscriber's node came again through another node,
+    // 81, 472: a message that had failed at its subscriber's node came again through another node,
     // which was told that nobody was subscribed.
-    let seeds = [368];
+    let seeds = [81, 472];
     for seed in seeds {
         assert_eq!(judged(seed).map(|_| ()), Ok(()), "seed {seed}");
     }

@@ -54,7 +54,7 @@ pub fn plan(seed: u64) -> Plan {
 }
 
 fn setup(rng: &mut StdRng) -> Setup {
-    let nodes = rng.random_range(2..=12);
+    let nodes = if rng.random_bool(0.03) { rng.random_range(13..=30) } else { rng.random_range(2..=12) };
     let mut links: Vec<LinkSetup> = Vec::new();
     let mut add = |rng: &mut StdRng, a: usize, b: usize| {
         let ends = (a.min(b), a.max(b));
@@ -100,7 +100,8 @@ impl Generator {
         self.now += Duration::from_secs(3);
         let faulty = self.rng.random_bool(0.75);
         let faults = if faulty { self.rng.random_range(2..40) } else { 0 };
-        for _ in 0..self.rng.random_range(20..80) {
+        let steps = if self.chance(0.05) { 80..400 } else { 20..80 };
+        for _ in 0..self.rng.random_range(steps) {
             self.step(faults);
         }
         if self.rng.random_bool(0.1) {

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Events after which a run is stopped: something goes round for ever.
-const MAX_EVENTS: u64 = 3_000_000;
+const MAX_EVENTS: u64 = 1_000_000;
 
 enum Event {
     Control {
