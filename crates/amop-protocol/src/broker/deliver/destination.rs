@@ -97,12 +97,14 @@ impl Delivery {
                 return self.push_next(now, routing, key, attempt);
             }
             Some(Seen::Running(_)) => return self.rejoin(now, routing, key, attempt, payload),
-            Some(Seen::Done(ended)) => (ended.cause, ended.body()),
-            Some(Seen::Dropped) => (Cause::OutcomeLost, AnswerBody::default()),
+            // What only failed here may still be answered elsewhere.
+            Some(Seen::Done(ended)) if ended.handed == 0 => (ended.cause, Verdict::Exhausted, ended.body()),
+            Some(Seen::Done(ended)) => (ended.cause, Verdict::Final, ended.body()),
+            Some(Seen::Dropped) => (Cause::OutcomeLost, Verdict::Final, AnswerBody::default()),
         };
         self.counters.absorbed += 1;
         let waiting = Waiting { requester: attempt.requester, number: attempt.number, resends: 1 };
-        self.report_outcome(routing, waiting, known.0, Verdict::Final, &known.1);
+        self.report_outcome(routing, waiting, known.0, known.1, &known.2);
     }
 
     /// The message is known here: the requester waits with the others, is told again what it may
