@@ -1,7 +1,7 @@
 //! Mistakes put in on purpose, to see whether the simulation catches them.
 //!
-//! Without the feature `mutations`, which only this crate's own tests have, [`on`] is a constant
-//! and the mistakes are not compiled at all.
+//! Without the feature `mutations`, which only this crate's own tests ask for, the switch is a
+//! constant and no mistake is compiled.
 
 /// A mistake that systems of this kind have made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
