@@ -46,7 +46,8 @@ impl Oracle {
         })
     }
 
-    /// Whether the send had time enough for all the dead before the living.
+    /// Whether the send had time enough for all the dead before the living. So had every copy of
+    /// it through other nodes: one in a hurry may use up a subscriber that the others wait for.
     pub(super) fn is_patient(&self, publication: &Publication, to: Time) -> bool {
         let Some(topic) = publication.topic else { return false };
         let from = publication.at;
@@ -57,7 +58,8 @@ impl Oracle {
             self.standing(publication, to).filter(|(_, life)| life.is_prompt()).map(|(n, _)| n).collect();
         let wanting = self.sessions.iter().filter(|(_, life)| life.wanted(topic, known, to));
         let dead = wanting.filter(|(session, _)| !living.contains(session));
-        publication.deadline >= COST_OF_THE_DEAD * (1 + dead.count() as u32)
+        let needed = COST_OF_THE_DEAD * (1 + dead.count() as u32);
+        self.by_message[&publication.message].iter().all(|n| self.publications[*n].deadline >= needed)
     }
 
     fn connected_throughout(&self, a: usize, b: usize, from: Time, to: Time) -> bool {
