@@ -14,6 +14,7 @@ pub mod broker;
 pub mod certificate;
 pub mod ident;
 pub mod limits;
+pub mod mutations;
 pub mod session;
 pub mod status;
 pub mod time;

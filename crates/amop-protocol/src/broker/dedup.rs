@@ -8,7 +8,7 @@ use std::{
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use super::event::Mode;
-use crate::{Fingerprint, Seq, Time, Topic};
+use crate::{Fingerprint, NodeId, Seq, Time, Topic};
 
 /// What makes two messages the same one: publisher's certificate, frame type, topic and seq.
 ///
@@ -20,6 +20,13 @@ impl MessageKey {
     /// A number spread evenly over all messages, for choosing a shard.
     pub fn spread(self) -> u64 {
         (self.0 >> 64) as u64
+    }
+
+    /// Another key for every node the message comes from: the mistake of not knowing it again.
+    pub(super) fn mixed_with(self, origin: &NodeId) -> Self {
+        let mut hasher = SipHasher13::new();
+        hasher.write(origin.as_bytes());
+        Self(self.0 ^ hasher.finish128().as_u128())
     }
 }
 
@@ -72,6 +79,15 @@ pub struct Bounds {
     /// Ended messages remembered; beyond, the oldest is forgotten and counted.
     pub entries: usize,
     /// Bytes of outcomes remembered; beyond, the oldest outcomes are dropped, their messages not.
+    pub bytes: usize,
+}
+
+/// What a window holds of that which [`Bounds`] bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Ended messages.
+    pub entries: usize,
+    /// Bytes of their outcomes.
     pub bytes: usize,
 }
 
@@ -158,6 +174,11 @@ impl<R, D> Window<R, D> {
     /// Messages known, running and ended.
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// What the ended messages take up.
+    pub fn load(&self) -> Load {
+        Load { entries: self.ended.len(), bytes: self.bytes }
     }
 
     /// Whether nothing is known.

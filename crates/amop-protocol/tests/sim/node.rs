@@ -1,19 +1,24 @@
 //! One simulated node: the core's machines, driven as the shell drives them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use amop_protocol::{
-    ClientIdentity, Fingerprint, NodeId, NodeKey, Seq, SessionId, Time, Topic, Version,
+    ClientIdentity, Fingerprint, NodeId, NodeKey, SessionId, Time, Topic, Version,
     broker::{
         announce::{Authenticator, NodeInfo},
         control::{self, Control},
-        dedup::{Keyer, MessageKey},
+        dedup::{Bounds, Keyer, MessageKey},
         deliver::{self, Delivery, route_frame},
-        event::{Action, Answer, Mode, Outcome, Publish, Push, PushError, PushId},
+        event::{Action, Mode, Publish, PushError, PushId},
         routing::{Routing, TopicRoutes},
         seal::{self, MacSecret, Unheard},
     },
+    session::{
+        handshake::About,
+        server::{self, Acknowledge, Event, Published, Report, Server},
+    },
     wire::{
+        channel::{Encoded, Frame},
         generated::control::Message,
         link::LinkFrame,
         peer::{self, Body},
@@ -21,25 +26,41 @@ use amop_protocol::{
 };
 use bytes::Bytes;
 
-use crate::oracle::Behaviour;
+use crate::plan::Limits;
 
 const SHARDS: usize = 2;
+/// How long an extension client waits to hear that everybody knows its topics.
+const CONFIRMATION: Duration = Duration::from_secs(5);
 
 /// What a node wants the world to do.
 pub enum Out {
-    Control { to: NodeId, message: Message },
-    Data { to: NodeId, frame: LinkFrame },
-    Push(Push),
-    Outcome(Outcome),
+    Control {
+        to: NodeId,
+        message: Message,
+    },
+    Data {
+        to: NodeId,
+        frame: LinkFrame,
+    },
+    /// Write this to a client, and tell if it was a push.
+    Write {
+        session: SessionId,
+        client: usize,
+        frame: Encoded,
+        push: Option<PushId>,
+    },
     Settled(Version),
 }
 
+/// A connection, at the node's end.
 pub struct Session {
-    /// Its number with the oracle.
+    /// The client's number.
     pub number: usize,
-    pub client: Arc<ClientIdentity>,
-    pub behaviour: Behaviour,
-    pub topics: Vec<u32>,
+    identity: Arc<ClientIdentity>,
+    server: Server,
+    topics: Vec<Topic>,
+    /// Subscriptions to be acknowledged: once this version has settled, or at this time anyway.
+    unconfirmed: Vec<(Version, Time, Acknowledge)>,
     /// When the last frame queued for it is written.
     pub written: Time,
 }
@@ -49,6 +70,7 @@ pub struct SimNode {
     pub control: Control,
     pub routing: Arc<Routing>,
     shards: Vec<Delivery>,
+    config: server::Config,
     keyer: Keyer,
     next_session: u64,
     out: Vec<Out>,
@@ -101,13 +123,15 @@ pub fn topic(number: u32) -> Topic {
 }
 
 impl SimNode {
-    pub fn start(number: usize, now: Time, epoch: u64, seed: u64, deadline: std::time::Duration) -> Self {
+    pub fn start(number: usize, now: Time, epoch: u64, seed: u64, limits: Limits) -> Self {
         let key = key_of(number);
         let me = info(key);
         let chain = vec![Bytes::copy_from_slice(key.as_bytes())];
         let me = control::Me { info: me, chain, address: "".into(), epoch, mac: mac_secret(key, seed) };
-        let control = Control::new(control::Config::default(), me, seed, Box::new(Trust(key)), now);
-        let config = deliver::Config { default_deadline: deadline, ..deliver::Config::default() };
+        let control = control::Config { max_waves: limits.waves, ..control::Config::default() };
+        let control = Control::new(control, me, seed, Box::new(Trust(key)), now);
+        let bounds = Bounds { entries: limits.window_entries, bytes: limits.window_bytes };
+        let config = deliver::Config { sent: bounds, received: bounds, ..deliver::Config::default() };
         let shards = (0..SHARDS).map(|shard| Delivery::new(config, key.id(), seed, shard as u8)).collect();
         let routing = Arc::new(control.routing().clone());
         Self {
@@ -115,31 +139,83 @@ impl SimNode {
             control,
             routing,
             shards,
+            config: session_config(key, limits),
             keyer: Keyer::new([seed, number as u64]),
             next_session: 1,
             out: Vec::new(),
         }
     }
 
-    pub fn open(&mut self, number: usize, certificate: u8, behaviour: Behaviour) -> SessionId {
+    pub fn open(&mut self, now: Time, client: usize, certificate: u8) -> SessionId {
         let id = SessionId(self.next_session);
         self.next_session += 1;
-        let client = Arc::new(ClientIdentity {
-            fingerprint: Fingerprint::new([certificate; 32]),
-            name: "client".into(),
-        });
-        self.sessions
-            .insert(id, Session { number, client, behaviour, topics: Vec::new(), written: Time::ZERO });
+        let fingerprint = Fingerprint::new([certificate; 32]);
+        let session = Session {
+            number: client,
+            identity: Arc::new(ClientIdentity { fingerprint, name: "client".into() }),
+            server: Server::new(now),
+            topics: Vec::new(),
+            unconfirmed: Vec::new(),
+            written: Time::ZERO,
+        };
+        self.sessions.insert(id, session);
         id
     }
 
-    pub fn report(&mut self, now: Time, session: SessionId, topics: Vec<u32>) {
-        let names = topics.iter().map(|number| topic(*number)).collect();
-        self.control.handle_report(now, session, names);
-        if let Some(session) = self.sessions.get_mut(&session) {
-            session.topics = topics;
+    /// A client's frame.
+    pub fn client_frame(&mut self, now: Time, id: SessionId, frame: Frame) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let event = session.server.handle_frame(frame, &self.config).expect("clients stay within bounds");
+        match event {
+            Event::Reply(frame) | Event::Refused(frame) => {
+                let client = session.number;
+                self.out.push(Out::Write { session: id, client, frame, push: None });
+            }
+            Event::Report(report) => self.report(now, id, report),
+            Event::Publish(published) => self.publish(now, id, published),
+            Event::Answer(push, answer) => {
+                let shard = Delivery::shard_of_number(push.0);
+                self.shards[shard].handle_answer(now, &self.routing, id, push, answer);
+            }
+            Event::Call { .. } | Event::Ignored(_) => panic!("clients here send nothing of the kind"),
         }
         self.drain(now);
+    }
+
+    fn report(&mut self, now: Time, id: SessionId, report: Report) {
+        let Report { topics, acknowledge, .. } = report;
+        self.control.handle_report(now, id, topics.clone());
+        let version = self.control.version();
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.topics = topics;
+            session.unconfirmed.extend(acknowledge.map(|ack| (version, now + CONFIRMATION, ack)));
+        }
+        self.drain(now);
+        if self.control.is_settled() {
+            self.confirm(now, version);
+        }
+    }
+
+    fn publish(&mut self, now: Time, id: SessionId, published: Published) {
+        let Published { seq, mode, topic, payload, deadline } = published;
+        let client = self.sessions[&id].identity.clone();
+        let key = self.keyer.key(&client.fingerprint, mode, &topic, &seq);
+        let publish = Publish { session: id, client, seq, mode, topic, payload, deadline };
+        self.shards[Delivery::shard_of(key, SHARDS)].handle_publish(now, &self.routing, key, publish);
+    }
+
+    /// Acknowledges subscriptions: those up to a version that everybody holds, and those overdue.
+    fn confirm(&mut self, now: Time, settled: Version) {
+        for (id, session) in &mut self.sessions {
+            for (version, due, acknowledge) in std::mem::take(&mut session.unconfirmed) {
+                if version <= settled || due <= now {
+                    let frame = Server::subscribed(acknowledge, version <= settled);
+                    self.out.push(Out::Write { session: *id, client: session.number, frame, push: None });
+                } else {
+                    session.unconfirmed.push((version, due, acknowledge));
+                }
+            }
+        }
     }
 
     pub fn close(&mut self, now: Time, session: SessionId) {
@@ -152,31 +228,9 @@ impl SimNode {
         self.drain(now);
     }
 
-    pub fn publish(
-        &mut self,
-        now: Time,
-        session: SessionId,
-        seq: Seq,
-        mode: Mode,
-        topic: Topic,
-        payload: Bytes,
-    ) {
-        let client = self.sessions[&session].client.clone();
-        let key = self.keyer.key(&client.fingerprint, mode, &topic, &seq);
-        let publish = Publish { session, client, seq, mode, topic, payload, deadline: None };
-        self.shards[Delivery::shard_of(key, SHARDS)].handle_publish(now, &self.routing, key, publish);
-        self.drain(now);
-    }
-
     pub fn pushed(&mut self, now: Time, session: SessionId, push: PushId, result: Result<(), PushError>) {
         let shard = Delivery::shard_of_number(push.0);
         self.shards[shard].handle_pushed(now, &self.routing, session, push, result);
-        self.drain(now);
-    }
-
-    pub fn answer(&mut self, now: Time, session: SessionId, push: PushId, answer: Answer) {
-        let shard = Delivery::shard_of_number(push.0);
-        self.shards[shard].handle_answer(now, &self.routing, session, push, answer);
         self.drain(now);
     }
 
@@ -203,6 +257,8 @@ impl SimNode {
                 Ok(message) => message,
                 // One of the two has just started, and the other does not know yet.
                 Err(Unheard::Unknown(_) | Unheard::Forged(_)) => return self.drain(now),
+                // One of ours that came back.
+                Err(Unheard::Own) => return self.drain(now),
                 Err(cause) => panic!("nodes send valid frames: {cause}"),
             };
             let (key, shard) = self.shard_for(&message.body);
@@ -233,11 +289,14 @@ impl SimNode {
             shard.handle_timeout(now, &self.routing);
         }
         self.drain(now);
+        self.confirm(now, Version { epoch: 0, sequence: 0 });
     }
 
     pub fn next_wake(&self) -> Option<Time> {
         let shards = self.shards.iter().filter_map(Delivery::poll_timeout);
-        shards.chain(self.control.poll_timeout()).min()
+        let unconfirmed = self.sessions.values().flat_map(|session| &session.unconfirmed);
+        let due = unconfirmed.map(|(_, due, _)| *due).min();
+        shards.chain(self.control.poll_timeout()).chain(due).min()
     }
 
     pub fn begin_drain(&mut self, now: Time) {
@@ -254,8 +313,8 @@ impl SimNode {
     /// How many sessions here have which topic, by what the clients reported.
     pub fn announced(&self) -> BTreeMap<String, u32> {
         let mut counts = BTreeMap::new();
-        for number in self.sessions.values().flat_map(|session| &session.topics) {
-            *counts.entry(topic(*number).to_string()).or_default() += 1;
+        for topic in self.sessions.values().flat_map(|session| &session.topics) {
+            *counts.entry(topic.to_string()).or_default() += 1;
         }
         counts
     }
@@ -276,6 +335,18 @@ impl SimNode {
         self.shards.iter().map(Delivery::remembered).map(|(sent, received)| sent + received).sum()
     }
 
+    /// The most that any window holds: messages that ended or failed, and bytes of outcomes.
+    pub fn window_load(&self) -> (usize, usize) {
+        let loads = self.shards.iter().flat_map(Delivery::window_loads);
+        let resting = self.shards.iter().map(Delivery::resting).max().unwrap_or(0);
+        loads.fold((resting, 0), |most, load| (most.0.max(load.entries), most.1.max(load.bytes)))
+    }
+
+    /// How many of this node's sessions have a topic, by what they reported.
+    pub fn subscribers(&self, topic: &Topic) -> u32 {
+        self.sessions.values().filter(|session| session.topics.contains(topic)).count() as u32
+    }
+
     pub fn take_out(&mut self) -> Vec<Out> {
         std::mem::take(&mut self.out)
     }
@@ -285,6 +356,7 @@ impl SimNode {
     }
 
     fn drain(&mut self, now: Time) {
+        let mut gone = Vec::new();
         while let Some(action) = self.control.poll_action() {
             match action {
                 control::Action::Send { to, message } => self.out.push(Out::Control { to, message }),
@@ -294,18 +366,46 @@ impl SimNode {
                         shard.handle_routing(now, &self.routing);
                     }
                 }
-                control::Action::Settled { version } => self.out.push(Out::Settled(version)),
+                control::Action::Settled { version } => {
+                    self.out.push(Out::Settled(version));
+                    self.confirm(now, version);
+                }
                 control::Action::PeerFault { peer, fault } => panic!("{peer} is blamed: {fault:?}"),
             }
         }
         for shard in &mut self.shards {
             while let Some(action) = shard.poll_action() {
-                self.out.push(match action {
-                    Action::Push(push) => Out::Push(push),
-                    Action::Outcome(outcome) => Out::Outcome(outcome),
-                    Action::Forward { to, frame } => Out::Data { to, frame },
-                });
+                let (session, push) = match action {
+                    Action::Forward { to, frame } => {
+                        self.out.push(Out::Data { to, frame });
+                        continue;
+                    }
+                    Action::Push(push) => (push.session, Ok(push)),
+                    Action::Outcome(outcome) => (outcome.session, Err(outcome)),
+                };
+                let Some(at) = self.sessions.get_mut(&session) else {
+                    gone.extend(push.ok().map(|push| (session, push.id)));
+                    continue;
+                };
+                let (frame, push) = match push {
+                    Ok(push) => (at.server.push(push.clone()), Some(push.id)),
+                    Err(outcome) => (at.server.outcome(outcome), None),
+                };
+                self.out.push(Out::Write { session, client: at.number, frame, push });
             }
         }
+        for (session, push) in gone {
+            self.pushed(now, session, push, Err(PushError::Gone));
+        }
+    }
+}
+
+fn session_config(key: NodeKey, limits: Limits) -> server::Config {
+    server::Config {
+        startup: amop_protocol::session::startup::Config::default(),
+        about: About { key, name: "node".into(), institution: "bank".into() },
+        max_topics: 10_000,
+        max_in_flight: limits.in_flight,
+        idle: Duration::from_secs(90),
     }
 }

@@ -15,10 +15,11 @@ use super::{Action, Control};
 use crate::{
     NodeId, Time, Topic, Version,
     broker::{
-        announce::{Identity, Known, PeerFault, Unverified},
+        announce::{Held, Identity, Known, PeerFault, Unverified},
         subscriptions::Counts,
     },
     limits::GOSSIP_PERIOD,
+    mutations::{self, Mutation},
     wire::generated::{self as pb, RecordKind, SignedRecord, control::Message, record::Content},
 };
 
@@ -267,7 +268,9 @@ impl Control {
         let entry = self.known.entry(node).or_default();
         if version.epoch > entry.epoch {
             // A restart: what the node said before says nothing any more.
-            *entry = Known { epoch: version.epoch, ..Known::default() };
+            let stale = mutations::on(Mutation::SequenceWithoutEpoch);
+            let topics = if stale { std::mem::take(&mut entry.topics) } else { Held::default() };
+            *entry = Known { epoch: version.epoch, topics, ..Known::default() };
             self.settling.forget(&node);
         }
         entry.tombstone = None;

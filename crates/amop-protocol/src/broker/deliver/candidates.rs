@@ -12,6 +12,7 @@ use crate::{
     Cause, NodeId, SessionId,
     broker::routing::{Node, Routing},
     limits::MAX_HOPS,
+    mutations::{self, Mutation},
 };
 
 /// Where the next attempt goes.
@@ -95,7 +96,7 @@ fn spread(send: &Send, attempts: u32) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(send.publish.client.fingerprint.as_bytes());
     hasher.write(&send.publish.seq.0);
-    hasher.write_u32(attempts);
+    hasher.write_u32(if mutations::on(Mutation::RetryPicksTheFailed) { 0 } else { attempts });
     hasher.finish()
 }
 

@@ -103,12 +103,14 @@ impl Delivery {
                 return self.push_next(now, routing, key, attempt);
             }
             Some(Seen::Running(_)) => return self.rejoin(now, routing, key, attempt, payload),
-            Some(Seen::Done(ended)) => (ended.cause, ended.body()),
-            Some(Seen::Dropped) => (Cause::OutcomeLost, AnswerBody::default()),
+            // What only failed here may still be answered elsewhere.
+            Some(Seen::Done(ended)) if ended.handed == 0 => (ended.cause, Verdict::Exhausted, ended.body()),
+            Some(Seen::Done(ended)) => (ended.cause, Verdict::Final, ended.body()),
+            Some(Seen::Dropped) => (Cause::OutcomeLost, Verdict::Final, AnswerBody::default()),
         };
         self.counters.absorbed += 1;
         let waiting = Waiting { requester: attempt.requester, number: attempt.number, resends: 1 };
-        self.report_outcome(routing, waiting, known.0, Verdict::Final, &known.1);
+        self.report_outcome(routing, waiting, known.0, known.1, &known.2);
     }
 
     /// The message is known here: the requester waits with the others, is told again what it may
@@ -157,8 +159,10 @@ impl Delivery {
         let mut left = reception.untried(routing);
         left.retain(|session| Some(*session) != attempt.exclude);
         if left.is_empty() {
+            // Whoever comes late with a message that has failed here learns how it failed.
+            let cause = reception.worst;
             self.rest(now, key);
-            return self.attempt_over(routing, key, Cause::NoSubscriber, Verdict::Exhausted);
+            return self.attempt_over(routing, key, cause, Verdict::Exhausted);
         }
         let session = left[key.spread() as usize % left.len()];
         reception.tried.push(session);
@@ -426,22 +430,27 @@ impl Delivery {
         reception.payload = Bytes::new();
         reception.hold = None;
         reception.rests_until = until;
-        self.wheel.arm(now, until, Wake::Lapse(key));
+        self.resting.push_back((until, key));
+        while self.resting.len() > self.config.received.entries.max(1) {
+            self.lapse_oldest(now);
+        }
     }
 
-    /// A reception that nobody has asked about since its last push failed becomes a memory.
-    pub(super) fn reception_lapsed(&mut self, now: Time, key: MessageKey) {
-        let Some(reception) = self.received.running(key) else { return };
-        if reception.push.is_some() {
-            return;
+    /// Receptions that nobody has asked about for long enough become memories.
+    pub(super) fn lapse(&mut self, now: Time) {
+        while self.resting.front().is_some_and(|(until, _)| *until <= now) {
+            self.lapse_oldest(now);
         }
-        let until = reception.rests_until;
-        if until > now {
-            self.wheel.arm(now, until, Wake::Lapse(key));
-        } else {
-            let ended = Ended { cause: reception.worst, handed: 0, failed: reception.lost, body: None };
-            self.received.end(key, ended, 0, now + self.config.retention());
-        }
+    }
+
+    fn lapse_oldest(&mut self, now: Time) {
+        let Some((until, key)) = self.resting.pop_front() else { return };
+        // Unless it has been asked about since.
+        let resting =
+            |reception: &&mut Box<Reception>| reception.push.is_none() && reception.rests_until == until;
+        let Some(reception) = self.received.running(key).filter(resting) else { return };
+        let ended = Ended { cause: reception.worst, handed: 0, failed: reception.lost, body: None };
+        self.received.end(key, ended, 0, now + self.config.retention());
     }
 
     fn report_handed(&mut self, routing: &Routing, waiting: Waiting) {

@@ -11,6 +11,7 @@ use crate::{
     Cause, NodeId, Time,
     broker::{event::AnswerBody, routing::Routing},
     limits::MAX_HOPS,
+    mutations::{self, Mutation},
     wire::peer::{Body, MAX_DESTINATIONS, SendRef},
 };
 
@@ -155,6 +156,7 @@ impl Delivery {
 
     pub(super) fn end_fan_out(&mut self, now: Time, id: u64) {
         let told = self.sends.get(&id).is_some_and(|send| send.is_told());
+        let told = told || mutations::on(Mutation::MulticastWithoutRecipient);
         let cause = if told { Cause::Delivered } else { Cause::NoneHanded };
         self.finish(now, id, cause, AnswerBody::default());
     }

@@ -37,7 +37,7 @@ use self::{
 };
 use super::{
     budget::Budget,
-    dedup::{MessageKey, Window},
+    dedup::{Load, MessageKey, Window},
     event::{Action, Answer, AnswerBody, Outcome, Publish, PushError, PushId},
     routing::Routing,
     seal,
@@ -45,6 +45,7 @@ use super::{
 };
 use crate::{
     Cause, NodeId, Seq, SessionId, Time,
+    mutations::{self, Mutation},
     wire::peer::{self, Body, DataMessage, Route, SendRef},
 };
 
@@ -112,7 +113,6 @@ impl From<Cause> for Ending {
 enum Wake {
     Send(u64),
     Push(PushId),
-    Lapse(MessageKey),
 }
 
 /// One shard of the delivery machine.
@@ -127,6 +127,8 @@ pub struct Delivery {
     pushes: BTreeMap<PushId, ActivePush>,
     sent: Window<u64, Ended>,
     received: Window<Box<Reception>, Ended>,
+    /// Receptions that wait for a next attempt, oldest first, and until when.
+    resting: VecDeque<(Time, MessageKey)>,
     wheel: Wheel<Wake>,
     local_reports: VecDeque<(Body, Bytes)>,
     actions: VecDeque<Action>,
@@ -149,6 +151,7 @@ impl Delivery {
             pushes: BTreeMap::new(),
             sent: Window::new(config.sent),
             received: Window::new(config.received),
+            resting: VecDeque::new(),
             wheel: Wheel::default(),
             local_reports: VecDeque::new(),
             actions: VecDeque::new(),
@@ -195,6 +198,10 @@ impl Delivery {
             self.counters.stale_messages += 1;
             return;
         }
+        let key = match key {
+            Some(key) if mutations::on(Mutation::TwiceThroughTwoNodes) => Some(key.mixed_with(&from)),
+            key => key,
+        };
         let requester = |id| Requester { node: from, send: SendRef { epoch: message.origin_epoch, id } };
         match (message.body, key) {
             (Body::Attempt { send, number, envelope, push_timeout_ms }, Some(key)) => {
@@ -296,10 +303,10 @@ impl Delivery {
                 match wake {
                     Wake::Send(id) => self.send_woken(now, routing, id),
                     Wake::Push(id) => self.push_woken(now, routing, id),
-                    Wake::Lapse(key) => self.reception_lapsed(now, key),
                 }
             }
         }
+        self.lapse(now);
         self.sent.expire(now);
         self.received.expire(now);
         self.settle(now, routing);
@@ -307,7 +314,8 @@ impl Delivery {
 
     /// When [`Delivery::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let expiry = [self.sent.next_expiry(), self.received.next_expiry()];
+        let resting = self.resting.front().map(|(until, _)| *until);
+        let expiry = [self.sent.next_expiry(), self.received.next_expiry(), resting];
         // Forgetting is not urgent: once a second for all that is due, not once for each.
         let expiry = expiry.into_iter().flatten().map(|at| at + Duration::from_secs(1));
         expiry.chain(self.wheel.next()).min()
@@ -336,6 +344,16 @@ impl Delivery {
     /// Messages remembered: (sent, received).
     pub fn remembered(&self) -> (usize, usize) {
         (self.sent.len(), self.received.len())
+    }
+
+    /// What is remembered of ended messages: sent and received.
+    pub fn window_loads(&self) -> [Load; 2] {
+        [self.sent.load(), self.received.load()]
+    }
+
+    /// Messages that failed at a session here and may be asked for again.
+    pub fn resting(&self) -> usize {
+        self.resting.len()
     }
 
     /// Deals with what this node's two roles have told each other.

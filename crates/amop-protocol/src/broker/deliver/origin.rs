@@ -25,6 +25,7 @@ use crate::{
         event::{AnswerBody, Mode, Publish},
         routing::{Node, Routing},
     },
+    mutations::{self, Mutation},
     topic::Kind,
     wire::peer::{Body, Envelope, SendRef},
 };
@@ -96,6 +97,9 @@ struct Attempt {
 
 impl Unicast {
     pub(super) fn is_out(&self, node: &Node) -> bool {
+        if mutations::on(Mutation::RetryPicksTheFailed) {
+            return false;
+        }
         let this = (node.id, node.epoch);
         self.spent.contains(&this) || self.unconfirmed.contains(&this)
     }
@@ -348,7 +352,8 @@ impl Delivery {
         }
         match routing.find(&attempt.to) {
             Some(node) if node.epoch == attempt.epoch => {
-                if node.way != attempt.way {
+                let lost = attempt.handed && mutations::on(Mutation::LostAnswerStaysLost);
+                if node.way != attempt.way && !lost {
                     attempt.way = node.way;
                     attempt.transmissions.under_way += 1;
                     self.counters.resends += 1;
@@ -390,7 +395,9 @@ impl Delivery {
         report: Body,
         payload: Bytes,
     ) {
-        let ours = |send: &SendRef, me: &Self| send.epoch == me.epoch && me.sends.contains_key(&send.id);
+        let present =
+            |epoch, me: &Self| epoch == me.epoch || mutations::on(Mutation::ReusedIdTakesLateAnswer);
+        let ours = |send: &SendRef, me: &Self| present(send.epoch, me) && me.sends.contains_key(&send.id);
         match report {
             Body::Handed { send, number } if ours(&send, self) => {
                 self.attempt_handed(now, from, send.id, number)
@@ -421,7 +428,9 @@ impl Delivery {
         match &mut unicast.attempt {
             Some(attempt) if unicast.attempts == number && attempt.to == from => {
                 attempt.handed = true;
-                if from != self.me {
+                if mutations::on(Mutation::LostAnswerStaysLost) {
+                    attempt.resend_at = send.deadline;
+                } else if from != self.me {
                     attempt.resend_at = now + attempt.push_timeout + self.config.resend_after(payload, 0);
                 }
             }
@@ -436,7 +445,9 @@ impl Delivery {
             unicast.attempts == end.number && unicast.attempt.as_ref().is_some_and(|a| a.to == from);
         // An answer to an attempt that was given up still is a subscriber's answer.
         let answered = end.cause == Cause::Delivered && unicast.asked.contains(&from);
-        if answered || current && end.is_final {
+        let is_final =
+            end.is_final || mutations::on(Mutation::NoSubscriberIsFinal) && end.cause == Cause::NoSubscriber;
+        if answered || current && is_final {
             self.finish(now, id, end.cause, end.body);
         } else if current {
             self.attempt_failed(now, routing, id, end.cause, end.exhausted);

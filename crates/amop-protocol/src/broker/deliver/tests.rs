@@ -464,3 +464,53 @@ fn the_next_attempt_is_waited_for_longer_than_the_timer_wheel_reaches() {
     assert_eq!(pair.pushes.len(), 2, "the other session is tried");
     assert_eq!((pair.pushes[1].session == session, &pair.pushes[1].payload[..]), (false, &b"hello"[..]));
 }
+
+#[test]
+fn messages_that_failed_are_remembered_within_the_bound() {
+    let bounds = Bounds { entries: 3, bytes: 1 << 20 };
+    let mut pair = Pair::with(Config { received: bounds, ..Config::default() }, &[1]);
+    for seq in 1..=20 {
+        pair.publish(Mode::Unicast, seq);
+        pair.carry_all();
+        pair.written(pair.pushes.len() - 1, Err(PushError::Full));
+    }
+    assert_eq!(pair.causes(), [Cause::QueueFull; 20]);
+    let (_, received) = pair.nodes[1].remembered();
+    assert!(pair.nodes[1].resting() <= 3 && received <= 6, "{received} are remembered");
+}
+
+/// What node 3 is told when it brings the message of this attempt too.
+fn told_to_another(pair: &mut Pair, frame: LinkFrame) -> Body {
+    pair.routing[1] = routing(2, &[(1, 2), (2, 3)], &[], &[1]);
+    let message = DataMessage { origin: id(3), ..peer::decode(&frame.header).unwrap() };
+    let key = Some(key(Mode::Unicast, 1));
+    pair.nodes[1].handle_message(pair.now, &pair.routing[1], key, message, frame.payload);
+    pair.collect();
+    peer::decode(&pair.wire[0].1.header).unwrap().body
+}
+
+#[test]
+fn who_comes_late_with_a_message_that_failed_learns_how() {
+    let mut pair = Pair::new(&[1]);
+    pair.publish(Mode::Unicast, 1);
+    let frame = pair.wire[0].1.clone();
+    pair.carry_all();
+    pair.written(0, Err(PushError::Full));
+    let report = told_to_another(&mut pair, frame);
+    assert!(matches!(report, Body::Outcome { cause: Cause::QueueFull, exhausted: true, .. }), "{report:?}");
+}
+
+#[test]
+fn a_message_that_failed_and_was_put_away_may_still_be_answered_elsewhere() {
+    let bounds = Bounds { entries: 1, bytes: 1 << 20 };
+    let mut pair = Pair::with(Config { received: bounds, ..Config::default() }, &[1]);
+    pair.publish(Mode::Unicast, 1);
+    let frame = pair.wire[0].1.clone();
+    pair.carry_all();
+    pair.written(0, Err(PushError::Full));
+    pair.publish(Mode::Unicast, 2);
+    pair.carry_all();
+    pair.written(1, Err(PushError::Full));
+    let report = told_to_another(&mut pair, frame);
+    assert!(matches!(report, Body::Outcome { cause: Cause::QueueFull, is_final: false, .. }), "{report:?}");
+}

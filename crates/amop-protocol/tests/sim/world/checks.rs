@@ -15,6 +15,8 @@ use crate::{
 
 /// How soon a change of topics must have settled while nothing breaks.
 const SETTLES_WITHIN: Duration = Duration::from_secs(1);
+/// And if announcements had to be joined, whose answers may only come with the gossip.
+const JOINED_SETTLES_WITHIN: Duration = Duration::from_secs(11);
 
 /// What nodes have announced, and what they owe.
 #[derive(Default)]
@@ -32,6 +34,9 @@ pub struct Promises {
 impl World {
     /// From now on nothing breaks until the run says otherwise.
     pub fn calm(&mut self, calm: bool) {
+        if !calm && !self.promises.calm {
+            return;
+        }
         self.promises.calm = calm;
         self.promises.due.clear();
         self.promises.said.clear();
@@ -50,8 +55,9 @@ impl World {
         let now = self.now;
         let Some(sim) = self.slots[node].node.as_ref().filter(|_| self.promises.calm) else { return };
         if !sim.control.is_settled() {
+            let within = if self.limits.waves < 64 { JOINED_SETTLES_WITHIN } else { SETTLES_WITHIN };
             let due = self.promises.due.entry(node).or_default();
-            due.entry(sim.control.version()).or_insert(now + SETTLES_WITHIN);
+            due.entry(sim.control.version()).or_insert(now + within);
         }
         self.remember_topics(node);
     }
@@ -84,7 +90,8 @@ impl World {
         self.promises.kept += 1;
     }
 
-    fn check_settled(&mut self) {
+    /// And what was announced has settled.
+    pub fn check_settled(&mut self) {
         let now = self.now;
         for (node, due) in &self.promises.due {
             let late = due.iter().filter(|(_, at)| **at < now);
@@ -105,9 +112,8 @@ impl World {
         }
     }
 
-    /// After quiet: every node's routes and topics must equal the truth.
+    /// Two gossip periods after the last change: every node's routes and topics equal the truth.
     pub fn check_converged(&mut self) {
-        self.check_settled();
         for node in self.alive() {
             let component = self.component(node);
             self.check_routes(node, &component);
@@ -119,7 +125,7 @@ impl World {
         let mut reached = BTreeSet::from([node]);
         loop {
             let before = reached.len();
-            for ((a, b), _) in self.links.iter().filter(|(_, link)| link.up) {
+            for ((a, b), _) in self.links.iter().filter(|(_, link)| link.is_up()) {
                 if reached.contains(a) || reached.contains(b) {
                     reached.extend([*a, *b]);
                 }
@@ -140,14 +146,11 @@ impl World {
 
     fn check_topics(&mut self, node: usize, component: &BTreeSet<usize>) {
         let Some(sim) = &self.slots[node].node else { return };
-        let mut wrong = Vec::new();
+        let (now, mut wrong) = (self.now, Vec::new());
         for number in 0..TOPICS {
             let truth: BTreeMap<usize, u32> = component
                 .iter()
-                .filter_map(|n| self.slots[*n].node.as_ref().map(|sim| (*n, sim)))
-                .map(|(n, sim)| {
-                    (n, sim.sessions.values().filter(|s| s.topics.contains(&number)).count() as u32)
-                })
+                .filter_map(|n| Some((*n, self.slots[*n].node.as_ref()?.subscribers(&topic(number)))))
                 .filter(|(_, count)| *count > 0)
                 .collect();
             let routes = sim.routing.topic(topic(number).as_str());
@@ -157,7 +160,9 @@ impl World {
                 .filter_map(|(index, count)| Some((self.ids[&sim.routing.node(*index)?.id], *count)))
                 .collect();
             if found != truth {
-                wrong.push(format!("node {node} has topic {number} at {found:?}, the truth is {truth:?}"));
+                wrong.push(format!(
+                    "at {now:?} node {node} has topic {number} at {found:?}, the truth is {truth:?}"
+                ));
             }
         }
         self.oracle.broken.extend(wrong);
@@ -171,7 +176,26 @@ impl World {
                 self.oracle.broken.push(format!("node {number} still has {left} sends in flight"));
             }
         }
-        self.oracle.broken = self.oracle.judge(self.now);
+        self.oracle.judge(self.now);
+    }
+
+    /// At any time: windows and tables are within their bounds.
+    pub fn check_memory(&mut self) {
+        for number in self.alive() {
+            let Some(sim) = &self.slots[number].node else { continue };
+            let (entries, bytes) = sim.window_load();
+            if entries > self.limits.window_entries || bytes > self.limits.window_bytes {
+                self.oracle
+                    .broken
+                    .push(format!("a window of node {number} holds {entries} messages, {bytes} bytes"));
+            }
+            let (settling, most) = (sim.control.settling(), self.limits.waves * self.slots.len());
+            if settling > most {
+                self.oracle
+                    .broken
+                    .push(format!("{settling} announcements settle at node {number}, {most} may"));
+            }
+        }
     }
 
     /// Long after the last send: the windows have forgotten everything.

@@ -1,0 +1,176 @@
+//! The client's end: frames of a 2.x SDK, or of ours, written and read without the SDK's help.
+
+use std::time::Duration;
+
+use amop_protocol::{
+    Cause, Seq, Status, Topic,
+    broker::event::Mode,
+    wire::{
+        channel::{Decoder, Encoded, Frame, TopicBody, Type},
+        extension::{FromClient, FromNode},
+    },
+};
+use bytes::{Bytes, BytesMut};
+
+use crate::plan::{Behaviour, Dialect};
+
+/// An application connected to a node.
+pub struct Client {
+    pub node: usize,
+    pub dialect: Dialect,
+    pub behaviour: Behaviour,
+    next_report: u128,
+}
+
+/// What a frame from the node tells a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    Message {
+        push: Seq,
+        mode: Mode,
+        message: u64,
+    },
+    Outcome {
+        message: u64,
+        ended: Ended,
+    },
+    Subscribed {
+        complete: bool,
+    },
+    /// Goodbyes, and replies to the handshake.
+    Other,
+}
+
+/// How a node says that a send ended; a 2.x client learns no cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub status: Status,
+    pub cause: Option<Cause>,
+    /// The message that was answered, and who answered.
+    pub answer: Option<(u64, usize)>,
+}
+
+/// Reports are named above all messages.
+const REPORTS: u128 = 1 << 64;
+
+impl Client {
+    pub fn new(node: usize, dialect: Dialect, behaviour: Behaviour) -> Self {
+        Self { node, dialect, behaviour, next_report: REPORTS }
+    }
+
+    /// The first frame, unless this client sends none.
+    pub fn greeting(&self) -> Option<Encoded> {
+        let body = match self.dialect {
+            Dialect::V1 => return None,
+            Dialect::V3 => r#"{"minimumSupport":1,"maximumSupport":3,"clientType":"java-sdk"}"#,
+            Dialect::Extended => {
+                r#"{"minimumSupport":1,"maximumSupport":3,"clientType":"sim","amop":{"version":1,"instance":""}}"#
+            }
+        };
+        Some(Encoded::new(Type::HANDSHAKE, Seq::from_u128(0), 0, &[], Bytes::from_static(body.as_bytes())))
+    }
+
+    pub fn subscribe(&mut self, topics: &[Topic]) -> Encoded {
+        let seq = Seq::from_u128(self.next_report);
+        self.next_report += 1;
+        let topics: Vec<String> = topics.iter().map(Topic::to_string).collect();
+        if self.dialect == Dialect::Extended {
+            return FromClient::Subscribe { topics }.encode(seq);
+        }
+        Encoded::new(Type::TOPICS, seq, 0, &[], serde_json::Value::from(topics).to_string().into())
+    }
+
+    pub fn publish(&self, message: u64, mode: Mode, topic: Topic, deadline: Option<Duration>) -> Encoded {
+        let seq = Seq::from_u128(message.into());
+        let payload = Bytes::copy_from_slice(&message.to_be_bytes());
+        match (self.dialect, mode) {
+            (Dialect::Extended, _) => FromClient::Publish { mode, topic, deadline, payload }.encode(seq),
+            (_, Mode::Unicast) => Encoded::with_topic(Type::UNICAST, seq, 0, &topic, payload),
+            (_, Mode::Multicast) => Encoded::with_topic(Type::MULTICAST, seq, 0, &topic, payload),
+        }
+    }
+
+    /// A publication whose body is no topic body.
+    pub fn publish_malformed(&self, message: u64) -> Encoded {
+        let kind = if self.dialect == Dialect::Extended { Type::PUBLISH } else { Type::UNICAST };
+        Encoded::new(kind, Seq::from_u128(message.into()), 0, &[], Bytes::from_static(b"\0\xff"))
+    }
+
+    /// An answer: the message and who answers. Some 2.x clients send it without the topic before it.
+    pub fn answer(&self, push: Seq, result: i32, message: u64, client: usize, topic: &Topic) -> Encoded {
+        let payload = Bytes::from([message.to_be_bytes(), (client as u64).to_be_bytes()].concat());
+        match self.dialect {
+            Dialect::Extended => FromClient::Answer { result, payload }.encode(push),
+            _ if result != 0 => Encoded::empty(Type::ANSWER, push, result),
+            Dialect::V1 => Encoded::new(Type::ANSWER, push, result, &[], payload),
+            Dialect::V3 => Encoded::with_topic(Type::ANSWER, push, result, topic, payload),
+        }
+    }
+
+    /// Reads a frame from the node; what a client of this kind could not read is an error.
+    pub fn read(&self, frame: Frame) -> Result<Told, String> {
+        match (self.dialect, frame.kind) {
+            (_, Type::HANDSHAKE) => Ok(Told::Other),
+            (Dialect::Extended, _) => read_extension(&frame),
+            (_, Type::UNICAST) => Ok(message(frame.seq, Mode::Unicast, &topic_body(frame.body)?)),
+            (_, Type::MULTICAST) => Ok(message(frame.seq, Mode::Multicast, &topic_body(frame.body)?)),
+            (_, Type::ANSWER) => read_answer(frame),
+            (_, kind) => Err(format!("a 2.x client was sent a frame of type {kind}")),
+        }
+    }
+}
+
+fn read_extension(frame: &Frame) -> Result<Told, String> {
+    let seq = frame.seq;
+    Ok(match FromNode::decode(frame).map_err(|error| error.to_string())? {
+        FromNode::Subscribed { complete, .. } => Told::Subscribed { complete },
+        FromNode::Goodbye { .. } => Told::Other,
+        FromNode::Deliver { mode, payload, .. } => message(seq, mode, &payload),
+        FromNode::PublishResult { status, cause, payload, .. } => {
+            if cause.status() != status {
+                return Err(format!("{cause:?} came with code {status}"));
+            }
+            outcome(seq, status, Some(cause), &payload)
+        }
+    })
+}
+
+fn read_answer(frame: Frame) -> Result<Told, String> {
+    let status = Status::from_code(frame.result).ok_or(format!("there is no code {}", frame.result))?;
+    if status != Status::Success {
+        let empty = frame.body.is_empty();
+        return if empty {
+            Ok(outcome(frame.seq, status, None, b""))
+        } else {
+            Err("an error has a body".into())
+        };
+    }
+    Ok(outcome(frame.seq, status, None, &topic_body(frame.body)?))
+}
+
+fn topic_body(body: Bytes) -> Result<Bytes, String> {
+    let body = TopicBody::parse(body).map_err(|error| error.to_string())?;
+    body.topic().map_err(|error| error.to_string())?;
+    Ok(body.payload)
+}
+
+fn message(push: Seq, mode: Mode, payload: &[u8]) -> Told {
+    Told::Message { push, mode, message: number(payload).unwrap_or_default() }
+}
+
+fn outcome(seq: Seq, status: Status, cause: Option<Cause>, payload: &[u8]) -> Told {
+    let answer = payload.get(8..).and_then(|rest| Some((number(payload)?, number(rest)? as usize)));
+    let message = seq.to_u128().map_or(0, |seq| seq as u64);
+    Told::Outcome { message, ended: Ended { status, cause, answer } }
+}
+
+fn number(bytes: &[u8]) -> Option<u64> {
+    bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// What the other end of a connection reads.
+pub fn over_the_wire(frame: &Encoded) -> Frame {
+    let mut bytes = BytesMut::with_capacity(frame.wire_len());
+    frame.put(&mut bytes);
+    Decoder::default().decode(&mut bytes).expect("a valid length").expect("a whole frame")
+}

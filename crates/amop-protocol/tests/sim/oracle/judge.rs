@@ -1,0 +1,210 @@
+//! One outcome per send, the right one; each message once.
+
+use std::time::Duration;
+
+use amop_protocol::{Cause, Status, Time, broker::event::Mode};
+
+use super::{Oracle, Publication, SessionLife};
+use crate::{client::Ended, plan::Behaviour};
+
+/// How much later than its deadline an outcome may come: a tick of the timer wheel, and then some.
+const SLACK: Duration = Duration::from_millis(100);
+
+impl Oracle {
+    /// Judges everything once the run is over.
+    pub fn judge(&mut self, end: Time) {
+        let mut faults = Vec::new();
+        for (number, publication) in self.publications.iter().enumerate() {
+            let wrong = self.judge_outcomes(publication, end);
+            faults.extend(wrong.map(|wrong| format!("publication {number}: {wrong}: {publication:?}")));
+        }
+        let certain = self.publications.iter().filter(|publication| match publication.outcomes.as_slice() {
+            [(at, ended)] if ended.status != Status::Refused => {
+                self.had_to_succeed(publication, *at).is_some()
+            }
+            _ => false,
+        });
+        self.certain = certain.count() as u64;
+        self.judge_hand_overs(&mut faults);
+        self.judge_order(&mut faults);
+        self.broken.extend(faults);
+    }
+
+    fn judge_outcomes(&self, publication: &Publication, end: Time) -> Option<String> {
+        let life = &self.sessions[&publication.session];
+        let due = self.deadline(publication) + SLACK;
+        let due = life.stopped.map_or(due, |stopped| due.min(stopped + SLACK));
+        let gone = life.stopped.is_none() && life.ended.is_some_and(|ended| ended < due);
+        match publication.outcomes.as_slice() {
+            [] if gone || due > end => None,
+            [] => Some("it never got an outcome".into()),
+            [(at, _)] if *at > due => Some(format!("its outcome came after {due:?}")),
+            [(at, ended)] => self.wrong(publication, *at, *ended),
+            several => Some(format!("it got {} outcomes", several.len())),
+        }
+    }
+
+    /// The publication's own, or that of another frame with its message which this one joined.
+    fn deadline(&self, publication: &Publication) -> Time {
+        let node = |publication: &Publication| self.sessions[&publication.session].node;
+        let same = self.by_message[&publication.message].iter().map(|n| &self.publications[*n]);
+        let same = same.filter(|other| node(other) == node(publication) && other.at <= publication.at);
+        same.map(|other| other.at + other.deadline).max().unwrap_or(publication.at)
+    }
+
+    /// Why this cannot be how the publication ended, if it cannot.
+    fn wrong(&self, publication: &Publication, at: Time, ended: Ended) -> Option<String> {
+        let Ended { status, cause, .. } = ended;
+        let life = &self.sessions[&publication.session];
+        let draining = life.drained.is_some_and(|drained| drained <= publication.at);
+        if status == Status::Refused {
+            return (self.in_flight(publication) < self.limits.in_flight)
+                .then(|| "the client was within its quota".into());
+        }
+        let Some(topic) = publication.topic else {
+            let ok = status == Status::NoPath || draining && status == Status::NoNode;
+            return (!ok).then(|| "nobody can publish there".into());
+        };
+        if draining || status == Status::NoNode {
+            return (draining != (status == Status::NoNode)).then(|| "99 is for nodes shutting down".into());
+        }
+        if let Some(first) = self.repeated(publication) {
+            return self.differs(first, ended);
+        }
+        if self.was_forgotten(cause, status) {
+            return None;
+        }
+        let handed: Vec<&SessionLife> = self.handed_to(publication.message, at).collect();
+        let impossible = match status {
+            Status::Success | Status::TimedOut if handed.is_empty() => Some("nobody was handed it"),
+            Status::NoPath if !handed.is_empty() && self.is_calm() && self.is_alone(publication) => {
+                Some("somebody was handed it")
+            }
+            // At its deadline a publisher's node knows only that nobody said "handed".
+            Status::NoPath if at >= publication.at + publication.deadline => None,
+            Status::NoPath if publication.mode == Mode::Unicast && self.is_calm() => {
+                self.standing(publication, at).next().map(|_| "there was a subscriber")
+            }
+            Status::NotHanded if !self.could_not_be_handed(topic, publication.at, at) => {
+                Some("everybody could be handed it")
+            }
+            _ => None,
+        };
+        impossible.map(str::to_owned).or_else(|| self.should_have_succeeded(publication, at, status, &handed))
+    }
+
+    /// A path and a live subscriber throughout the send's life: success.
+    fn should_have_succeeded(
+        &self,
+        publication: &Publication,
+        at: Time,
+        status: Status,
+        handed: &[&SessionLife],
+    ) -> Option<String> {
+        let stopped = self.sessions[&publication.session].stopped.is_some_and(|stopped| stopped <= at);
+        let refused = status == Status::NotHanded
+            && publication.mode == Mode::Unicast
+            && handed.iter().any(|life| life.behaviour == Behaviour::Refuses);
+        if status == Status::Success || stopped || refused {
+            return None;
+        }
+        let (session, life) = self.had_to_succeed(publication, at)?;
+        Some(format!("session {session} could be reached, {life:?}"))
+    }
+
+    /// The live subscriber that there was a path to, throughout and for long enough. Where messages
+    /// are forgotten at a bound, one that failed at one session may not be given to another.
+    fn had_to_succeed<'a>(
+        &'a self,
+        publication: &'a Publication,
+        at: Time,
+    ) -> Option<(usize, &'a SessionLife)> {
+        let mut live = self.standing(publication, at).filter(|(_, life)| life.is_prompt());
+        live.next().filter(|_| !self.forgets() && self.is_patient(publication, at))
+    }
+
+    fn is_calm(&self) -> bool {
+        self.disturbances.is_empty()
+    }
+
+    /// Whether this is the only frame with its message.
+    fn is_alone(&self, publication: &Publication) -> bool {
+        self.by_message[&publication.message].len() == 1
+    }
+
+    /// The frame of the same session that this one repeats, if there is one.
+    fn repeated(&self, publication: &Publication) -> Option<&Publication> {
+        let same = self.by_message[&publication.message].iter().map(|n| &self.publications[*n]);
+        let mut same = same.filter(|other| other.session == publication.session);
+        same.next().filter(|first| !std::ptr::eq(*first, publication))
+    }
+
+    fn differs(&self, first: &Publication, repeated: Ended) -> Option<String> {
+        match first.outcomes.as_slice() {
+            [(_, told)] if told.status != repeated.status => {
+                let refused = told.status == Status::Refused;
+                let forgotten = self.was_forgotten(repeated.cause, repeated.status);
+                (!refused && !forgotten && !self.forgets())
+                    .then(|| format!("it repeats one that ended with {told:?}"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether an outcome may have been dropped for want of room.
+    fn was_forgotten(&self, cause: Option<Cause>, status: Status) -> bool {
+        let tight = self.limits.window_bytes < 1024;
+        tight && status == Status::TimedOut && cause.is_none_or(|cause| cause == Cause::OutcomeLost)
+    }
+
+    /// Whether messages may have been forgotten before their time.
+    fn forgets(&self) -> bool {
+        self.limits.window_entries < 1024
+    }
+
+    /// Sends of the same session that had no outcome yet when this one was sent.
+    fn in_flight(&self, publication: &Publication) -> usize {
+        let others = self.publications.iter().take_while(|other| !std::ptr::eq(*other, publication));
+        let theirs = others.filter(|other| other.session == publication.session);
+        theirs.filter(|other| other.outcomes.first().is_none_or(|(at, _)| *at >= publication.at)).count()
+    }
+
+    fn handed_to(&self, message: u64, by: Time) -> impl Iterator<Item = &SessionLife> {
+        let all = self.handed.range((message, 0)..=(message, usize::MAX));
+        all.filter(move |(_, times)| times[0] <= by).map(|((_, session), _)| &self.sessions[session])
+    }
+
+    /// Whether some subscriber's connection took nothing, or it refused, or left meanwhile.
+    fn could_not_be_handed(&self, topic: u32, from: Time, by: Time) -> bool {
+        self.sessions.values().filter(|life| life.topics.contains_key(&topic)).any(|life| {
+            !life.behaviour.reads()
+                || life.behaviour == Behaviour::Refuses
+                || life.ended.is_some_and(|ended| ended <= by && ended >= from)
+        })
+    }
+
+    /// Each message once per session, to those who wanted it, and not to its own publisher.
+    fn judge_hand_overs(&self, faults: &mut Vec<String>) {
+        for ((message, session), times) in &self.handed {
+            if times.len() > 1 && !self.forgets() {
+                faults.push(format!("message {message} was handed to session {session} at {times:?}"));
+            }
+            let Some(first) = self.by_message.get(message).and_then(|all| all.first()) else {
+                faults.push(format!("session {session} was handed message {message}, which nobody sent"));
+                continue;
+            };
+            let publication = &self.publications[*first];
+            let life = &self.sessions[session];
+            let entitled =
+                publication.topic.is_some_and(|topic| life.wanted(topic, publication.at, times[0]));
+            if !entitled {
+                faults.push(format!("session {session} was handed message {message}, which it did not want"));
+            }
+            let own = publication.mode == Mode::Multicast && publication.session == *session;
+            let taken = publication.outcomes.iter().all(|(_, ended)| ended.status != Status::Refused);
+            if own && taken && !self.forgets() {
+                faults.push(format!("session {session} was handed its own multicast {message}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Clients: what they send, what is written to them, and what they make of it.
+
+use std::time::Duration;
+
+use amop_protocol::{
+    SessionId, Topic,
+    broker::event::{Mode, PushError, PushId},
+    wire::channel::{Encoded, Frame},
+};
+use rand::RngExt;
+
+use super::{Event, Place, World};
+use crate::{
+    client::{Client, Told, over_the_wire},
+    node::topic,
+    plan::{BadTopic, Behaviour},
+};
+
+/// What a subscriber that refuses answers with.
+const REFUSAL: i32 = 7;
+
+impl World {
+    pub(super) fn open(&mut self, number: usize, client: Client, certificate: u8) {
+        let node = client.node;
+        let slot = &mut self.slots[node];
+        let Some(sim) = &mut slot.node else { return };
+        let session = sim.open(self.now, number, certificate);
+        let at = Place { node, incarnation: slot.incarnation, session };
+        self.oracle.session_begins(number, node, client.behaviour);
+        let greeting = client.greeting();
+        self.clients.insert(number, (client, at));
+        self.note("opens", &[node as u64, number as u64]);
+        if let Some(frame) = greeting {
+            self.client_sends(at, number, over_the_wire(&frame));
+        }
+    }
+
+    pub(super) fn close(&mut self, number: usize) {
+        let Some((_, at)) = self.clients.remove(&number) else { return };
+        let now = self.now;
+        let Some(sim) = self.node(at.node, at.incarnation) else { return };
+        sim.close(now, at.session);
+        self.oracle.session_ends(number, self.now);
+        self.note("closes", &[at.node as u64, number as u64]);
+        self.expect_settled(at.node);
+        self.settle(at.node);
+    }
+
+    pub(super) fn subscribe(&mut self, number: usize, topics: &[u32]) {
+        let Some((client, at)) = self.clients.get_mut(&number) else { return };
+        let names: Vec<Topic> = topics.iter().map(|number| topic(*number)).collect();
+        let (frame, at) = (client.subscribe(&names), *at);
+        self.oracle.reports(number, topics, self.now);
+        self.note("subscribes", &[at.node as u64, number as u64]);
+        self.hand_in(at, &frame);
+        self.expect_settled(at.node);
+        self.settle(at.node);
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        number: usize,
+        message: u64,
+        mode: Mode,
+        wanted: u32,
+        deadline: Option<Duration>,
+    ) {
+        let Some((client, at)) = self.clients.get(&number) else { return };
+        let (frame, at) = (client.publish(message, mode, topic(wanted), deadline), *at);
+        // A 2.x client cannot say how long it would wait.
+        let deadline = deadline.filter(|_| client.dialect == crate::plan::Dialect::Extended);
+        self.oracle.publishes(message, number, mode, Some(wanted), deadline, self.now);
+        self.note("publishes", &[at.node as u64, number as u64, message]);
+        self.client_sends(at, number, over_the_wire(&frame));
+    }
+
+    pub(super) fn publish_badly(&mut self, number: usize, message: u64, how: BadTopic) {
+        let Some((client, at)) = self.clients.get(&number) else { return };
+        let name = |name| Topic::parse(name).expect("a valid name");
+        let frame = match how {
+            BadTopic::Malformed => client.publish_malformed(message),
+            BadTopic::BlockNotify => client.publish(message, Mode::Unicast, name("_block_notify_1"), None),
+            BadTopic::Private => client.publish(message, Mode::Unicast, name("#!$TopicNeedVerify_t"), None),
+        };
+        let at = *at;
+        self.oracle.publishes(message, number, Mode::Unicast, None, None, self.now);
+        self.note("publishes badly", &[at.node as u64, number as u64, message]);
+        self.client_sends(at, number, over_the_wire(&frame));
+    }
+
+    /// A client's frame comes to its node.
+    pub(super) fn client_sends(&mut self, at: Place, number: usize, frame: Frame) {
+        if self.clients.get(&number).is_some_and(|(_, place)| *place == at)
+            && let Some(sim) = self.slots[at.node].node.as_mut()
+        {
+            sim.client_frame(self.now, at.session, frame);
+            self.settle(at.node);
+        }
+    }
+
+    fn hand_in(&mut self, at: Place, frame: &Encoded) {
+        let now = self.now;
+        if let Some(sim) = self.node(at.node, at.incarnation) {
+            sim.client_frame(now, at.session, over_the_wire(frame));
+        }
+    }
+
+    /// A node writes to a client: a connection is a stream, what is written arrives in order.
+    pub(super) fn write(
+        &mut self,
+        node: usize,
+        session: SessionId,
+        client: usize,
+        frame: &Encoded,
+        push: Option<PushId>,
+    ) {
+        self.note("writes", &[node as u64, client as u64]);
+        let slot = &mut self.slots[node];
+        let Some(sim) = &mut slot.node else { return };
+        let Some(to) = sim.sessions.get_mut(&session) else { return };
+        match (self.clients.get(&client).map(|(client, _)| client.behaviour), push) {
+            (Some(Behaviour::Full), Some(push)) => {
+                sim.pushed(self.now, session, push, Err(PushError::Full));
+                return self.settle(node);
+            }
+            (Some(behaviour), _) if behaviour.reads() => {}
+            _ => return,
+        }
+        let after = Duration::from_micros(slot.rng.random_range(10..2_000));
+        to.written = to.written.max(self.now + after);
+        let at = Place { node, incarnation: slot.incarnation, session };
+        let event = Event::Written { at, client, frame: over_the_wire(frame), push };
+        let written = to.written;
+        self.schedule(written, event);
+    }
+
+    pub(super) fn written(&mut self, at: Place, number: usize, frame: Frame, push: Option<PushId>) {
+        let now = self.now;
+        let Some((client, _)) = self.clients.get(&number).filter(|(_, place)| *place == at) else { return };
+        let (told, behaviour) = (client.read(frame), client.behaviour);
+        if let Some(push) = push
+            && let Some(sim) = self.node(at.node, at.incarnation)
+        {
+            sim.pushed(now, at.session, push, Ok(()));
+            self.settle(at.node);
+        }
+        match told {
+            Ok(Told::Message { push, mode, message }) => {
+                self.note("handed", &[number as u64, message]);
+                self.oracle.is_handed(message, number, now);
+                match (behaviour, mode) {
+                    (Behaviour::Leaves, _) => self.close(number),
+                    (_, Mode::Unicast) => self.answer_later(at, number, push, message),
+                    (_, Mode::Multicast) => {}
+                }
+            }
+            Ok(Told::Outcome { message, ended }) => {
+                self.note("outcome", &[number as u64, message, ended.status as u64]);
+                self.oracle.outcome(message, number, ended, now);
+            }
+            Ok(Told::Subscribed { complete }) => self.oracle.confirmed(number, complete, now),
+            Ok(Told::Other) => {}
+            Err(wrong) => self.oracle.broken.push(format!("client {number} cannot read at {now:?}: {wrong}")),
+        }
+    }
+
+    fn answer_later(&mut self, at: Place, number: usize, push: amop_protocol::Seq, message: u64) {
+        let Some((client, _)) = self.clients.get(&number) else { return };
+        let (after, result) = match client.behaviour {
+            Behaviour::Prompt(after) | Behaviour::Slow(after) => (after, 0),
+            Behaviour::Refuses => (Duration::from_millis(1), REFUSAL),
+            Behaviour::Silent | Behaviour::Leaves | Behaviour::Stuck | Behaviour::Full => return,
+        };
+        // Any valid topic will do: it is the publisher's node that must not mix them up.
+        let frame = over_the_wire(&client.answer(push, result, message, number, &topic(0)));
+        if result == 0 {
+            self.oracle.answers(message, number);
+        }
+        self.schedule(self.now + after, Event::Answer { at, client: number, frame });
+    }
+}
