@@ -132,10 +132,10 @@ class Node:
         self.out.close()
 
 
-def await_text(log, text, started, timeout=60):
-    """Waits until a log has that text. What was started is stopped if it never has."""
+def await_text(log, text, started, timeout=60, offset=0):
+    """Waits until a log has that text, from a byte on. What was started is stopped if it never has."""
     end_at = time.monotonic() + timeout
-    while text not in log.read_text():
+    while text.encode() not in log.read_bytes()[offset:]:
         if time.monotonic() > end_at or started.process.poll() is not None:
             started.stop()
             raise Failure(f"{log} has no line with {text!r}:\n{log.read_text()}")
