@@ -104,7 +104,9 @@ def versions():
 
     def first_line(*argv):
         done = subprocess.run(argv, capture_output=True, text=True, check=True)
-        return (done.stdout + done.stderr).splitlines()[0].strip()
+        # Java begins with what it was told by the environment, if it was.
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("Picked up")]
+        return lines[0].strip()
 
     return {
         "java": first_line("java", "-version"),
