@@ -5,7 +5,8 @@ import pathlib
 import subprocess
 
 DAYS = "36500"
-# Its configuration asks for no extensions in a CA of its own, so those certificates are of version 1.
+# Its configuration asks for no extensions in a CA of its own, so those certificates are of version 1
+# with OpenSSL 3.0. Later releases may make version 3 of the same commands; both must work.
 CONFIG = """\
 [ req ]
 distinguished_name = name

@@ -10,6 +10,10 @@ import time
 import urllib.request
 
 
+# Past any proxy that the environment names for the downloads.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 class Failure(Exception):
     """Something did not happen, or not as it should; the text says what."""
 
@@ -132,10 +136,10 @@ class Node:
         self.out.close()
 
 
-def await_text(log, text, started, timeout=60):
-    """Waits until a log has that text. What was started is stopped if it never has."""
+def await_text(log, text, started, timeout=60, offset=0):
+    """Waits until a log has that text, from a byte on. What was started is stopped if it never has."""
     end_at = time.monotonic() + timeout
-    while text not in log.read_text():
+    while text.encode() not in log.read_bytes()[offset:]:
         if time.monotonic() > end_at or started.process.poll() is not None:
             started.stop()
             raise Failure(f"{log} has no line with {text!r}:\n{log.read_text()}")
@@ -162,7 +166,7 @@ class Devnet:
         return self.nodes[number - 1]["channel"], self.certs[number - 1]
 
     def ask(self, number, path):
-        with urllib.request.urlopen(f"http://{self.nodes[number - 1]['admin']}{path}", timeout=5) as answer:
+        with DIRECT.open(f"http://{self.nodes[number - 1]['admin']}{path}", timeout=5) as answer:
             return json.load(answer)
 
     def await_topic(self, topic, count=1, seen_from=1, timeout=20, away=False):

@@ -5,7 +5,7 @@
     interop/run.py --check             the same without writing; fails unless every cell is green
     interop/run.py --only java,rust    some SDKs, or with --profiles some profiles; writes nothing
 
-Needs cargo, a JDK from 11 on, Maven, Go from 1.21 on, Python from 3.11 on, openssl, and the registries of Rust, Java
+Needs cargo, a JDK from 16 on (17 is what was run), Maven, Go from 1.21 on, Python from 3.11 on, openssl, and the registries of Rust, Java
 and Go. Ends with 0 if all is well.
 """
 

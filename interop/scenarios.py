@@ -233,11 +233,12 @@ def jdk_without_the_curve(stage):
 
     def work():
         log = stage.devnet.dir / "node-1/node.log"
+        before = log.stat().st_size
         plain = Program(java.name, java.argv("default"), stage.devnet.dir.with_name("java-without-the-curve.log"))
         try:
             plain.connect("plain", *stage.devnet.at(1))
         except Failure:
-            await_text(log, "secp256k1", plain, timeout=10)
+            await_text(log, "without the curve secp256k1", plain, timeout=10, offset=before)
         else:
             raise Failure("it has connected")
         finally:

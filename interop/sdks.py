@@ -5,6 +5,8 @@ import os
 import pathlib
 import subprocess
 
+from harness import Failure
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
 TARGET = HERE / "target"
@@ -46,12 +48,12 @@ class Sdk:
 SDKS = {
     sdk.key: sdk
     for sdk in (
-        Sdk("java", "Java SDK 2.10.1", PROFILES, multicast_code=False),
-        Sdk("java-2.9", "Java SDK 2.9.3", PROFILES, multicast_code=False, old=True),
+        Sdk("java", f"Java SDK {JAVA_VERSIONS['java']}", PROFILES, multicast_code=False),
+        Sdk("java-2.9", f"Java SDK {JAVA_VERSIONS['java-2.9']}", PROFILES, multicast_code=False, old=True),
         # Its reconnection spins: the channel that asks for it stays closed.
-        Sdk("go", "Go SDK 1.1.1", PROFILES, knows_kind=False, reconnects=False),
+        Sdk("go", f"Go SDK {GO_VERSIONS['go'][0]}", PROFILES, knows_kind=False, reconnects=False),
         # It hangs in Dial when the node answers at once; an application has to try again.
-        Sdk("go-1.0", "Go SDK 1.0.0", PROFILES, knows_kind=False, old=True, dialling={"patience_ms": 1000}),
+        Sdk("go-1.0", f"Go SDK {GO_VERSIONS['go-1.0'][0]}", PROFILES, knows_kind=False, old=True, dialling={"patience_ms": 1000}),
         Sdk("rust", "amop-client", PROFILES),
         # It offers no group but secp256k1, which the default profile does not have; and it does not reconnect.
         Sdk("python", "python-sdk's shape", ("fisco-rsa", "fisco-ec"), longest_topic=126, reconnects=False),
@@ -86,7 +88,9 @@ def build(keys):
         if key in JAVA_VERSIONS:
             run(maven + [f"-Dfisco.sdk.version={JAVA_VERSIONS[key]}"], HERE / "java", env)
         elif key in GO_VERSIONS:
-            module = GO_VERSIONS[key][1]
+            version, module = GO_VERSIONS[key]
+            if f"github.com/FISCO-BCOS/go-sdk v{version}\n" not in (HERE / "go" / module).read_text():
+                raise Failure(f"interop/go/{module} does not ask for version {version} of the Go SDK, as sdks.py does")
             run(["go", "build", f"-modfile={module}", "-o", f"target/{key}", "."], HERE / "go", env)
 
 
@@ -100,7 +104,9 @@ def versions():
 
     def first_line(*argv):
         done = subprocess.run(argv, capture_output=True, text=True, check=True)
-        return (done.stdout + done.stderr).splitlines()[0].strip()
+        # Java begins with what it was told by the environment, if it was.
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("Picked up")]
+        return lines[0].strip()
 
     return {
         "java": first_line("java", "-version"),

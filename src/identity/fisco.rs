@@ -68,7 +68,7 @@ impl ClientTls {
         for agency in &paths.agencies {
             let chains = chains.as_deref().unwrap_or_default();
             match other_issuer(chains, agency, paths.kind) {
-                Ok(issuer) if issuers.iter().any(|other: &Issuer| other.ca() == issuer.ca()) => {
+                Ok(issuer) if issuers.iter().any(|other: &Issuer| other.ca().is_same_ca(issuer.ca())) => {
                     keep(LoadError::SameAgency {
                         path: agency.ca.clone(),
                         institution: agency.institution.clone(),

@@ -101,6 +101,8 @@ pub enum ParseError {
 
 /// Longest CN, O or OU that is read.
 pub const MAX_NAME_BYTES: usize = 128;
+/// Most bytes of a serial number that are shown; the standard has at most 20.
+const MAX_SERIAL_BYTES: usize = 32;
 
 impl Subject {
     /// Reads a leaf certificate.
@@ -126,7 +128,7 @@ impl Subject {
             institution: institution.into(),
             key,
             key_kind,
-            serial: certificate.raw_serial_as_string(),
+            serial: serial(&certificate),
             issuer: printable(certificate.issuer()),
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
@@ -165,7 +167,7 @@ impl Description {
         Ok(Self {
             subject: printable(certificate.subject()),
             issuer: printable(certificate.issuer()),
-            serial: certificate.raw_serial_as_string(),
+            serial: serial(&certificate),
             key_kind: key(certificate.public_key()).0,
             is_ca: certificate.is_ca(),
             is_self_issued: certificate.subject().as_raw() == certificate.issuer().as_raw(),
@@ -257,6 +259,14 @@ fn point(spki: &SubjectPublicKeyInfo<'_>) -> Option<NodeKey> {
     Some(NodeKey::new(coordinates.try_into().ok()?))
 }
 
+/// A serial number for logs: bounded, as nothing bounds what a stranger's certificate has.
+fn serial(certificate: &X509Certificate<'_>) -> String {
+    let bytes = certificate.raw_serial();
+    let shown: Vec<_> = bytes.iter().take(MAX_SERIAL_BYTES).map(|byte| format!("{byte:02x}")).collect();
+    let rest = if bytes.len() > MAX_SERIAL_BYTES { ":…" } else { "" };
+    shown.join(":") + rest
+}
+
 /// A name for logs: bounded, and with nothing in it that could forge a line.
 fn printable(name: &X509Name<'_>) -> String {
     name.to_string().chars().map(|c| if c.is_control() { '?' } else { c }).take(256).collect()
@@ -281,6 +291,22 @@ mod tests {
         let description = Description::parse(NODE).unwrap();
         assert_eq!(description.subject, "CN=node-1, O=bank-a, OU=node");
         assert!(!description.is_ca && !description.is_self_issued);
+    }
+
+    #[test]
+    fn a_serial_number_fills_no_log() {
+        assert_eq!(Description::parse(NODE).unwrap().serial.len(), 20 * 3 - 1);
+        // The same with 12,000 bytes of it, which come first in what is signed.
+        let element = |tag: u8, content: &[u8]| {
+            let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+            [&[tag, 0x82], &length[..], content].concat()
+        };
+        let end = 8 + usize::from(u16::from_be_bytes([NODE[6], NODE[7]]));
+        let after = &NODE[8 + 2 + 20..end];
+        let signed = element(0x30, &[&element(2, &[0x41; 12_000]), after].concat());
+        let long = element(0x30, &[&signed, &NODE[end..]].concat());
+        let serial = Description::parse(&long).unwrap().serial;
+        assert_eq!((serial.len(), &serial[..6]), (MAX_SERIAL_BYTES * 3 + "…".len(), "41:41:"));
     }
 
     #[test]

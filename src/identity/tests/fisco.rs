@@ -149,6 +149,29 @@ fn files_of_fisco_bcos_with_problems_name_file_problem_and_cure() {
 }
 
 #[test]
+fn a_renewed_certificate_of_the_nodes_own_agency_is_no_other_institution() {
+    use amop_tls::fisco::mint::{Extensions, KeyPair, Name, Template};
+
+    let own = Mint::new(FiscoKind::Rsa, "a", 365).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    own.save(place.path(), Existing::Keep).unwrap();
+    let key = pem::any_private_key(&place.path().join("ca.key")).unwrap();
+    let key = KeyPair::from_der(FiscoKind::Rsa, &key).unwrap();
+    let name = Name::subject_of(own.certificate()).unwrap();
+    let not_before = time::OffsetDateTime::now_utc();
+    let not_after = not_before + time::Duration::days(9);
+    let extensions = Extensions::Version1;
+    let renewed = Template { subject: name.clone(), issuer: name, not_before, not_after, extensions };
+    let renewed = renewed.sign(&key, &key).unwrap();
+    assert_ne!(renewed, *own.certificate());
+
+    let mut files = Files::new(&own, FiscoKind::Rsa);
+    files.add("B", &[&renewed]);
+    let error = files.load().unwrap_err();
+    assert!(error.contains("B.crt") && error.contains("name each CA once"), "{error}");
+}
+
+#[test]
 fn an_agency_of_another_chain_brings_its_chain() {
     let (own, other) = (Chain::new("chain", 9).unwrap(), Chain::new("chain", 9).unwrap());
     let (own, other) = (own.agency("a", 9).unwrap(), other.agency("b", 9).unwrap());

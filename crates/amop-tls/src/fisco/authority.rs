@@ -67,7 +67,7 @@ impl Authority {
         let (leaf_der, rest) = chain_of_bounded_size(chain)?;
         let leaf = Certificate::parse(self.0.kind, leaf_der)?;
         leaf.check_leaf(self.0.purpose)?;
-        let institution = match self.configured(&leaf) {
+        let institution = match self.configured(&leaf, now) {
             Some(issuer) => {
                 leaf.validity().check(error::LEAF, now)?;
                 issuer.check_validity(now)?;
@@ -82,9 +82,15 @@ impl Authority {
         Ok(Identity { name: leaf.name()?, institution })
     }
 
-    /// The configured CA that issued this certificate.
-    fn configured(&self, certificate: &Certificate<'_>) -> Option<&Issuer> {
-        self.0.issuers.iter().find(|issuer| issuer.ca().issued_parsed(certificate))
+    /// The configured CA that issued this certificate. Of a CA that was renewed both certificates
+    /// may be configured; one that is valid is preferred.
+    fn configured(&self, certificate: &Certificate<'_>, now: UnixTime) -> Option<&Issuer> {
+        let mut issued = self.0.issuers.iter().filter(|issuer| issuer.ca().issued_parsed(certificate));
+        let first = issued.next()?;
+        match first.check_validity(now) {
+            Ok(()) => Some(first),
+            Err(_) => issued.find(|issuer| issuer.check_validity(now).is_ok()).or(Some(first)),
+        }
     }
 
     /// Verifies a leaf from a CA that came along.
@@ -110,7 +116,8 @@ impl Authority {
                 continue;
             }
             certificate.check_issued_ca()?;
-            if let Some(above) = self.configured(&certificate).filter(|above| above.ca().may_issue_cas()) {
+            if let Some(above) = self.configured(&certificate, now).filter(|above| above.ca().may_issue_cas())
+            {
                 leaf.validity().check(error::LEAF, now)?;
                 ca.check_validity(error::ISSUER, now)?;
                 return above.ca().check_validity(error::CHAIN, now);

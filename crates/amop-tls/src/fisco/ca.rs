@@ -64,6 +64,12 @@ impl Ca {
         self.subject == self.issuer
     }
 
+    /// Whether both are certificates of one CA: the name and the key are the same, so whatever one
+    /// issued the other did, too. A renewed certificate is such a second one.
+    pub fn is_same_ca(&self, other: &Self) -> bool {
+        self.subject == other.subject && self.key == other.key
+    }
+
     /// Whether this CA issued that certificate: by name and by signature.
     pub fn issued(&self, der: &CertificateDer<'_>) -> bool {
         Certificate::parse(self.kind, der).is_ok_and(|certificate| self.issued_parsed(&certificate))

@@ -20,6 +20,9 @@ use crate::{
 /// Fewest and most bits of an RSA key.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
+/// Most characters of an object identifier that are shown.
+const MAX_OID_CHARS: usize = 64;
+
 /// A certificate whose key, algorithms and extensions are such as the rule allows.
 pub(super) struct Certificate<'a>(X509Certificate<'a>);
 
@@ -73,7 +76,7 @@ impl<'a> Certificate<'a> {
             ],
         };
         let algorithm = known.into_iter().find(|(oid, _)| oid == found).map(|(_, algorithm)| algorithm);
-        algorithm.ok_or_else(|| ChainError::Algorithm(found.to_id_string()))
+        algorithm.ok_or_else(|| ChainError::Algorithm(shown(found)))
     }
 
     /// Refuses a certificate whose unsigned bytes are not as they must be: its holder could change
@@ -106,7 +109,7 @@ impl<'a> Certificate<'a> {
                 | ParsedExtension::KeyUsage(_)
                 | ParsedExtension::ExtendedKeyUsage(_) => {}
                 ParsedExtension::ParseError { .. } => return Err(ParseError::Malformed.into()),
-                _ if extension.critical => return Err(ChainError::Extension(extension.oid.to_id_string())),
+                _ if extension.critical => return Err(ChainError::Extension(shown(&extension.oid))),
                 _ => {}
             }
         }
@@ -205,6 +208,11 @@ impl<'a> Certificate<'a> {
     }
 }
 
+/// An object identifier for messages: bounded, as nothing bounds what a stranger's certificate has.
+fn shown(oid: &Oid<'_>) -> String {
+    oid.to_id_string().chars().take(MAX_OID_CHARS).collect()
+}
+
 fn one_name(name: &x509_parser::x509::X509Name<'_>, of: &'static str) -> Result<Arc<str>, ChainError> {
     const FIELD: &str = "common name (CN)";
     let mut names = name.iter_common_name();
@@ -235,5 +243,19 @@ impl Validity {
             return Err(ChainError::NotValidYet { whose, not_before });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_identifier_fills_no_log() {
+        assert_eq!(shown(&oid!(1.2.840.10045.4.3.2)), "1.2.840.10045.4.3.2");
+        for byte in [1, 0x81, 0xff] {
+            let long = Oid::new(vec![byte; 10_000].into());
+            assert!(shown(&long).len() <= MAX_OID_CHARS, "{byte}");
+        }
     }
 }

@@ -82,6 +82,29 @@ fn a_chain_whose_ca_has_expired_is_refused() {
 }
 
 #[test]
+fn both_certificates_of_a_renewed_ca_may_be_configured() {
+    for kind in KINDS {
+        let agency = Agency::new(kind);
+        let above = agency.chain_key.as_ref().unwrap_or(&agency.key);
+        let mut old = template(&agency.chain_name, &agency.chain_name, Extensions::Version1);
+        old.not_after = old.not_before + Duration::minutes(1);
+        let [old, new] =
+            [old.sign(above, above).unwrap(), agency.chain.clone()].map(|der| Ca::parse(kind, &der).unwrap());
+        assert!(old != new && old.is_same_ca(&new));
+        assert!(!old.is_same_ca(&Ca::parse(kind, &Agency::foreign(kind).chain).unwrap()), "another key");
+        let believing = |cas: &[&Ca]| {
+            let issuers = cas.iter().map(|ca| Issuer::anchor((*ca).clone(), None)).collect();
+            amop_tls::fisco::Authority::new(kind, Purpose::Nodes, issuers)
+        };
+        for cas in [[&old, &new], [&new, &old]] {
+            believing(&cas).verify_chain(&agency.leaf().chain).unwrap();
+        }
+        let error = believing(&[&old, &old]).verify_chain(&agency.leaf().chain).unwrap_err();
+        assert!(matches!(error, ChainError::Expired { .. }), "{error}");
+    }
+}
+
+#[test]
 fn other_agencies_and_forgeries_are_refused() {
     for kind in KINDS {
         let (agency, foreign) = (Agency::new(kind), Agency::foreign(kind));
