@@ -284,6 +284,11 @@ impl Delivery {
         self.counters
     }
 
+    /// What is under way: (sends, whether their publishers were told or not, and pushes).
+    pub fn running(&self) -> (usize, usize) {
+        (self.sends.len(), self.pushes.len())
+    }
+
     /// Messages remembered: (sent, received).
     pub fn remembered(&self) -> (usize, usize) {
         (self.sent.len(), self.received.len())

@@ -401,7 +401,9 @@ impl Delivery {
         // An answer to an attempt that was given up still is a subscriber's answer.
         let answered = end.cause == Cause::Delivered && unicast.asked.contains(&from);
         if answered || current && end.is_final {
-            self.finish(now, id, end.cause, end.body);
+            // A failure has no answer, whatever came with it.
+            let body = if end.cause == Cause::Delivered { end.body } else { AnswerBody::default() };
+            self.finish(now, id, end.cause, body);
         } else if current {
             self.attempt_failed(now, routing, id, end.cause, end.exhausted);
         } else {
