@@ -44,6 +44,8 @@ pub(super) struct Reception {
     push: Option<PushId>,
     /// Without a push: how long the next attempt is waited for.
     rests_until: Time,
+    /// Whether it stands in `Delivery::resting`.
+    listed: bool,
     handed: u32,
     lost: u32,
     worst: Cause,
@@ -404,18 +406,35 @@ impl Delivery {
         reception.push = None;
         reception.payload = Bytes::new();
         reception.rests_until = until;
-        self.wheel.arm(now, until, Wake::Lapse(key));
+        if !std::mem::replace(&mut reception.listed, true) {
+            self.resting.push_back((until, key));
+        }
+        // Others decide how many messages nobody here takes; so many are remembered, and no more.
+        for _ in self.config.received.entries..self.resting.len() {
+            self.lapse_oldest(now, Time::from_start(Duration::MAX));
+        }
     }
 
-    /// A reception that nobody has asked about since its last push failed becomes a memory.
-    pub(super) fn reception_lapsed(&mut self, now: Time, key: MessageKey) {
+    /// Receptions that nobody has asked about since their last push failed become memories.
+    pub(super) fn lapse_resting(&mut self, now: Time) {
+        while self.resting.front().is_some_and(|(until, _)| *until <= now) {
+            self.lapse_oldest(now, now);
+        }
+    }
+
+    /// Takes the oldest reception off the list. If it still rests, and not beyond `limit`, it
+    /// becomes a memory; if it does beyond, it is listed again.
+    fn lapse_oldest(&mut self, now: Time, limit: Time) {
+        let Some((_, key)) = self.resting.pop_front() else { return };
         let Some(reception) = self.received.running(key) else { return };
+        reception.listed = false;
         if reception.push.is_some() {
             return;
         }
         let until = reception.rests_until;
-        if until > now {
-            self.wheel.arm(now, until, Wake::Lapse(key));
+        if until > limit {
+            reception.listed = true;
+            self.resting.push_back((until, key));
         } else {
             let ended = Ended { cause: reception.worst, handed: 0, failed: reception.lost, body: None };
             self.received.end(key, ended, 0, now + self.config.retention());
@@ -481,6 +500,7 @@ impl Reception {
             failed: Vec::new(),
             push: None,
             rests_until: Time::ZERO,
+            listed: false,
             handed: 0,
             lost: 0,
             worst: Cause::NoSubscriber,

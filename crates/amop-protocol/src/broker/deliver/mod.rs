@@ -92,7 +92,6 @@ struct Ended {
 enum Wake {
     Send(u64),
     Push(PushId),
-    Lapse(MessageKey),
 }
 
 /// One shard of the delivery machine.
@@ -107,6 +106,8 @@ pub struct Delivery {
     pushes: BTreeMap<PushId, ActivePush>,
     sent: Window<u64, Ended>,
     received: Window<Box<Reception>, Ended>,
+    /// Receptions without a push, by how long they rest at least.
+    resting: VecDeque<(Time, MessageKey)>,
     wheel: Wheel<Wake>,
     local_reports: VecDeque<(Body, Bytes)>,
     actions: VecDeque<Action>,
@@ -127,6 +128,7 @@ impl Delivery {
             pushes: BTreeMap::new(),
             sent: Window::new(config.sent),
             received: Window::new(config.received),
+            resting: VecDeque::new(),
             wheel: Wheel::default(),
             local_reports: VecDeque::new(),
             actions: VecDeque::new(),
@@ -247,10 +249,10 @@ impl Delivery {
                 match wake {
                     Wake::Send(id) => self.send_woken(now, routing, id),
                     Wake::Push(id) => self.push_woken(now, routing, id),
-                    Wake::Lapse(key) => self.reception_lapsed(now, key),
                 }
             }
         }
+        self.lapse_resting(now);
         self.sent.expire(now);
         self.received.expire(now);
         self.settle(now, routing);
@@ -258,7 +260,8 @@ impl Delivery {
 
     /// When [`Delivery::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let expiry = [self.sent.next_expiry(), self.received.next_expiry()];
+        let rest = self.resting.front().map(|(until, _)| *until);
+        let expiry = [self.sent.next_expiry(), self.received.next_expiry(), rest];
         // Forgetting is not urgent: once a second for all that is due, not once for each.
         let expiry = expiry.into_iter().flatten().map(|at| at + Duration::from_secs(1));
         expiry.chain(self.wheel.next()).min()
