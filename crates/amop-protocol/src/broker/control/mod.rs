@@ -309,7 +309,9 @@ impl Control {
     }
 
     fn announce_links(&mut self) {
-        let record = self.own.next_links(self.topology.up(), &*self.authenticator);
+        // Others refuse longer lists; links beyond serve neighbours only.
+        let announced = self.topology.up().iter().copied().take(self.config.max_links).collect();
+        let record = self.own.next_links(&announced, &*self.authenticator);
         self.flood(&record, None);
     }
 
