@@ -85,7 +85,8 @@ fn control_messages() {
 
 fn data_messages() {
     let id = |n| NodeId::new([n; 32]);
-    let publisher = amop_protocol::ClientIdentity { fingerprint: Fingerprint::new([7; 32]), name: "c".into() };
+    let publisher =
+        amop_protocol::ClientIdentity { fingerprint: Fingerprint::new([7; 32]), name: "c".into() };
     let envelope = Envelope {
         publisher: publisher.into(),
         seq: Seq::from_u128(5),
@@ -100,8 +101,7 @@ fn data_messages() {
         exhausted: false,
         answer_prefix: Bytes::from_static(b"\x02a"),
     };
-    let attempt =
-        Body::Attempt { send: 256, number: 1, envelope: envelope.clone(), push_timeout_ms: 5_000 };
+    let attempt = Body::Attempt { send: 256, number: 1, envelope: envelope.clone(), push_timeout_ms: 5_000 };
     let report = Body::FanOutReport { send, handed: 1, failed: 0, cause: Cause::Delivered, complete: true };
     for (name, body) in [
         ("attempt", attempt),

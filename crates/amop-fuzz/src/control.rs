@@ -226,8 +226,7 @@ impl Pair {
 
     fn report(&mut self, session: u8, topics: u8) {
         let session = SessionId(u64::from(session % 4));
-        let topics: BTreeSet<Topic> =
-            (0..4).filter(|bit| topics >> bit & 1 == 1).map(world::topic).collect();
+        let topics: BTreeSet<Topic> = (0..4).filter(|bit| topics >> bit & 1 == 1).map(world::topic).collect();
         self.mine.handle_report(self.now, session, topics.iter().cloned().collect());
         let table = self.mine.routing().topics();
         let held = table.filter(|(_, routes)| routes.sessions.contains(&session)).count();

@@ -81,8 +81,8 @@ impl Node {
     fn frame(&mut self, frame: Frame) -> bool {
         let config = config();
         let extended = self.server.is_extended();
-        let is_send = matches!(frame.kind, Type::UNICAST | Type::MULTICAST)
-            || extended && frame.kind == Type::PUBLISH;
+        let is_send =
+            matches!(frame.kind, Type::UNICAST | Type::MULTICAST) || extended && frame.kind == Type::PUBLISH;
         let Ok(event) = self.server.handle_frame(frame.clone(), &config) else { return false };
         match event {
             Event::Publish(published) => {

@@ -137,7 +137,6 @@ fn is_short(sender: &Sender) -> bool {
 }
 
 /// A frame as its receiver reads it.
-
 pub(crate) fn written(frame: Encoded) -> Frame {
     let mut bytes = BytesMut::new();
     frame.put(&mut bytes);

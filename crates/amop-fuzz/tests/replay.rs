@@ -10,7 +10,7 @@ use amop_fuzz::{TARGETS, Target};
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::TestRunner};
 
 /// Mutated inputs for each target.
-const CASES: u32 = 400;
+const CASES: u32 = 1_000;
 /// Longest input.
 const LONGEST: usize = 4096;
 

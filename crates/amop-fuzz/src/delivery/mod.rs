@@ -164,15 +164,7 @@ impl Node {
         }
     }
 
-    fn publish(
-        &mut self,
-        slot: u8,
-        mode: Mode,
-        topic: u8,
-        seq: u8,
-        len: u8,
-        deadline: Option<Duration>,
-    ) {
+    fn publish(&mut self, slot: u8, mode: Mode, topic: u8, seq: u8, len: u8, deadline: Option<Duration>) {
         let session = self.sessions[usize::from(slot)];
         // Two sessions of each certificate.
         let name = Name { client: slot % 2, mode, topic: topic % 4, seq };
@@ -197,7 +189,8 @@ impl Node {
 
     /// A report about something that was sent, from whom it was sent to or from somebody else.
     fn report(&mut self, op: &Op) {
-        let (Op::Handed { nth, from, .. } | Op::Outcome { nth, from, .. } | Op::Report { nth, from, .. }) = op
+        let (Op::Handed { nth, from, .. } | Op::Outcome { nth, from, .. } | Op::Report { nth, from, .. }) =
+            op
         else {
             return;
         };

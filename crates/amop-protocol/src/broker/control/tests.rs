@@ -191,7 +191,8 @@ fn a_vector_may_name_its_sender_and_all_nodes_that_may_be_known() {
         links: 1,
         topics: 1,
     };
-    let vector = |last| Message::Vector(pb::Vector { entries: (2..=last).map(versions).collect(), partial: false });
+    let vector =
+        |last| Message::Vector(pb::Vector { entries: (2..=last).map(versions).collect(), partial: false });
     assert_eq!(hear(&mut control, vector(4)).1, []);
     assert_eq!(hear(&mut control, vector(5)).1.len(), 1, "one more is too many");
 }

@@ -367,7 +367,10 @@ fn a_failure_has_no_answer_whatever_came_with_it() {
     let report = DataMessage { origin: id(2), origin_epoch: 2, body };
     pair.nodes[0].handle_message(pair.now, &pair.routing[0], None, report, Bytes::from_static(b"x"));
     pair.collect();
-    assert_eq!((pair.causes(), &pair.outcomes[0].body), (vec![Cause::SubscriberRefused], &AnswerBody::default()));
+    assert_eq!(
+        (pair.causes(), &pair.outcomes[0].body),
+        (vec![Cause::SubscriberRefused], &AnswerBody::default())
+    );
 }
 
 #[test]

@@ -59,7 +59,8 @@ pub fn answer(body: &[u8], facts: Facts<'_>) -> Bytes {
         return failure(PARSE_ERROR, "PARSE_ERROR: The request is not JSON", &Value::Null);
     };
     // A list would be read as the fields of a call, in order.
-    let Some(Call { method, id }) = Some(&call).filter(|c| c.is_object()).and_then(|c| Call::deserialize(c).ok())
+    let Some(Call { method, id }) =
+        Some(&call).filter(|c| c.is_object()).and_then(|c| Call::deserialize(c).ok())
     else {
         return failure(INVALID_REQUEST, "INVALID_REQUEST: The request has no method", &call["id"]);
     };
