@@ -3,6 +3,8 @@
 //! Node 1 is under test. Node 2 is an honest neighbour with the same bounds: whatever node 1 says
 //! to it must be to its liking, and in the end both must know the same. Nodes 3 to 7 are strangers.
 
+mod belief;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
@@ -23,6 +25,7 @@ use amop_protocol::{
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 
+use self::belief::Belief;
 use crate::world::{self, ME, id};
 
 /// The honest neighbour.
@@ -120,6 +123,7 @@ pub fn control_message(data: &[u8]) {
     let version = Version { epoch: 1, sequence: 1 };
     for n in [3, 4] {
         world::announce(&mut pair.mine, pair.now, 3, n, version, &[ME, 3, 4], &[(0, 1), (1, 1)]);
+        pair.belief.signed(n, version, &[(0, 1), (1, 1)]);
     }
     pair.raw(3, data);
     pair.settle();
@@ -137,6 +141,7 @@ struct Pair {
     said: Vec<Message>,
     version: Version,
     draining: bool,
+    belief: Belief,
 }
 
 impl Pair {
@@ -151,6 +156,7 @@ impl Pair {
             between: VecDeque::new(),
             said: Vec::new(),
             draining: false,
+            belief: Belief::default(),
         }
     }
 
@@ -189,7 +195,12 @@ impl Pair {
                 (from, record(node, epoch, sequence, world::links(linked), forged))
             }
             Op::Topics { from, node, epoch, sequence, counts, forged } => {
-                let counts = counts.iter().map(|(topic, count)| (*topic, u32::from(*count)));
+                let counts: Vec<_> =
+                    counts.iter().map(|(topic, count)| (*topic, u32::from(*count))).collect();
+                if !forged {
+                    let version = Version { epoch: number(epoch), sequence: number(sequence) };
+                    self.belief.signed(known(node), version, &counts);
+                }
                 (from, record(node, epoch, sequence, world::topics(counts), forged))
             }
             Op::Heartbeat { from, own, digest } => {
@@ -312,6 +323,7 @@ impl Pair {
         assert!(self.mine.local_topics() <= config().max_own_topics);
         assert!(self.mine.settling() <= (config().max_nodes + 1) * config().max_waves, "waves are joined");
         coherent(self.mine.routing(), &self.up);
+        self.belief.check(self.mine.routing());
     }
 
     /// The strangers leave; then the two must come to know the same, whatever was said.
