@@ -63,9 +63,14 @@ impl Subscriptions {
         announced
     }
 
-    /// Drops the topics of a report that would bring this node above `most` different ones.
-    pub fn keep_within(&self, topics: &mut Vec<Topic>, most: usize) {
-        let mut room = most.saturating_sub(self.local.len());
+    /// Drops the topics of a session's report that would bring this node above `most` different
+    /// ones. What the session alone had and gives up makes room.
+    pub fn keep_within(&self, session: SessionId, topics: &mut Vec<Topic>, most: usize) {
+        let after: BTreeSet<&Topic> = topics.iter().collect();
+        let only_here = |topic: &Topic| self.local.get(topic).is_some_and(|sessions| sessions.len() == 1);
+        let before = self.sessions.get(&session).into_iter().flatten();
+        let leaving = before.filter(|topic| !after.contains(topic) && only_here(topic)).count();
+        let mut room = most.saturating_sub(self.local.len() - leaving);
         topics.retain(|topic| {
             let known = self.local.contains_key(topic);
             let kept = known || room > 0;
@@ -172,6 +177,21 @@ mod tests {
         subs.report(SessionId(1), []);
         subs.report(SessionId(2), []);
         assert_eq!((subs.table().len(), subs.local_topics()), (0, 0), "nothing is left behind");
+    }
+
+    #[test]
+    fn at_the_bound_a_session_may_still_replace_its_topics() {
+        let mut subs = Subscriptions::new(id(5));
+        subs.report(SessionId(1), [topic("a"), topic("b")]);
+        subs.report(SessionId(2), [topic("b")]);
+        let kept = |names: &[&str]| {
+            let mut topics = names.iter().map(|name| topic(name)).collect();
+            subs.keep_within(SessionId(1), &mut topics, 2);
+            topics.iter().map(Topic::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&["c", "d"]), ["c"], "`b` is still another session's");
+        assert_eq!(kept(&["a", "b", "c"]), ["a", "b"]);
+        assert_eq!(kept(&["b", "c"]), ["b", "c"]);
     }
 
     #[test]

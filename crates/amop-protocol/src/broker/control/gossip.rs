@@ -89,8 +89,10 @@ impl Control {
 
     /// A neighbour's vector: pull what it has and we lack. What it lacks it pulls by ours.
     pub(super) fn compare(&mut self, from: NodeId, vector: &pb::Vector) {
-        if vector.entries.len() > self.config.max_nodes {
-            let (count, most) = (vector.entries.len(), self.config.max_nodes);
+        // The neighbour itself, and as many others as it may know.
+        let most = self.config.max_nodes.saturating_add(1);
+        if vector.entries.len() > most {
+            let count = vector.entries.len();
             return self
                 .blame(from, PeerFault::TooMany { node: from, what: "nodes in a vector", count, most });
         }

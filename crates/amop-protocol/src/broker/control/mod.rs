@@ -195,7 +195,7 @@ impl Control {
     /// A session's whole set of topics.
     pub fn handle_report(&mut self, now: Time, session: SessionId, mut topics: Vec<Topic>) {
         let offered = topics.len();
-        self.subscriptions.keep_within(&mut topics, self.config.max_own_topics);
+        self.subscriptions.keep_within(session, &mut topics, self.config.max_own_topics);
         self.counters.topics_over_capacity += (offered - topics.len()) as u64;
         if self.subscriptions.report(session, topics) {
             // The longer the echo of earlier changes takes, the more are gathered.
@@ -309,7 +309,9 @@ impl Control {
     }
 
     fn announce_links(&mut self) {
-        let record = self.own.next_links(self.topology.up(), &*self.authenticator);
+        // Others refuse longer lists; links beyond serve neighbours only.
+        let announced = self.topology.up().iter().copied().take(self.config.max_links).collect();
+        let record = self.own.next_links(&announced, &*self.authenticator);
         self.flood(&record, None);
     }
 

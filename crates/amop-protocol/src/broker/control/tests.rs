@@ -174,6 +174,35 @@ fn who_is_out_of_reach_gives_way_to_a_newcomer() {
 }
 
 #[test]
+fn no_more_links_are_announced_than_others_take() {
+    let config = Config { max_links: 3, ..Config::default() };
+    let mut hub = control(1, config);
+    (2..9).for_each(|n| hub.handle_link_up(Time::ZERO, id(n)));
+    let mut other = control(2, config);
+    other.handle_link_up(Time::ZERO, id(1));
+    for message in said(&mut hub).0 {
+        other.handle_message(Time::ZERO, id(1), message);
+    }
+    assert_eq!(said(&mut other).1, [], "an honest node is not blamed for having many neighbours");
+    assert_eq!(other.routing().reachable().count(), 2);
+}
+
+#[test]
+fn a_vector_may_name_its_sender_and_all_nodes_that_may_be_known() {
+    let mut control = linked(Config { max_nodes: 2, ..Config::default() });
+    let versions = |n: u8| pb::Versions {
+        node: Bytes::copy_from_slice(id(n).as_bytes()),
+        epoch: 10,
+        links: 1,
+        topics: 1,
+    };
+    let vector =
+        |last| Message::Vector(pb::Vector { entries: (2..=last).map(versions).collect(), partial: false });
+    assert_eq!(hear(&mut control, vector(4)).1, []);
+    assert_eq!(hear(&mut control, vector(5)).1.len(), 1, "one more is too many");
+}
+
+#[test]
 fn a_lone_change_is_announced_within_milliseconds_and_many_are_gathered() {
     let mut control = linked(Config::default());
     let debounce = Config::default().debounce;

@@ -34,7 +34,8 @@ pub struct Config {
     pub preference: Preference,
     /// The seen-window of messages that clients of this node sent.
     pub sent: Bounds,
-    /// The seen-window of messages that came for clients of this node.
+    /// The seen-window of messages that came for clients of this node. As many entries again may
+    /// be of messages that nobody here has taken yet; beyond, the oldest counts as ended.
     pub received: Bounds,
 }
 

@@ -47,6 +47,8 @@ pub(super) struct Reception {
     push: Option<PushId>,
     /// Without a push: how long the next attempt is waited for.
     rests_until: Time,
+    /// Whether it stands in `Delivery::resting`.
+    listed: bool,
     handed: u32,
     lost: u32,
     worst: Cause,
@@ -430,27 +432,39 @@ impl Delivery {
         reception.payload = Bytes::new();
         reception.hold = None;
         reception.rests_until = until;
-        self.resting.push_back((until, key));
-        while self.resting.len() > self.config.received.entries.max(1) {
-            self.lapse_oldest(now);
+        if !std::mem::replace(&mut reception.listed, true) {
+            self.resting.push_back((until, key));
+        }
+        // Others decide how many messages nobody here takes; so many are remembered, and no more.
+        for _ in self.config.received.entries.max(1)..self.resting.len() {
+            self.lapse_oldest(now, Time::from_start(Duration::MAX));
         }
     }
 
     /// Receptions that nobody has asked about for long enough become memories.
-    pub(super) fn lapse(&mut self, now: Time) {
+    pub(super) fn lapse_resting(&mut self, now: Time) {
         while self.resting.front().is_some_and(|(until, _)| *until <= now) {
-            self.lapse_oldest(now);
+            self.lapse_oldest(now, now);
         }
     }
 
-    fn lapse_oldest(&mut self, now: Time) {
-        let Some((until, key)) = self.resting.pop_front() else { return };
-        // Unless it has been asked about since.
-        let resting =
-            |reception: &&mut Box<Reception>| reception.push.is_none() && reception.rests_until == until;
-        let Some(reception) = self.received.running(key).filter(resting) else { return };
-        let ended = Ended { cause: reception.worst, handed: 0, failed: reception.lost, body: None };
-        self.received.end(key, ended, 0, now + self.config.retention());
+    /// Takes the oldest reception off the list. If it still rests, and not beyond `limit`, it
+    /// becomes a memory; if it does beyond, it is listed again.
+    fn lapse_oldest(&mut self, now: Time, limit: Time) {
+        let Some((_, key)) = self.resting.pop_front() else { return };
+        let Some(reception) = self.received.running(key) else { return };
+        reception.listed = false;
+        if reception.push.is_some() {
+            return;
+        }
+        let until = reception.rests_until;
+        if until > limit {
+            reception.listed = true;
+            self.resting.push_back((until, key));
+        } else {
+            let ended = Ended { cause: reception.worst, handed: 0, failed: reception.lost, body: None };
+            self.received.end(key, ended, 0, now + self.config.retention());
+        }
     }
 
     fn report_handed(&mut self, routing: &Routing, waiting: Waiting) {
@@ -513,6 +527,7 @@ impl Reception {
             failed: Vec::new(),
             push: None,
             rests_until: Time::ZERO,
+            listed: false,
             handed: 0,
             lost: 0,
             worst: Cause::NoSubscriber,

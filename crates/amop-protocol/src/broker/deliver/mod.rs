@@ -306,7 +306,7 @@ impl Delivery {
                 }
             }
         }
-        self.lapse(now);
+        self.lapse_resting(now);
         self.sent.expire(now);
         self.received.expire(now);
         self.settle(now, routing);
@@ -339,6 +339,11 @@ impl Delivery {
     /// What has been counted.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// What is under way: (sends, whether their publishers were told or not, and pushes).
+    pub fn running(&self) -> (usize, usize) {
+        (self.sends.len(), self.pushes.len())
     }
 
     /// Messages remembered: (sent, received).

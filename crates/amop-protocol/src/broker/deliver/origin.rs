@@ -448,7 +448,9 @@ impl Delivery {
         let is_final =
             end.is_final || mutations::on(Mutation::NoSubscriberIsFinal) && end.cause == Cause::NoSubscriber;
         if answered || current && is_final {
-            self.finish(now, id, end.cause, end.body);
+            // A failure has no answer, whatever came with it.
+            let body = if end.cause == Cause::Delivered { end.body } else { AnswerBody::default() };
+            self.finish(now, id, end.cause, body);
         } else if current {
             self.attempt_failed(now, routing, id, end.cause, end.exhausted);
         } else {

@@ -8,7 +8,7 @@ use crate::{
         event::{Mode, Push},
         testing::{id, routing, topic},
     },
-    wire::link::LinkFrame,
+    wire::{link::LinkFrame, peer::Envelope},
 };
 use std::sync::Arc;
 
@@ -374,6 +374,49 @@ fn a_report_from_a_node_that_was_not_asked_is_ignored() {
     pair.collect();
     assert_eq!(pair.causes(), []);
     assert_eq!(pair.nodes[0].counters().stale_reports, 1);
+}
+
+#[test]
+fn a_failure_has_no_answer_whatever_came_with_it() {
+    let mut pair = Pair::new(&[7]);
+    pair.publish(Mode::Unicast, 1);
+    let Body::Attempt { send, number, .. } = pair.carry() else { panic!("an attempt") };
+    let body = Body::Outcome {
+        send: SendRef { epoch: 1, id: send },
+        number,
+        cause: Cause::SubscriberRefused,
+        is_final: true,
+        exhausted: false,
+        answer_prefix: Bytes::from_static(b"\x02t"),
+    };
+    let report = DataMessage { origin: id(2), origin_epoch: 2, body };
+    pair.nodes[0].handle_message(pair.now, &pair.routing[0], None, report, Bytes::from_static(b"x"));
+    pair.collect();
+    assert_eq!(
+        (pair.causes(), &pair.outcomes[0].body),
+        (vec![Cause::SubscriberRefused], &AnswerBody::default())
+    );
+}
+
+#[test]
+fn messages_that_nobody_here_takes_are_remembered_within_the_bound() {
+    let bounds = Bounds { entries: 3, bytes: 100 };
+    let mut pair = Pair::with(Config { received: bounds, ..Config::default() }, &[]);
+    let attempt = |pair: &mut Pair, seq: u128, number: u32| {
+        let envelope = Envelope { publisher: client(), seq: Seq::from_u128(seq), topic: topic() };
+        let body = Body::Attempt { send: 256, number, envelope, push_timeout_ms: 1_000 };
+        let message = DataMessage { origin: id(1), origin_epoch: 1, body };
+        let key = Some(key(Mode::Unicast, seq));
+        pair.nodes[1].handle_message(pair.now, &pair.routing[1], key, message, Bytes::new());
+        pair.collect();
+    };
+    for seq in 0..50 {
+        // Asking again and again for one of them takes no more room either.
+        (1..5).for_each(|number| attempt(&mut pair, seq, number));
+        assert!(pair.nodes[1].remembered().1 <= 2 * bounds.entries, "{:?}", pair.nodes[1].remembered());
+        assert!(pair.nodes[1].resting.len() <= bounds.entries);
+    }
+    assert_eq!(pair.wire.len(), 200, "each is told that there is nobody");
 }
 
 #[test]

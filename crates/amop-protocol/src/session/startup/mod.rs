@@ -58,7 +58,10 @@ pub fn answer(body: &[u8], facts: Facts<'_>) -> Bytes {
     let Ok(call) = serde_json::from_slice::<Value>(body) else {
         return failure(PARSE_ERROR, "PARSE_ERROR: The request is not JSON", &Value::Null);
     };
-    let Ok(Call { method, id }) = Call::deserialize(&call) else {
+    // A list would be read as the fields of a call, in order.
+    let Some(Call { method, id }) =
+        Some(&call).filter(|c| c.is_object()).and_then(|c| Call::deserialize(c).ok())
+    else {
         return failure(INVALID_REQUEST, "INVALID_REQUEST: The request has no method", &call["id"]);
     };
     match result(&method, facts) {

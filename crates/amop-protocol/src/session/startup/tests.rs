@@ -38,6 +38,7 @@ fn every_call_is_answered_and_its_id_repeated() {
 fn what_is_no_call_gets_an_error_inside_a_reply() {
     assert_eq!(ask("hello")["error"]["code"], PARSE_ERROR);
     assert_eq!(ask("")["error"]["code"], PARSE_ERROR);
+    assert_eq!(ask(r#"["getBlockNumber",7]"#)["error"]["code"], INVALID_REQUEST, "a list is no call");
     assert_eq!(ask(&"[".repeat(10_000))["error"]["code"], PARSE_ERROR, "no depth exhausts the stack");
     assert_eq!(ask("[]")["error"]["code"], INVALID_REQUEST);
     assert_eq!(ask(r#"{"id":4}"#)["error"]["code"], INVALID_REQUEST);
