@@ -127,8 +127,10 @@ fn own_issuer(
 ) -> Result<Issuer, LoadError> {
     let unusable = |source| LoadError::Certificate { path: paths.cert.clone(), source };
     let (leaf, behind) = chain.split_first().ok_or(ChainError::Missing).map_err(unusable)?;
-    let behind = behind.iter().filter_map(|der| Ca::parse(paths.kind, der).ok());
-    let found = chains.iter().cloned().chain(behind).find(|ca| ca.issued(leaf));
+    let mut behind = behind.iter().filter_map(|der| Ca::parse(paths.kind, der).ok());
+    // Of a CA that was renewed both certificates may be there.
+    let found = chains.iter().filter(|ca| ca.issued(leaf)).max_by_key(|ca| ca.not_after()).cloned();
+    let found = found.or_else(|| behind.find(|ca| ca.issued(leaf)));
     let issuer = match found {
         Some(ca) if !ca.is_self_issued() || chains.contains(&ca) => {
             Some(Issuer::agency(ca, chains, Some(institution)).map_err(unusable)?)

@@ -149,7 +149,7 @@ fn files_of_fisco_bcos_with_problems_name_file_problem_and_cure() {
 }
 
 #[test]
-fn a_renewed_certificate_of_the_nodes_own_agency_is_no_other_institution() {
+fn a_renewed_ca_may_have_both_certificates_and_stands_for_one_institution() {
     use amop_tls::fisco::mint::{Extensions, KeyPair, Name, Template};
 
     let own = Mint::new(FiscoKind::Rsa, "a", 365).unwrap();
@@ -161,14 +161,26 @@ fn a_renewed_certificate_of_the_nodes_own_agency_is_no_other_institution() {
     let not_before = time::OffsetDateTime::now_utc();
     let not_after = not_before + time::Duration::days(9);
     let extensions = Extensions::Version1;
-    let renewed = Template { subject: name.clone(), issuer: name, not_before, not_after, extensions };
-    let renewed = renewed.sign(&key, &key).unwrap();
+    let template = Template { subject: name.clone(), issuer: name, not_before, not_after, extensions };
+    let renewed = template.sign(&key, &key).unwrap();
     assert_ne!(renewed, *own.certificate());
 
     let mut files = Files::new(&own, FiscoKind::Rsa);
     files.add("B", &[&renewed]);
     let error = files.load().unwrap_err();
     assert!(error.contains("B.crt") && error.contains("name each CA once"), "{error}");
+
+    let expired = not_before - time::Duration::days(1);
+    let old = Template { not_before: expired, not_after: expired, ..template };
+    let old = old.sign(&key, &key).unwrap();
+    let files = Files::new(&own, FiscoKind::Rsa);
+    let [old, new] = [&old, own.certificate()].map(|der| pem::encode("CERTIFICATE", der));
+    for both in [[&*old, &*new], [&*new, &*old]] {
+        fs::write(files.at("ca.crt"), both.concat()).unwrap();
+        files.load().unwrap();
+    }
+    fs::write(files.at("ca.crt"), old).unwrap();
+    assert!(files.load().unwrap_err().contains("the CA that issued it expired on"));
 }
 
 #[test]

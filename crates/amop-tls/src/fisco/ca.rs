@@ -75,6 +75,11 @@ impl Ca {
         Certificate::parse(self.kind, der).is_ok_and(|certificate| self.issued_parsed(&certificate))
     }
 
+    /// Last second of validity, Unix time.
+    pub fn not_after(&self) -> i64 {
+        self.validity.not_after()
+    }
+
     pub(super) fn issued_parsed(&self, certificate: &Certificate<'_>) -> bool {
         self.is_named_by(certificate) && certificate.verify(self.kind, &self.key).is_ok()
     }
@@ -119,7 +124,9 @@ impl Issuer {
         }
         let certificate = Certificate::parse(ca.kind, &ca.der)?;
         certificate.check_issued_ca()?;
-        let above = chains.iter().find(|chain| chain.may_issue_cas() && chain.issued_parsed(&certificate));
+        let above = chains.iter().filter(|chain| chain.may_issue_cas() && chain.issued_parsed(&certificate));
+        // Of a CA that was renewed both certificates may be there.
+        let above = above.max_by_key(|chain| chain.not_after());
         let above = above.ok_or_else(|| ChainError::UnknownCa { issuer: issuer_of(&ca.der) })?.clone();
         Ok(Self { ca, above: Some(above), institution })
     }

@@ -233,6 +233,11 @@ pub(super) struct Validity {
 }
 
 impl Validity {
+    /// Last second, Unix time.
+    pub(super) fn not_after(self) -> i64 {
+        self.not_after
+    }
+
     pub(super) fn check(self, whose: &'static str, now: UnixTime) -> Result<(), ChainError> {
         let Self { not_before, not_after } = self;
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
