@@ -167,7 +167,7 @@ async fn accept(tcp: TcpStream, tls: &ClientTls, handshake: &Handshake, shared: 
         accepted = accept => match accepted {
             Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) => {
-                log_failure(tls, &error);
+                shared.refusals.line(|| log_failure(tls, &error));
                 HandshakeFailure::Failed
             }
             Err(_) => {

@@ -33,7 +33,7 @@ use super::{
     queue::{Item, Queue},
     registry::Disconnect,
 };
-use crate::tasks::Tasks;
+use crate::{identity::Throttle, tasks::Tasks};
 
 /// Written in one go, with one flush.
 const BATCH: usize = 64 * 1024;
@@ -52,6 +52,8 @@ pub(super) struct Shared {
     registry: Arc<Registry>,
     pub(super) tasks: Tasks,
     pub(super) handshakes: Arc<Handshakes>,
+    /// Lines in the log about clients that do not get in.
+    pub(super) refusals: Throttle,
     pub(super) clients: Arc<Semaphore>,
     partial: AtomicUsize,
     started: Instant,
@@ -67,6 +69,7 @@ impl Shared {
         Self {
             session: config.session(),
             handshakes: Arc::new(Handshakes::new(config.max_handshakes)),
+            refusals: Throttle::default(),
             clients: Arc::new(Semaphore::new(config.max_clients.min(Semaphore::MAX_PERMITS))),
             config,
             broker,

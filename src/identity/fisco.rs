@@ -12,6 +12,7 @@ use amop_tls::{
 };
 use rustls::{ServerConfig, sign::SingleCertAndKey};
 use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
 
 use super::{client_tls::ClientTls, credentials::LoadError, pem, tls::refuse_resumption};
 
@@ -74,7 +75,10 @@ impl ClientTls {
                         institution: agency.institution.clone(),
                     });
                 }
-                Ok(issuer) => issuers.push(issuer),
+                Ok(issuer) => {
+                    warn_if_expired(&issuer, agency);
+                    issuers.push(issuer);
+                }
                 Err(problem) => keep(problem),
             }
         }
@@ -88,6 +92,14 @@ impl ClientTls {
             }
             _ => Err(problems),
         }
+    }
+}
+
+/// Another institution's CA that has expired must not keep this node from starting.
+fn warn_if_expired(issuer: &Issuer, agency: &Agency) {
+    if issuer.ca().not_after() < OffsetDateTime::now_utc().unix_timestamp() {
+        let (institution, ca) = (&agency.institution, agency.ca.display());
+        tracing::warn!(institution, %ca, "this agency's CA has expired: its clients will be refused until the file is renewed");
     }
 }
 

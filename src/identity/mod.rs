@@ -32,4 +32,6 @@ pub use self::{
 };
 pub use amop_protocol::certificate::{Role, Subject};
 pub use amop_tls::fisco::Kind as FiscoKind;
-pub use amop_tls::{Authority, ChainError, Profile, UnknownProfile, WrongKey, fingerprint, node_key};
+pub use amop_tls::{
+    Authority, ChainError, Profile, Throttle, UnknownProfile, WrongKey, fingerprint, node_key,
+};

@@ -17,6 +17,7 @@ mod node_id;
 mod profile;
 pub mod provider;
 pub mod secp256k1;
+mod throttle;
 mod verifier;
 mod x25519;
 
@@ -27,6 +28,7 @@ pub use self::{
     error::ChainError,
     node_id::{WrongKey, fingerprint, node_key},
     profile::{Profile, UnknownProfile},
+    throttle::Throttle,
     verifier::{Rule, Verifier, refusal},
 };
 

@@ -10,7 +10,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::ChainError;
+use crate::{ChainError, Throttle};
 
 /// A rule by which certificate chains are believed.
 pub trait Rule: fmt::Debug + Send + Sync + 'static {
@@ -48,9 +48,9 @@ pub struct Verifier<R> {
 }
 
 /// What becomes of the reason when a certificate is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Refusals {
-    Logged,
+    Logged(Throttle),
     Returned,
 }
 
@@ -58,7 +58,7 @@ impl<R: Rule> Verifier<R> {
     /// For nodes: a refused certificate is one line in the log, and the other end gets the alert
     /// that comes nearest.
     pub fn logging(rule: R) -> Arc<Self> {
-        Arc::new(Self { rule, refusals: Refusals::Logged })
+        Arc::new(Self { rule, refusals: Refusals::Logged(Throttle::default()) })
     }
 
     /// For SDKs: the [`ChainError`] is in the error, see [`refusal`].
@@ -74,9 +74,9 @@ impl<R: Rule> Verifier<R> {
     ) -> Result<(), rustls::Error> {
         let chain: Vec<_> = std::iter::once(leaf).chain(intermediates).cloned().collect();
         let Err(cause) = self.rule.judge(&chain, now) else { return Ok(()) };
-        let error = match self.refusals {
-            Refusals::Logged => {
-                log_refusal(leaf, self.rule.needed(), &cause);
+        let error = match &self.refusals {
+            Refusals::Logged(throttle) => {
+                throttle.line(|| log_refusal(leaf, self.rule.needed(), &cause));
                 alert(cause)
             }
             Refusals::Returned => other(cause),
