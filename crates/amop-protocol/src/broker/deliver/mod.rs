@@ -16,6 +16,7 @@ mod fan_out;
 mod origin;
 mod refused;
 mod relay;
+mod reports;
 mod stale;
 #[cfg(test)]
 mod tests;
