@@ -3,86 +3,24 @@
 //! What has been tried is remembered per message, not per sender: the same message through two
 //! nodes, or resent over another path, finds the same [`Reception`] and repeats what is known.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Delivery, Ended, Requester, Wake, compact, detour::detour};
+use super::{
+    Delivery, Ended, Requester, Wake, compact,
+    detour::detour,
+    reception::{ActivePush, Attempt, Reception, To, Waiting},
+};
 use crate::{
     Cause, SessionId, Time, Topic,
     broker::{
-        budget::Hold,
         dedup::{MessageKey, Seen},
         event::{Action, Answer, AnswerBody, Mode, Push, PushError, PushId, Sender},
         routing::Routing,
     },
     wire::peer::{Body, Envelope},
 };
-
-/// Sends, of whichever nodes, that may wait for the same message; more are ignored until they resend.
-const MAX_REQUESTERS: usize = 8;
-
-/// One request to hand a message to one subscriber here.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Attempt {
-    pub(super) requester: Requester,
-    pub(super) number: u32,
-    pub(super) push_timeout: Duration,
-    /// The publishing session, unless it is the only subscriber.
-    pub(super) exclude: Option<SessionId>,
-}
-
-/// A message that came for this node's sessions and is not done with.
-#[derive(Debug)]
-pub(super) struct Reception {
-    envelope: Envelope,
-    payload: Bytes,
-    /// Its part of the node's budget, as long as there is a payload.
-    hold: Option<Hold>,
-    requesters: Vec<Waiting>,
-    /// Unicast: sessions that have had it.
-    tried: Vec<SessionId>,
-    /// Unicast: attempts that failed, so that a lost report can be repeated.
-    failed: Vec<(Requester, u32, Cause)>,
-    push: Option<PushId>,
-    /// Without a push: how long the next attempt is waited for.
-    rests_until: Time,
-    /// Whether it stands in `Delivery::resting`.
-    listed: bool,
-    handed: u32,
-    lost: u32,
-    worst: Cause,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    requester: Requester,
-    number: u32,
-    resends: u32,
-}
-
-/// A message given to one session, or to several at once, and not yet done with.
-#[derive(Debug)]
-pub(super) struct ActivePush {
-    key: MessageKey,
-    deadline: Time,
-    to: To,
-}
-
-#[derive(Debug)]
-enum To {
-    One { session: SessionId, handed: bool },
-    All(BTreeSet<SessionId>),
-}
-
-impl ActivePush {
-    pub(super) fn concerns(&self, session: SessionId) -> bool {
-        match &self.to {
-            To::One { session: one, .. } => *one == session,
-            To::All(sessions) => sessions.contains(&session),
-        }
-    }
-}
 
 impl Delivery {
     /// An attempt arrives, for the first time or again, from another node or from this one.
@@ -513,59 +451,6 @@ impl Delivery {
         let path = if waiting.resends == 0 { Vec::new() } else { detour(routing, to, waiting.resends) };
         let flow = waiting.requester.send.id as u32;
         self.forward(routing, vec![to], &path, flow, body, payload);
-    }
-}
-
-impl Reception {
-    fn new(envelope: Envelope, payload: Bytes, hold: Hold) -> Self {
-        Self {
-            envelope,
-            payload,
-            hold: Some(hold),
-            requesters: Vec::new(),
-            tried: Vec::new(),
-            failed: Vec::new(),
-            push: None,
-            rests_until: Time::ZERO,
-            listed: false,
-            handed: 0,
-            lost: 0,
-            worst: Cause::NoSubscriber,
-        }
-    }
-
-    #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
-        self.payload.len()
-    }
-
-    /// Adds a requester, or notes that it asked again.
-    fn join(&mut self, attempt: Attempt) -> Option<Waiting> {
-        if let Some(known) = self.requesters.iter_mut().find(|known| known.requester == attempt.requester) {
-            known.number = attempt.number;
-            known.resends += 1;
-            return Some(*known);
-        }
-        if self.requesters.len() == MAX_REQUESTERS {
-            return None;
-        }
-        let waiting = Waiting { requester: attempt.requester, number: attempt.number, resends: 0 };
-        self.requesters.push(waiting);
-        Some(waiting)
-    }
-
-    fn failure_of(&self, requester: Requester, number: u32) -> Option<Cause> {
-        self.failed
-            .iter()
-            .rev()
-            .find(|(who, n, _)| *who == requester && *n == number)
-            .map(|(_, _, cause)| *cause)
-    }
-
-    fn untried(&self, routing: &Routing) -> Vec<SessionId> {
-        let routes = routing.topic(self.envelope.topic.as_str());
-        let sessions = routes.map_or(&[][..], |routes| &routes.sessions);
-        sessions.iter().filter(|session| !self.tried.contains(session)).copied().collect()
     }
 }
 

@@ -14,6 +14,7 @@ mod destination;
 mod detour;
 mod fan_out;
 mod origin;
+mod reception;
 mod refused;
 mod relay;
 mod reports;
@@ -32,8 +33,8 @@ pub use config::{Config, Preference};
 pub use relay::{Routed, refusal, route_frame};
 
 use self::{
-    destination::{ActivePush, Reception},
     origin::Send,
+    reception::{ActivePush, Reception},
     stale::Numbers,
 };
 use super::{
@@ -206,7 +207,7 @@ impl Delivery {
         let requester = |id| Requester { node: from, send: SendRef { epoch: message.origin_epoch, id } };
         match (message.body, key) {
             (Body::Attempt { send, number, envelope, push_timeout_ms }, Some(key)) => {
-                let attempt = destination::Attempt {
+                let attempt = reception::Attempt {
                     requester: requester(send),
                     number,
                     push_timeout: Duration::from_millis(push_timeout_ms.into())

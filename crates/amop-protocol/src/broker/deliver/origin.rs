@@ -11,9 +11,10 @@ use siphasher::sip::SipHasher13;
 use super::{
     Delivery, Ended, Ending, Requester, Wake,
     candidates::{self, Choice},
-    compact, destination,
+    compact,
     detour::detour,
     fan_out::FanOut,
+    reception,
 };
 use crate::{
     Cause, NodeId, Seq, SessionId, Status, Time,
@@ -281,7 +282,7 @@ impl Delivery {
         let requester = Requester { node: self.me, send: SendRef { epoch: self.epoch, id } };
         let Some(send) = self.sends.get(&id) else { return };
         let Progress::Unicast(unicast) = &send.progress else { return };
-        let attempt = destination::Attempt { requester, number: unicast.attempts, push_timeout, exclude };
+        let attempt = reception::Attempt { requester, number: unicast.attempts, push_timeout, exclude };
         let (key, envelope, payload) = (send.key, send.envelope(), send.publish.payload.clone());
         self.receive_attempt(now, routing, key, attempt, &envelope, payload);
     }
