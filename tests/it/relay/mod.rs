@@ -27,9 +27,16 @@ use crate::mesh::{Mesh, Served, Topology};
 /// How long a node waits for a sign of a message's arrival before it sends it again.
 const PATH_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Two nodes and, as the only way between them, the relay.
-async fn line() -> (Mesh, Relay) {
-    let mesh = Mesh::new(2, Topology::Apart, |_, config| hasty(config)).await;
+/// How long a send may last that is to be lost: far longer than what comes before its end takes.
+const LOST: Duration = Duration::from_secs(1);
+
+/// Two nodes and, as the only way between them, the relay. What `deadline` says goes for all sends.
+async fn line(deadline: Duration) -> (Mesh, Relay) {
+    let change = |_, config: &mut Config| {
+        hasty(config);
+        config.delivery.default_deadline = deadline;
+    };
+    let mesh = Mesh::new(2, Topology::Apart, change).await;
     let relay = Relay::between(&mesh, [0, 1]).await;
     (mesh, relay)
 }
@@ -43,7 +50,7 @@ async fn ring() -> (Mesh, Relay) {
 
 fn hasty(config: &mut Config) {
     config.delivery.path_timeout = PATH_TIMEOUT;
-    config.delivery.default_deadline = Duration::from_secs(10);
+    config.delivery.max_push_timeout = config.delivery.min_push_timeout;
 }
 
 /// The frame with another header.
