@@ -101,7 +101,8 @@ fn outcome(data: &mut pb::Data) -> &mut pb::Outcome {
 async fn all_end(till: &Client, cases: usize, request: (i32, Cause), publication: (i32, Cause)) {
     let each = (0..cases).map(async |case| {
         let payload = vec![case as u8; 20];
-        let (answer, sent) = future::join(till.request("t", payload.clone()), till.publish("t", payload)).await;
+        let (answer, sent) =
+            future::join(till.request("t", payload.clone()), till.publish("t", payload)).await;
         let answer = answer.map_err(|error| (error.code(), error.cause()));
         let sent = sent.map_err(|error| (error.code(), error.cause()));
         assert_eq!((answer, sent), (Err(request), Err(publication)), "case {case}");
@@ -123,7 +124,8 @@ async fn what_it_alters_in_a_message_is_not_heard() {
     all_end(&till, OF_MESSAGES.len(), (100, Cause::Unreachable), (100, Cause::NoneHanded)).await;
     assert_eq!((echo.handled(), other.handled()), (0, 0));
     let node = &mesh.nodes[1];
-    let (forged, bad) = (node.counted("delivery_forged_frames").await, node.counted("delivery_bad_frames").await);
+    let (forged, bad) =
+        (node.counted("delivery_forged_frames").await, node.counted("delivery_bad_frames").await);
     // Each came at least twice over: as a request and as a multicast.
     assert!(forged >= 20 && bad >= 4, "{forged} forged, {bad} bad");
 
@@ -151,7 +153,8 @@ async fn what_it_alters_in_an_answer_is_not_heard() {
     all_end(&till, OF_ANSWERS.len(), (102, Cause::Deadline), (100, Cause::NoneHanded)).await;
     assert_eq!(echo.handled(), OF_ANSWERS.len(), "each once, resends or not");
     let node = &mesh.nodes[0];
-    let (forged, bad) = (node.counted("delivery_forged_frames").await, node.counted("delivery_bad_frames").await);
+    let (forged, bad) =
+        (node.counted("delivery_forged_frames").await, node.counted("delivery_bad_frames").await);
     assert!(forged >= 9 && bad >= 1, "{forged} forged, {bad} bad");
 }
 
@@ -177,7 +180,9 @@ async fn what_it_refuses_is_103_and_no_more() {
     let echo = Served::echo(mesh.client(1).await, "t").await;
     let till = mesh.client(0).await;
     let me = relay.id();
-    relay.does(move |passing| vec![reply(passing, me, refusal(&passing.frame, passing.to, Cause::RelayLimit), "")]);
+    relay.does(move |passing| {
+        vec![reply(passing, me, refusal(&passing.frame, passing.to, Cause::RelayLimit), "")]
+    });
     all_end(&till, 1, (103, Cause::RelayLimit), (100, Cause::NoneHanded)).await;
     let error = till.request("t", "x").await.expect_err("refused");
     assert_eq!(error.retry_after(), Some(Duration::from_millis(250)));
@@ -234,7 +239,11 @@ async fn what_it_drops_or_delays_arrives_all_the_same() {
     let mut held = VecDeque::new();
     relay.does(move |passing| {
         held.push_front((passing.to, passing.frame.clone()));
-        if held.len() > 3 { held.pop_back().into_iter().chain(held.pop_front()).collect() } else { Vec::new() }
+        if held.len() > 3 {
+            held.pop_back().into_iter().chain(held.pop_front()).collect()
+        } else {
+            Vec::new()
+        }
     });
     let requests = (0..10).map(|_| till.request("t", "x"));
     let answers = wait::within("all answers", future::join_all(requests)).await;

@@ -92,7 +92,7 @@ impl Relay {
             chain: credentials.chain().iter().map(|der| Bytes::copy_from_slice(der)).collect(),
             address: "".into(),
             epoch: 1,
-            mac: MacSecret::new([7; 32]),
+            mac: mac_key(),
         };
         let trust = Box::new(Trust(credentials.clone()));
         let control = Control::new(control::Config::default(), me, 1, trust, Time::ZERO);
@@ -159,6 +159,11 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.tasks.cancel();
     }
+}
+
+/// The relay's key for MACs.
+pub(super) fn mac_key() -> MacSecret {
+    MacSecret::new([7; 32])
 }
 
 /// Passes a frame on as it is.
