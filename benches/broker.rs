@@ -133,7 +133,7 @@ impl Sender {
     fn publish(&mut self, routing: &Routing, topic: &Topic) {
         self.next += 1;
         let seq = Seq::from_u128(self.next);
-        let key = self.keyer.key(&self.client.fingerprint, Mode::Unicast, topic, &seq);
+        let key = self.keyer.key(&self.client.fingerprint, Mode::Unicast, topic, &seq, &self.payload);
         let publish = Publish {
             session: PUBLISHER,
             client: self.client.clone(),

@@ -140,7 +140,8 @@ impl DataPath {
             self.metrics.outcome(refusal.cause);
             return self.registry.outcome(refused(&publish, refusal));
         }
-        let key = self.keyer.key(&publish.client.fingerprint, publish.mode, &publish.topic, &publish.seq);
+        let Publish { client, mode, topic, seq, payload, .. } = &publish;
+        let key = self.keyer.key(&client.fingerprint, *mode, topic, seq, payload);
         let shard = Delivery::shard_of(key, SHARDS);
         self.in_shard(shard, |delivery, now, routing| delivery.handle_publish(now, routing, key, publish));
     }
@@ -190,7 +191,7 @@ impl DataPath {
                 return Ok(());
             }
         };
-        let key = self.key_of(&message.body);
+        let key = self.key_of(&message.body, &frame.payload);
         let shard = match key {
             Some(key) => Delivery::shard_of(key, SHARDS),
             None => shard_of_report(&message.body),
@@ -317,9 +318,9 @@ impl DataPath {
         bandwidth.lock().take(self.now(), publish.client.fingerprint, bytes)
     }
 
-    fn key_of(&self, body: &Body) -> Option<MessageKey> {
-        let key = |envelope: &Envelope, mode| {
-            self.keyer.key(&envelope.publisher.fingerprint, mode, &envelope.topic, &envelope.seq)
+    fn key_of(&self, body: &Body, payload: &[u8]) -> Option<MessageKey> {
+        let key = |Envelope { publisher, topic, seq }: &Envelope, mode| {
+            self.keyer.key(&publisher.fingerprint, mode, topic, seq, payload)
         };
         match body {
             Body::Attempt { envelope, .. } => Some(key(envelope, Mode::Unicast)),

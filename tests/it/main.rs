@@ -8,6 +8,7 @@ mod fisco;
 mod mesh;
 mod plain2x;
 mod process;
+mod relay;
 mod shutdown;
 mod tidy;
 mod traps;

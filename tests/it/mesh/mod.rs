@@ -22,6 +22,7 @@ use amop::{
     },
 };
 use amop_client::{Client, Options};
+use amop_protocol::NodeId;
 use amop_testkit::{
     ca::{Consortium, Institution},
     wait,
@@ -34,11 +35,12 @@ pub(crate) use self::{
     served::Served,
 };
 
-/// Who is linked to whom. A ring has at least three nodes.
+/// Who is linked to whom. A ring has at least three nodes; nodes apart are linked by something else.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Topology {
     Line,
     Ring,
+    Apart,
 }
 
 /// A consortium in which every institution has one node: the first `bank-0` with `node-0`.
@@ -76,6 +78,7 @@ impl Mesh {
         };
         for index in 0..nodes {
             let peers: Vec<SocketAddr> = match topology {
+                Topology::Apart => Vec::new(),
                 Topology::Ring if index > 1 && index == nodes - 1 => {
                     vec![mesh.overlay(index - 1), mesh.overlay(0)]
                 }
@@ -107,11 +110,12 @@ impl Mesh {
     /// Waits until every running node has its links to running nodes and reaches all of them.
     pub(crate) async fn linked(&self) {
         let running: Vec<usize> = (0..self.nodes.len()).filter(|index| self.runs(*index)).collect();
+        let others = if self.topology == Topology::Apart { 0 } else { running.len() - 1 };
         for index in &running {
             let links = self.neighbours(*index).into_iter().filter(|other| self.runs(*other)).count();
             wait::until("all nodes to be linked", async || {
                 let status = self.nodes[*index].status().await;
-                status.links == links && status.nodes == running.len() - 1
+                status.links == links && status.nodes == others
             })
             .await;
         }
@@ -124,6 +128,7 @@ impl Mesh {
     fn neighbours(&self, index: usize) -> Vec<usize> {
         let last = self.nodes.len() - 1;
         let (before, after) = match self.topology {
+            Topology::Apart => (None, None),
             Topology::Ring => (Some(index.checked_sub(1).unwrap_or(last)), Some((index + 1) % (last + 1))),
             Topology::Line => (index.checked_sub(1), Some(index + 1).filter(|after| *after <= last)),
         };
@@ -134,6 +139,11 @@ impl Mesh {
     pub(crate) async fn knows(&self, index: usize, topic: &str) -> bool {
         let topics = admin::topics(self.nodes[index].admin()).await.expect("the admin port answers");
         topics.iter().any(|known| known.topic == topic)
+    }
+
+    /// The id of the node at `index`.
+    pub(crate) fn id(&self, index: usize) -> NodeId {
+        self.nodes[index].credentials.node_key().id()
     }
 
     /// A new client of the institution at `index`, connected to its node.
@@ -195,6 +205,14 @@ impl MeshNode {
     /// What its admin port says.
     pub(crate) async fn status(&self) -> Status {
         admin::status(self.admin()).await.expect("the admin port answers")
+    }
+
+    /// The counter of this name, without its `amop_` and `_total`.
+    pub(crate) async fn counted(&self, name: &str) -> u64 {
+        let page = admin::get(self.admin(), "/metrics").await.expect("the admin port answers");
+        let (text, name) = (String::from_utf8_lossy(&page), format!("amop_{name}_total "));
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        value.expect("such a counter").parse().expect("a number")
     }
 
     /// Where its admin port is.

@@ -325,7 +325,7 @@ fn other(n: u8) -> u8 {
 
 fn key(name: Name) -> MessageKey {
     let Envelope { publisher, seq, topic } = envelope(name);
-    Keyer::new([1, 2]).key(&publisher.fingerprint, name.mode, &topic, &seq)
+    Keyer::new([1, 2]).key(&publisher.fingerprint, name.mode, &topic, &seq, b"")
 }
 
 fn envelope(name: Name) -> Envelope {

@@ -10,7 +10,9 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use super::event::Mode;
 use crate::{Fingerprint, NodeId, Seq, Time, Topic};
 
-/// What makes two messages the same one: publisher's certificate, frame type, topic and seq.
+/// What makes two messages the same one: publisher's certificate, frame type, topic, seq, and
+/// payload. Without the payload, a node that relays a message could bring one of its own under the
+/// same names first, and have the genuine one taken for its duplicate.
 ///
 /// A keyed 128-bit hash: without this node's secret nobody can make two messages collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,12 +51,20 @@ impl Keyer {
     }
 
     /// The key of a message.
-    pub fn key(&self, publisher: &Fingerprint, mode: Mode, topic: &Topic, seq: &Seq) -> MessageKey {
+    pub fn key(
+        &self,
+        publisher: &Fingerprint,
+        mode: Mode,
+        topic: &Topic,
+        seq: &Seq,
+        payload: &[u8],
+    ) -> MessageKey {
         let mut hasher = SipHasher13::new_with_keys(self.secret[0], self.secret[1]);
         hasher.write(publisher.as_bytes());
         hasher.write(&seq.0);
         hasher.write_u8(mode as u8);
         hasher.write(topic.as_str().as_bytes());
+        hasher.write(blake3::hash(payload).as_bytes());
         MessageKey(hasher.finish128().as_u128())
     }
 }
@@ -232,14 +242,21 @@ mod tests {
     fn a_message_is_another_if_anything_differs() {
         let keyer = Keyer::new([1, 2]);
         let topic = Topic::parse("t").unwrap();
-        let base = keyer.key(&Fingerprint::new([1; 32]), Mode::Unicast, &topic, &Seq([7; 32]));
-        assert_eq!(base, keyer.key(&Fingerprint::new([1; 32]), Mode::Unicast, &topic, &Seq([7; 32])));
+        let base = keyer.key(&Fingerprint::new([1; 32]), Mode::Unicast, &topic, &Seq([7; 32]), b"x");
+        assert_eq!(base, keyer.key(&Fingerprint::new([1; 32]), Mode::Unicast, &topic, &Seq([7; 32]), b"x"));
         for other in [
-            keyer.key(&Fingerprint::new([2; 32]), Mode::Unicast, &topic, &Seq([7; 32])),
-            keyer.key(&Fingerprint::new([1; 32]), Mode::Multicast, &topic, &Seq([7; 32])),
-            keyer.key(&Fingerprint::new([1; 32]), Mode::Unicast, &Topic::parse("u").unwrap(), &Seq([7; 32])),
-            keyer.key(&Fingerprint::new([1; 32]), Mode::Unicast, &topic, &Seq([8; 32])),
-            Keyer::new([1, 3]).key(&Fingerprint::new([1; 32]), Mode::Unicast, &topic, &Seq([7; 32])),
+            keyer.key(&Fingerprint::new([2; 32]), Mode::Unicast, &topic, &Seq([7; 32]), b"x"),
+            keyer.key(&Fingerprint::new([1; 32]), Mode::Multicast, &topic, &Seq([7; 32]), b"x"),
+            keyer.key(
+                &Fingerprint::new([1; 32]),
+                Mode::Unicast,
+                &Topic::parse("u").unwrap(),
+                &Seq([7; 32]),
+                b"x",
+            ),
+            keyer.key(&Fingerprint::new([1; 32]), Mode::Unicast, &topic, &Seq([8; 32]), b"x"),
+            keyer.key(&Fingerprint::new([1; 32]), Mode::Unicast, &topic, &Seq([7; 32]), b"y"),
+            Keyer::new([1, 3]).key(&Fingerprint::new([1; 32]), Mode::Unicast, &topic, &Seq([7; 32]), b"x"),
         ] {
             assert_ne!(base, other);
         }

@@ -199,7 +199,7 @@ impl SimNode {
     fn publish(&mut self, now: Time, id: SessionId, published: Published) {
         let Published { seq, mode, topic, payload, deadline } = published;
         let client = self.sessions[&id].identity.clone();
-        let key = self.keyer.key(&client.fingerprint, mode, &topic, &seq);
+        let key = self.keyer.key(&client.fingerprint, mode, &topic, &seq, &payload);
         let publish = Publish { session: id, client, seq, mode, topic, payload, deadline };
         self.shards[Delivery::shard_of(key, SHARDS)].handle_publish(now, &self.routing, key, publish);
     }
@@ -261,15 +261,16 @@ impl SimNode {
                 Err(Unheard::Own) => return self.drain(now),
                 Err(cause) => panic!("nodes send valid frames: {cause}"),
             };
-            let (key, shard) = self.shard_for(&message.body);
+            let (key, shard) = self.shard_for(&message.body, &frame.payload);
             self.shards[shard].handle_message(now, &self.routing, key, message, frame.payload);
         }
         self.drain(now);
     }
 
-    fn shard_for(&self, body: &Body) -> (Option<MessageKey>, usize) {
+    fn shard_for(&self, body: &Body, payload: &[u8]) -> (Option<MessageKey>, usize) {
         let of = |envelope: &peer::Envelope, mode| {
-            let key = self.keyer.key(&envelope.publisher.fingerprint, mode, &envelope.topic, &envelope.seq);
+            let peer::Envelope { publisher, topic, seq } = envelope;
+            let key = self.keyer.key(&publisher.fingerprint, mode, topic, seq, payload);
             (Some(key), Delivery::shard_of(key, SHARDS))
         };
         match body {

@@ -65,7 +65,7 @@ impl Delivery {
                 continue;
             };
             let resend_at = if node.id == self.me { send.deadline } else { resend_at };
-            let transmissions = Transmissions { under_way: 1, around: Vec::new() };
+            let transmissions = Transmissions::first();
             let destination =
                 Destination { epoch: node.epoch, way: node.way, resends: 0, transmissions, resend_at };
             fan_out.waiting.insert(node.id, destination);
@@ -168,13 +168,14 @@ impl Delivery {
         let mut overdue = Vec::new();
         for (node, destination) in fan_out.waiting.iter_mut().filter(|(_, d)| d.resend_at <= now) {
             destination.resends += 1;
-            destination.transmissions.under_way += 1;
             destination.resend_at = now + self.config.resend_after(payload, destination.resends);
-            overdue.push((*node, destination.resends));
+            let path = detour(routing, *node, destination.resends);
+            destination.transmissions.add(&path);
+            overdue.push((*node, path));
         }
-        for (node, resends) in overdue {
+        for (node, path) in overdue {
             self.counters.resends += 1;
-            self.send_fan_out(routing, id, vec![node], &detour(routing, node, resends));
+            self.send_fan_out(routing, id, vec![node], &path);
         }
     }
 
@@ -188,7 +189,7 @@ impl Delivery {
             Some(node) if node.epoch == destination.epoch => {
                 if node.way != destination.way {
                     destination.way = node.way;
-                    destination.transmissions.under_way += 1;
+                    destination.transmissions.add(&[]);
                     again.push(node.id);
                 }
                 true

@@ -70,11 +70,14 @@ pub(super) struct Unicast {
     pub(super) retry_after: Duration,
 }
 
-/// What is known of the frames sent towards one destination.
+/// What is known of the frames sent towards one destination, and not refused on the way; some may
+/// be lost.
 #[derive(Debug, Default)]
 pub(super) struct Transmissions {
-    /// Sent, and not refused on the way; some may be lost.
-    pub(super) under_way: u32,
+    /// Sent by the relays' own tables, so that any node may have met them.
+    pub(super) by_table: u32,
+    /// Ways of those that went by a way of our choosing: only the nodes on it can have met them.
+    pub(super) by_path: Vec<Vec<NodeId>>,
     /// Nodes that refused; later ways lead around them.
     pub(super) around: Vec<NodeId>,
 }
@@ -256,7 +259,7 @@ impl Delivery {
             push_timeout,
             handed: false,
             resends: 0,
-            transmissions: Transmissions { under_way: 1, around: Vec::new() },
+            transmissions: Transmissions::first(),
             // This node's other role always reports; there is no path to lose it on.
             resend_at: if local { send.deadline } else { resend_at },
             give_up_at: now + push_timeout + self.config.path_timeout * 4 + self.config.transfer(payload),
@@ -330,11 +333,10 @@ impl Delivery {
             return self.attempt_failed(now, routing, id, cause, false);
         }
         attempt.resends += 1;
-        attempt.transmissions.under_way += 1;
         attempt.resend_at = now + self.config.resend_after(send.publish.payload.len(), attempt.resends);
-        let (to, resends) = (attempt.to, attempt.resends);
+        let path = detour(routing, attempt.to, attempt.resends);
+        attempt.transmissions.add(&path);
         self.counters.resends += 1;
-        let path = detour(routing, to, resends);
         self.send_attempt(routing, id, &path);
     }
 
@@ -354,7 +356,7 @@ impl Delivery {
                 let lost = attempt.handed && mutations::on(Mutation::LostAnswerStaysLost);
                 if node.way != attempt.way && !lost {
                     attempt.way = node.way;
-                    attempt.transmissions.under_way += 1;
+                    attempt.transmissions.add(&[]);
                     self.counters.resends += 1;
                     self.send_attempt(routing, id, &[]);
                 }

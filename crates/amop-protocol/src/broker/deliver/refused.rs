@@ -1,8 +1,8 @@
 //! What a node on the way refused to pass on: another way, or no more of that destination.
 //!
-//! Anybody on the way could drop a message as well; so a refusal can do no more than that. It is
-//! heard only of those through whom all ways lead, and only about transmissions that nothing else
-//! is known of.
+//! Anybody on the way could drop a message as well; so a refusal can do no more than that. Each
+//! counts for one transmission that whoever refuses may have met, and that nothing else is known
+//! of: who refuses many times over, or what was sent around him, ends nothing.
 
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ pub(super) struct Refused {
 enum Next {
     Around(Vec<NodeId>),
     Wait,
+    Ignore,
     Fail,
 }
 
@@ -68,6 +69,7 @@ impl Delivery {
                 self.send_attempt(routing, id, &path);
             }
             Next::Wait => {}
+            Next::Ignore => self.counters.stale_reports += 1,
             Next::Fail => {
                 unicast.retry_after = unicast.retry_after.max(retry_after);
                 self.attempt_failed(now, routing, id, refused.cause, true);
@@ -86,6 +88,7 @@ impl Delivery {
                     self.send_fan_out(routing, id, vec![*to], &path);
                 }
                 Next::Wait => {}
+                Next::Ignore => self.counters.stale_reports += 1,
                 Next::Fail => fan_out.give_up_on(to),
             }
         }
@@ -94,17 +97,43 @@ impl Delivery {
 }
 
 impl Transmissions {
+    /// Of a message that has just been sent by table.
+    pub(super) fn first() -> Self {
+        Self { by_table: 1, ..Self::default() }
+    }
+
+    /// The message is sent again; by table if the path is empty.
+    pub(super) fn add(&mut self, path: &[NodeId]) {
+        match path {
+            [] => self.by_table += 1,
+            path => self.by_path.push(path.to_vec()),
+        }
+    }
+
     fn refused(&mut self, routing: &Routing, from: NodeId, to: NodeId) -> Next {
-        self.under_way = self.under_way.saturating_sub(1);
+        if !self.remove_met_by(&from) {
+            return Next::Ignore;
+        }
         if self.around.len() < MAX_AROUND && !self.around.contains(&from) {
             self.around.push(from);
             if let Some(path) = way_around(routing, to, &self.around) {
-                self.under_way += 1;
+                self.add(&path);
                 return Next::Around(path);
             }
         }
         // Another transmission may still arrive.
-        if self.under_way > 0 { Next::Wait } else { Next::Fail }
+        if self.by_table > 0 || !self.by_path.is_empty() { Next::Wait } else { Next::Fail }
+    }
+
+    /// Strikes out one that this node may have met, if there is one.
+    fn remove_met_by(&mut self, node: &NodeId) -> bool {
+        if let Some(at) = self.by_path.iter().position(|path| path.contains(node)) {
+            self.by_path.swap_remove(at);
+            return true;
+        }
+        let met = self.by_table > 0;
+        self.by_table = self.by_table.saturating_sub(1);
+        met
     }
 }
 
@@ -162,7 +191,13 @@ mod tests {
                 payload: Bytes::from_static(b"hello"),
                 deadline: None,
             };
-            let key = Keyer::new([1, 2]).key(&publish.client.fingerprint, mode, &topic(), &publish.seq);
+            let key = Keyer::new([1, 2]).key(
+                &publish.client.fingerprint,
+                mode,
+                &topic(),
+                &publish.seq,
+                &publish.payload,
+            );
             origin.delivery.handle_publish(Time::ZERO, &origin.routing, key, publish);
             origin.collect();
             origin
@@ -215,6 +250,31 @@ mod tests {
         let outcome = &origin.outcomes[0];
         assert_eq!((outcome.cause, outcome.retry_after), (Cause::RelayLimit, Duration::from_millis(250)));
         assert_eq!((origin.sent.len(), origin.outcomes.len()), (2, 1));
+    }
+
+    #[test]
+    fn who_refuses_again_what_went_around_it_ends_nothing() {
+        for mode in [Mode::Unicast, Mode::Multicast] {
+            let mut origin = Origin::new(&[(4, 1)], mode);
+            let (relay, frame) = origin.sent[0].clone();
+            for _ in 0..20 {
+                origin.refuse_as(relay, &frame, Cause::RelayLimit);
+            }
+            // Nor does a node that is not on the way, and made the number up.
+            origin.refuse_as(id(5), &frame, Cause::RelayLimit);
+            assert_eq!((origin.sent.len(), origin.outcomes.len()), (2, 0), "around it, and no more");
+            assert_eq!(origin.delivery.counters().stale_reports, 20);
+        }
+    }
+
+    #[test]
+    fn a_node_on_no_way_costs_no_more_than_a_resend() {
+        let mut origin = Origin::new(&[(4, 1)], Mode::Unicast);
+        let frame = origin.sent[0].1.clone();
+        for _ in 0..20 {
+            origin.refuse_as(id(5), &frame, Cause::RelayLimit);
+        }
+        assert_eq!((origin.sent.len(), origin.outcomes.len()), (2, 0));
     }
 
     #[test]

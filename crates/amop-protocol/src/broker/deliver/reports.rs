@@ -66,10 +66,11 @@ impl Delivery {
         let Progress::Unicast(unicast) = &mut send.progress else { return };
         match &mut unicast.attempt {
             Some(attempt) if unicast.attempts == number && attempt.to == from => {
-                attempt.handed = true;
+                // Only the first buys time: a relay that keeps the answer back could repeat the rest.
+                let first = !std::mem::replace(&mut attempt.handed, true);
                 if mutations::on(Mutation::LostAnswerStaysLost) {
                     attempt.resend_at = send.deadline;
-                } else if from != self.me {
+                } else if first && from != self.me {
                     attempt.resend_at = now + attempt.push_timeout + self.config.resend_after(payload, 0);
                 }
             }

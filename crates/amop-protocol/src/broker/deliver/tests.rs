@@ -137,7 +137,7 @@ fn client() -> Arc<ClientIdentity> {
 }
 
 fn key(mode: Mode, seq: u128) -> MessageKey {
-    Keyer::new([1, 2]).key(&client().fingerprint, mode, &topic(), &Seq::from_u128(seq))
+    Keyer::new([1, 2]).key(&client().fingerprint, mode, &topic(), &Seq::from_u128(seq), b"")
 }
 
 fn body(prefix: &'static [u8], payload: &'static [u8]) -> AnswerBody {

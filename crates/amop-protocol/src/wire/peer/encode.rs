@@ -36,10 +36,10 @@ fn body(body: &Body) -> (u8, Vec<u8>) {
                 (3, *cause as u64),
                 (4, u64::from(*is_final)),
                 (5, u64::from(*exhausted)),
-                (7, send.epoch),
             ];
             let mut out = report(send, numbers);
             bytes(&mut out, 6, answer_prefix);
+            number(&mut out, 7, send.epoch);
             (10, out)
         }
         Body::FanOutReport { send, handed, failed, cause, complete } => {
