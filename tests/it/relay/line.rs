@@ -279,3 +279,24 @@ async fn what_it_sends_itself_it_sends_in_its_own_name() {
     assert_eq!((&next.payload[..], &*sender.institution, sender.node), (&b"own"[..], "mallory", relay.id()));
     assert_eq!(mesh.nodes[1].counted("delivery_forged_frames").await, 1);
 }
+
+/// A relay knows what names a message before its destination does.
+#[tokio::test]
+async fn a_message_of_its_own_under_the_same_names_is_another_message() {
+    let (mesh, relay) = line(wait::PATIENCE).await;
+    let echo = Served::echo(mesh.client(1).await, "t").await;
+    let till = mesh.client(0).await;
+    let me = relay.id();
+    relay.does(move |passing| {
+        if !is_message(&passing.frame) {
+            return honest(passing);
+        }
+        let own = altered(&passing.frame, |data| data.origin = Bytes::copy_from_slice(me.as_bytes()));
+        vec![(passing.to, with_payload(&own, "evil")), (passing.to, passing.frame.clone())]
+    });
+    for _ in 0..5 {
+        let answer = wait::within("an answer", till.request("t", "good")).await;
+        assert_eq!(answer.as_deref(), Ok(&b"good"[..]));
+    }
+    wait::until("its own messages to be handled, too", async || echo.handled() == 10).await;
+}
