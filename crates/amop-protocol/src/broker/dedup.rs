@@ -38,6 +38,9 @@ impl Hash for MessageKey {
     }
 }
 
+/// Payloads up to this size go into the key as they are; for larger ones a digest is faster.
+const HASHED_AT_ONCE: usize = 8 * 1024;
+
 /// Makes message keys under a secret of this node's process.
 #[derive(Clone, Copy, Debug)]
 pub struct Keyer {
@@ -64,7 +67,11 @@ impl Keyer {
         hasher.write(&seq.0);
         hasher.write_u8(mode as u8);
         hasher.write(topic.as_str().as_bytes());
-        hasher.write(blake3::hash(payload).as_bytes());
+        match payload.len() {
+            ..=HASHED_AT_ONCE => hasher.write(payload),
+            _ => hasher.write(blake3::hash(payload).as_bytes()),
+        }
+        hasher.write_usize(payload.len());
         MessageKey(hasher.finish128().as_u128())
     }
 }
