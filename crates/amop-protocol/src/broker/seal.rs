@@ -114,11 +114,10 @@ impl Pair {
     }
 }
 
-/// Puts the MACs on a frame of this node's own that goes to the neighbour `to`: one for each
-/// destination that it reaches over others.
-pub(super) fn seal(routing: &Routing, to: NodeId, frame: LinkFrame) -> LinkFrame {
-    let Ok(route) = peer::decode_route(&frame.header) else { return frame };
-    let far = route.destinations.iter().filter(|node| **node != to);
+/// Puts the MACs on a frame of this node's own that goes to the neighbour `to`: one for each of its
+/// destinations that it reaches over others.
+pub(super) fn seal(routing: &Routing, to: NodeId, destinations: &[NodeId], frame: LinkFrame) -> LinkFrame {
+    let far = destinations.iter().filter(|node| **node != to);
     let keys = far.filter_map(|node| Some((node, routing.find(node)?.seal.as_ref()?.keys()?)));
     let mut digest = None;
     let macs: Vec<_> = keys
@@ -229,13 +228,18 @@ mod tests {
         peer::encode(&message, &Route { destinations, path: vec![] }, 0, Bytes::from_static(b"payload"))
     }
 
+    fn sealed(from: u8, over: u8, destinations: &[u8]) -> LinkFrame {
+        let ids: Vec<NodeId> = destinations.iter().map(|n| id(*n)).collect();
+        seal(&known_to(from), id(over), &ids, frame(from, destinations))
+    }
+
     fn opened(me: u8, from: u8, frame: &LinkFrame) -> Result<NodeId, Unheard> {
         open(&known_to(me), id(from), frame).map(|message| message.origin)
     }
 
     #[test]
     fn each_destination_behind_a_relay_can_tell_who_sent_a_frame() {
-        let sealed = seal(&known_to(1), id(2), frame(1, &[2, 3, 4]));
+        let sealed = sealed(1, 2, &[2, 3, 4]);
         for (me, from) in [(2, 1), (3, 2), (4, 3)] {
             assert_eq!(opened(me, from, &sealed), Ok(id(1)));
         }
@@ -246,16 +250,16 @@ mod tests {
     #[test]
     fn between_neighbours_there_is_none() {
         let plain = frame(1, &[2]);
-        assert_eq!(seal(&known_to(1), id(2), plain.clone()), plain);
+        assert_eq!(seal(&known_to(1), id(2), &[id(2)], plain.clone()), plain);
         assert_eq!(opened(2, 1, &plain), Ok(id(1)));
         // By a detour the same message needs one.
         assert_eq!(opened(2, 3, &plain), Err(Unheard::Forged(id(1))));
-        assert_eq!(opened(2, 3, &seal(&known_to(1), id(4), plain)), Ok(id(1)));
+        assert_eq!(opened(2, 3, &seal(&known_to(1), id(4), &[id(2)], plain)), Ok(id(1)));
     }
 
     #[test]
     fn whatever_a_relay_changes_but_the_route_is_noticed() {
-        let sealed = seal(&known_to(1), id(2), frame(1, &[4]));
+        let sealed = sealed(1, 2, &[4]);
         let forged = |frame: &LinkFrame| opened(4, 3, frame) == Err(Unheard::Forged(id(1)));
         for at in 0..sealed.header.len() {
             for flip in [1, 0x80, 0xff] {
@@ -280,14 +284,14 @@ mod tests {
 
     #[test]
     fn what_was_for_another_node_or_way_round_is_no_good() {
-        let to_3 = seal(&known_to(1), id(2), frame(1, &[3]));
+        let to_3 = sealed(1, 2, &[3]);
         assert_eq!(opened(4, 3, &to_3), Err(Unheard::Forged(id(1))));
-        let back = seal(&known_to(4), id(3), frame(4, &[1]));
+        let back = sealed(4, 3, &[1]);
         let claimed = peer::decode(&back.header).map(|message| message.origin);
         assert_eq!(claimed, Ok(id(4)));
         assert_eq!(opened(1, 2, &back), Ok(id(4)));
         // A relay that has keys of its own with the destination is still not the origin.
-        let as_relay = seal(&known_to(2), id(3), frame(1, &[4]));
+        let as_relay = seal(&known_to(2), id(3), &[id(4)], frame(1, &[4]));
         assert_eq!(opened(4, 3, &as_relay), Err(Unheard::Forged(id(1))));
         assert_eq!(opened(4, 3, &frame(9, &[4])), Err(Unheard::Unknown(id(9))));
         assert_eq!(opened(4, 3, &frame(4, &[4])), Err(Unheard::Own));

@@ -411,7 +411,8 @@ impl Delivery {
         };
         let message = DataMessage { origin: self.me, origin_epoch: self.epoch, body };
         let route = Route { destinations, path: rest.to_vec() };
-        let frame = seal::seal(routing, to, peer::encode(&message, &route, flow, payload));
+        let frame = peer::encode(&message, &route, flow, payload);
+        let frame = seal::seal(routing, to, &route.destinations, frame);
         self.actions.push_back(Action::Forward { to, frame });
     }
 }

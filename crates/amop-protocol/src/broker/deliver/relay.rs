@@ -121,7 +121,8 @@ pub fn refusal(
     };
     let report = DataMessage { origin: routing.me(), origin_epoch: epoch, body };
     let route = Route { destinations: vec![to], path: Vec::new() };
-    Some((next, seal::seal(routing, next, peer::encode(&report, &route, send as u32, Bytes::new()))))
+    let frame = peer::encode(&report, &route, send as u32, Bytes::new());
+    Some((next, seal::seal(routing, next, &route.destinations, frame)))
 }
 
 #[cfg(test)]
