@@ -8,11 +8,13 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
+pub(crate) use amop_testkit::process::{NodeProcess, send};
 use amop_testkit::wait;
 use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) const AMOP: &str = env!("CARGO_BIN_EXE_amop");
+
 /// A running devnet on free ports; killed when the test ends, however it ends.
 pub(crate) struct Devnet {
     child: Child,
@@ -73,11 +75,6 @@ impl Drop for Devnet {
     }
 }
 
-pub(crate) fn send(signal: &str, pid: u32) {
-    let sent = Command::new("kill").args([signal, &pid.to_string()]).status().expect("kill");
-    assert!(sent.success());
-}
-
 pub(crate) fn pid(node: &Value) -> u32 {
     node["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
 }
@@ -92,83 +89,4 @@ pub(crate) fn refuses(address: SocketAddr) -> bool {
 
 pub(crate) fn nodes(announcement: &Value) -> &[Value] {
     announcement["nodes"].as_array().expect("nodes")
-}
-
-/// `amop node` with a minted certificate, logging JSON to a file.
-pub(crate) struct NodeProcess {
-    pub(crate) child: Child,
-    log: PathBuf,
-}
-
-impl NodeProcess {
-    /// Starts it and waits until it serves. `dir` holds its certificates; `more` is added to its configuration.
-    pub(crate) fn start(dir: &Path, more: &str) -> Self {
-        let mut node = Self::spawn(dir, more);
-        wait::block_until("a serving node", || {
-            let ended = node.child.try_wait().expect("a child");
-            assert_eq!(ended, None, "the node has ended: {}", node.log());
-            node.serving().is_some()
-        });
-        node
-    }
-
-    /// Starts it. Ports that `more` does not set are free ones.
-    pub(crate) fn spawn(dir: &Path, more: &str) -> Self {
-        let mut config = more.to_owned();
-        for section in ["client_port", "overlay", "admin"] {
-            if !config.contains(&format!("{section}.listen")) {
-                config = format!("{section}.listen = \"127.0.0.1:0\"\n{config}");
-            }
-        }
-        let path = dir.join("amop.toml");
-        fs::write(&path, format!("log.format = \"json\"\n{config}")).expect("written");
-        let log = dir.join("node.log");
-        let child = Command::new(AMOP)
-            .args(["node", "--config"])
-            .arg(path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).expect("a file"))
-            .spawn()
-            .expect("amop starts");
-        Self { child, log }
-    }
-
-    /// What it has logged.
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(&self.log).expect("a log")
-    }
-
-    /// One of the ports it listens on: `channel`, `overlay` or `admin`.
-    pub(crate) fn port(&self, name: &str) -> SocketAddr {
-        let fields = self.serving().expect("it serves");
-        fields[name].as_str().expect("text").parse().expect("ip:port")
-    }
-
-    /// The message of the last line logged.
-    pub(crate) fn last_words(&self) -> String {
-        let log = self.log();
-        let last: Value = serde_json::from_str(log.lines().last().expect("a line")).expect("JSON");
-        last["fields"]["message"].as_str().expect("text").to_owned()
-    }
-
-    /// Waits until it has ended.
-    pub(crate) fn end(&mut self) -> ExitStatus {
-        wait::block_until("the node's end", || self.child.try_wait().expect("a child").is_some());
-        self.child.wait().expect("ended")
-    }
-
-    fn serving(&self) -> Option<Value> {
-        let log = self.log();
-        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.map(|line| line["fields"].clone()).find(|fields| fields["message"] == "serving")
-    }
-}
-
-impl Drop for NodeProcess {
-    fn drop(&mut self) {
-        // It fails only if the node has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

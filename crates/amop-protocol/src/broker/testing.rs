@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -23,6 +24,21 @@ pub(super) fn topic() -> Topic {
 /// What node `me` holds of a network with these links; `wants` says how many subscribers of
 /// [`topic`] a node has, `sessions` are those of `me`.
 pub(super) fn routing(me: u8, links: &[(u8, u8)], wants: &[(u8, u32)], sessions: &[u64]) -> Routing {
+    build(me, links, &[], wants, sessions)
+}
+
+/// The same without anybody who wants it, and with round trips to neighbours that were measured.
+pub(super) fn measured(me: u8, links: &[(u8, u8)], round_trips: &[(u8, Duration)]) -> Routing {
+    build(me, links, round_trips, &[], &[])
+}
+
+fn build(
+    me: u8,
+    links: &[(u8, u8)],
+    round_trips: &[(u8, Duration)],
+    wants: &[(u8, u32)],
+    sessions: &[u64],
+) -> Routing {
     let mut topology = Topology::new(id(me));
     let mut announced: BTreeMap<u8, BTreeSet<NodeId>> = BTreeMap::new();
     for (a, b) in links {
@@ -35,6 +51,7 @@ pub(super) fn routing(me: u8, links: &[(u8, u8)], wants: &[(u8, u32)], sessions:
             false => topology.announced(id(node), neighbours),
         }
     }
+    round_trips.iter().for_each(|(peer, time)| topology.measured(id(*peer), *time));
     topology.recompute();
     let mut nodes = vec![node(me, id(me), 0, 0)];
     let ways = topology.ways().iter();
