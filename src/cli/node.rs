@@ -12,7 +12,7 @@ use crate::{
     cli::{output, signals::Signals},
     config::{self, Listener, Log, LogFormat},
     node::Node,
-    telemetry::logging,
+    telemetry::logging::{self, Logging},
 };
 
 /// When this variable is set, a node stops in order as soon as its standard input closes. `amop
@@ -36,7 +36,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         return check(&args);
     }
     let (config, credentials) = config::check(&args.config)?;
-    start_logging(&config.log)?;
+    let _logging = start_logging(&config.log)?;
     let mut signals = Signals::new()?;
     let stdin_closed = stdin_closed();
     tokio::pin!(stdin_closed);
@@ -80,7 +80,7 @@ fn clients_at(listeners: &[Listener]) -> String {
     listeners.iter().map(|listener| listener.listen.to_string()).collect::<Vec<_>>().join(" and ")
 }
 
-fn start_logging(log: &Log) -> Result<(), logging::StartError> {
+fn start_logging(log: &Log) -> Result<Logging, logging::StartError> {
     let format = match log.format {
         LogFormat::Text => logging::Format::Text,
         LogFormat::Json => logging::Format::Json,

@@ -3,10 +3,16 @@
 use std::{
     fmt::Display,
     io::{self, Write},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use owo_colors::{OwoColorize, Stream};
 use serde::Serialize;
+
+/// How long standard error may take to take why the program ends.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Writes one line to standard output.
 ///
@@ -32,11 +38,22 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(say(serde_json::to_string(value)?)?)
 }
 
-/// Prints an error and its causes to standard error.
+/// Prints an error and its causes to standard error. Does not wait long for one that takes nothing:
+/// a program that has failed must end, so that somebody can start it again.
 pub fn failure(error: &anyhow::Error) {
-    note(format_args!("{} {error}", "error:".if_supports_color(Stream::Stderr, |t| t.red())));
-    for cause in error.chain().skip(1) {
-        note(format_args!("  {} {cause}", "caused by:".if_supports_color(Stream::Stderr, |t| t.dimmed())));
+    let mut lines = vec![format!("{} {error}", "error:".if_supports_color(Stream::Stderr, |t| t.red()))];
+    let causes = error.chain().skip(1);
+    lines.extend(causes.map(|cause| {
+        format!("  {} {cause}", "caused by:".if_supports_color(Stream::Stderr, |t| t.dimmed()))
+    }));
+    let (said, wait) = mpsc::sync_channel(1);
+    let say = move || {
+        lines.iter().for_each(note);
+        let _ = said.send(());
+    };
+    // Without a thread to be had the error is not printed; the exit code tells.
+    if thread::Builder::new().name("error".into()).spawn(say).is_ok() {
+        let _ = wait.recv_timeout(LAST_WORDS);
     }
 }
 

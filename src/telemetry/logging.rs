@@ -1,8 +1,18 @@
 //! Log lines on standard error: text for people, or one JSON object per line for machines.
 
-use std::io::{self, IsTerminal};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{self, IsTerminal},
+    panic,
+    time::Duration,
+};
 
 use tracing_subscriber::{EnvFilter, fmt};
+
+use super::lines::Lines;
+
+/// How long the end of the program waits for the last lines to be written.
+const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,24 +34,54 @@ pub enum StartError {
         /// What is wrong with it.
         source: tracing_subscriber::filter::ParseError,
     },
+    /// No thread to write the lines.
+    #[error("cannot start the thread that writes the log; are there too many processes?")]
+    Thread(#[source] io::Error),
     /// Something else in this process logs already.
     #[error("logging has been started before")]
     Started,
 }
 
-/// Starts logging for the whole process. `RUST_LOG`, where set, replaces `filter`.
+/// Logging, as long as the program runs. When dropped, it waits for the last lines to be written,
+/// for half a second at most.
+#[derive(Debug)]
+#[must_use = "the last lines are written when this is dropped"]
+pub struct Logging(Lines);
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        self.0.flush(LAST_LINES);
+    }
+}
+
+/// Starts logging for the whole process. `RUST_LOG`, where set, replaces `filter`. Panics are
+/// logged, too. Nobody who logs ever waits: what standard error does not take is lost, and counted in
+/// `amop_log_lines_lost_total`.
 ///
 /// # Errors
-/// When the filter is not one, or logging has been started before.
-pub fn start(filter: &str, format: Format) -> Result<(), StartError> {
+/// When the filter is not one, logging has been started before, or there is no thread to be had.
+pub fn start(filter: &str, format: Format) -> Result<Logging, StartError> {
     let filter = parse(&std::env::var("RUST_LOG").unwrap_or_else(|_| filter.to_owned()))?;
-    let lines = fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = Lines::start(io::stderr()).map_err(StartError::Thread)?;
+    let writer = lines.clone();
+    let events = fmt().with_env_filter(filter).with_writer(move || writer.clone());
     let terminal = io::stderr().is_terminal();
     let started = match format {
-        Format::Json => lines.json().try_init(),
-        Format::Text => lines.with_ansi(terminal).with_target(false).try_init(),
+        Format::Json => events.json().try_init(),
+        Format::Text => events.with_ansi(terminal).with_target(false).try_init(),
     };
-    started.map_err(|_| StartError::Started)
+    started.map_err(|_| StartError::Started)?;
+    panic::set_hook(Box::new(log_panic));
+    Ok(Logging(lines))
+}
+
+/// The hook that comes with Rust would wait for standard error.
+fn log_panic(panic: &panic::PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    match backtrace.status() {
+        BacktraceStatus::Captured => tracing::error!(%panic, %backtrace, "a panic, which is a bug"),
+        _ => tracing::error!(%panic, "a panic, which is a bug"),
+    }
 }
 
 /// Reads a filter, without starting anything: what `amop node --check` does.

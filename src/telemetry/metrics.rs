@@ -9,6 +9,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::lines;
+
 /// The content type of [`encode`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -17,7 +19,7 @@ struct Build {
     version: &'static str,
 }
 
-/// An empty registry with the program's prefix and its version.
+/// A registry with the program's prefix, its version, and what became of its log.
 pub fn registry() -> Registry {
     let mut registry = Registry::with_prefix("amop");
     registry.register(
@@ -25,6 +27,7 @@ pub fn registry() -> Registry {
         "The running program",
         Info::new(Build { version: env!("CARGO_PKG_VERSION") }),
     );
+    registry.register("log_lines_lost", "Log lines that standard error did not take", lines::lost());
     registry
 }
 

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod client;
+mod lines;
 pub mod logging;
 pub mod metrics;
 pub mod status;

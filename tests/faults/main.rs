@@ -4,11 +4,15 @@
 //! Beside the integration tests because it takes minutes, and wants the machine for itself:
 //! `cargo test --test faults -- --nocapture`. One scenario runs at a time, whatever the number of threads.
 
+mod descriptors;
 mod lines;
 mod load;
+mod logs;
 mod net;
+mod partition;
 mod proxy;
 mod relay;
+mod rolling;
 mod weather;
 
 /// A line of figures.

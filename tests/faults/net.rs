@@ -186,11 +186,6 @@ impl Node {
         self.process.as_ref().expect("it runs").send(signal);
     }
 
-    /// What the process holds of its standard error, if it is a pipe.
-    pub(crate) fn errors(&mut self) -> std::process::ChildStderr {
-        self.process.as_mut().expect("it runs").child.stderr.take().expect("a pipe")
-    }
-
     /// Kills the process, and waits until it is gone.
     pub(crate) fn kill(&mut self) {
         let mut process = self.process.take().expect("it runs");
