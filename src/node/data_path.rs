@@ -197,7 +197,7 @@ impl DataPath {
             None => shard_of_report(&message.body),
         };
         self.in_shard(shard, |delivery, now, routing| {
-            delivery.handle_message(now, routing, key, message, frame.payload);
+            delivery.handle_message_over(now, routing, from, key, message, frame.payload);
         });
         Ok(())
     }

@@ -262,7 +262,7 @@ impl SimNode {
                 Err(cause) => panic!("nodes send valid frames: {cause}"),
             };
             let (key, shard) = self.shard_for(&message.body, &frame.payload);
-            self.shards[shard].handle_message(now, &self.routing, key, message, frame.payload);
+            self.shards[shard].handle_message_over(now, &self.routing, from, key, message, frame.payload);
         }
         self.drain(now);
     }

@@ -92,7 +92,8 @@ impl Delivery {
         push_timeout: Duration,
         exclude: Option<SessionId>,
     ) {
-        let requester = Requester { node: self.me, send: SendRef { epoch: self.epoch, id } };
+        let send = SendRef { epoch: self.epoch, id };
+        let requester = Requester { node: self.me, send, over: None };
         let Some(send) = self.sends.get(&id) else { return };
         let Progress::Unicast(unicast) = &send.progress else { return };
         let attempt = reception::Attempt { requester, number: unicast.attempts, push_timeout, exclude };

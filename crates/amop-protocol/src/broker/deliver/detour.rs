@@ -12,6 +12,27 @@ pub(super) fn detour(routing: &Routing, to: NodeId, resends: u32) -> Vec<NodeId>
     if path.len() > usize::from(MAX_HOPS) { Vec::new() } else { path }
 }
 
+/// The way of a report on a message of `to`: over the neighbour that brought the message, because
+/// that way is known to work, while the table's may be the very one that swallows what is sent. To
+/// one that had to ask again it is chosen in full; the first time the neighbour's table will do.
+pub(super) fn way_back(routing: &Routing, to: NodeId, over: Option<NodeId>, resends: u32) -> Vec<NodeId> {
+    let me = routing.me();
+    let other = detour(routing, to, resends);
+    let Some(over) = over.filter(|over| routing.graph().is_linked(&me, over)) else { return other };
+    if other.first() == Some(&over) {
+        return other;
+    }
+    if routing.find(&to).is_none_or(|node| node.next_hop == over) {
+        return Vec::new();
+    }
+    let mut way = vec![over];
+    if resends > 0 && over != to {
+        let avoid: Vec<_> = std::iter::once(me).chain(usual(routing, to)).collect();
+        way.extend(routing.graph().path(&over, &to, &avoid).unwrap_or_default());
+    }
+    if way.len() > usize::from(MAX_HOPS) { Vec::new() } else { way }
+}
+
 /// The table's way. Of several that are equally short the graph alone would name another: the
 /// table chooses by what it has measured.
 fn usual(routing: &Routing, to: NodeId) -> Vec<NodeId> {
@@ -39,6 +60,25 @@ mod tests {
             assert_eq!(routing.find(&id(3)).unwrap().next_hop, id(quicker));
             assert_eq!(detour(&routing, id(3), 1), [id(6 - quicker), id(3)]);
             assert_eq!(detour(&routing, id(3), 2), []);
+        }
+    }
+
+    #[test]
+    fn a_report_goes_back_the_way_the_message_came() {
+        for quicker in [2, 4] {
+            let other = 6 - quicker;
+            let routing = measured(1, RING, &[(quicker, Duration::from_millis(1))]);
+            let back = |over, resends| way_back(&routing, id(3), over, resends);
+            assert_eq!(back(None, 0), [], "by the table");
+            for resends in 0..4 {
+                assert_eq!(back(Some(id(quicker)), resends), [], "which leads there");
+            }
+            assert_eq!(back(Some(id(other)), 0), [id(other)]);
+            for resends in 1..4 {
+                assert_eq!(back(Some(id(other)), resends), [id(other), id(3)]);
+            }
+            assert_eq!(back(Some(id(9)), 0), [], "a link that is gone");
+            assert_eq!(back(Some(id(9)), 1), [id(other), id(3)]);
         }
     }
 }

@@ -87,7 +87,8 @@ impl Delivery {
     }
 
     fn fan_out_here(&mut self, now: Time, routing: &Routing, id: u64) {
-        let requester = Requester { node: self.me, send: SendRef { epoch: self.epoch, id } };
+        let send = SendRef { epoch: self.epoch, id };
+        let requester = Requester { node: self.me, send, over: None };
         let Some(send) = self.sends.get(&id) else { return };
         let (key, envelope, payload) = (send.key, send.envelope(), send.publish.payload.clone());
         let publisher = Some(send.publish.session);

@@ -65,10 +65,19 @@ use crate::{
 pub const MAX_SHARDS: usize = 256;
 
 /// Whom a report about a message goes to: a send of some node, this one included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 struct Requester {
     node: NodeId,
     send: SendRef,
+    /// The neighbour over which it asked last, if that is known.
+    over: Option<NodeId>,
+}
+
+/// Whichever way it asks, it is the same.
+impl PartialEq for Requester {
+    fn eq(&self, other: &Self) -> bool {
+        (self.node, &self.send) == (other.node, &other.send)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -155,6 +164,31 @@ impl Delivery {
         message: DataMessage,
         payload: Bytes,
     ) {
+        self.take(now, routing, None, key, message, payload);
+    }
+
+    /// As [`Delivery::handle_message`]. What is reported about it goes back over `neighbour`, which brought it.
+    pub fn handle_message_over(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        neighbour: NodeId,
+        key: Option<MessageKey>,
+        message: DataMessage,
+        payload: Bytes,
+    ) {
+        self.take(now, routing, Some(neighbour), key, message, payload);
+    }
+
+    fn take(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        over: Option<NodeId>,
+        key: Option<MessageKey>,
+        message: DataMessage,
+        payload: Bytes,
+    ) {
         let from = message.origin;
         if self.is_from_before(now, routing, key, &message) {
             self.counters.stale_messages += 1;
@@ -164,7 +198,8 @@ impl Delivery {
             Some(key) if mutations::on(Mutation::TwiceThroughTwoNodes) => Some(key.mixed_with(&from)),
             key => key,
         };
-        let requester = |id| Requester { node: from, send: SendRef { epoch: message.origin_epoch, id } };
+        let requester =
+            |id| Requester { node: from, send: SendRef { epoch: message.origin_epoch, id }, over };
         match (message.body, key) {
             (Body::Attempt { send, number, envelope, push_timeout_ms }, Some(key)) => {
                 let attempt = reception::Attempt {

@@ -102,6 +102,7 @@ impl Reception {
     /// Adds a requester, or notes that it asked again.
     pub(super) fn join(&mut self, attempt: Attempt) -> Option<Waiting> {
         if let Some(known) = self.requesters.iter_mut().find(|known| known.requester == attempt.requester) {
+            known.requester.over = attempt.requester.over;
             known.number = attempt.number;
             known.resends += 1;
             return Some(*known);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Delivery, detour::detour, reception::Waiting};
+use super::{Delivery, detour::way_back, reception::Waiting};
 use crate::{
     Cause,
     broker::{event::AnswerBody, routing::Routing},
@@ -46,14 +46,14 @@ impl Delivery {
         self.report(routing, waiting, body, Bytes::new());
     }
 
-    /// Reports to a requester; to one that had to ask again, every second time by another way.
+    /// Reports to a requester, the way it asked.
     fn report(&mut self, routing: &Routing, waiting: Waiting, body: Body, payload: Bytes) {
         let to = waiting.requester.node;
         if to == self.me {
             self.local_reports.push_back((body, payload));
             return;
         }
-        let path = if waiting.resends == 0 { Vec::new() } else { detour(routing, to, waiting.resends) };
+        let path = way_back(routing, to, waiting.requester.over, waiting.resends);
         let flow = waiting.requester.send.id as u32;
         self.forward(routing, vec![to], &path, flow, body, payload);
     }
