@@ -9,7 +9,7 @@
 
 use sha3::{Digest, Keccak256};
 
-use crate::{PrivateKey, PublicKey, key::SIGNATURE_BYTES};
+use crate::{PrivateKey, Proven, PublicKey, SIGNATURE_BYTES};
 
 /// Bytes of a Java SDK's challenge: hexadecimal digits of 128 random bits.
 const JAVA_BYTES: usize = 32;
@@ -49,17 +49,6 @@ pub enum ChallengeError {
     Transaction,
 }
 
-/// Proof that whoever answered a challenge holds the private half of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Proven(PublicKey);
-
-impl Proven {
-    /// The key.
-    pub fn key(&self) -> PublicKey {
-        self.0
-    }
-}
-
 impl<'a> Challenge<'a> {
     /// The text of a new challenge, in the form of the Java SDK, from 128 random bits.
     pub fn text(random: u128) -> String {
@@ -95,9 +84,7 @@ impl<'a> Challenge<'a> {
         signature: &[u8],
         keys: impl IntoIterator<Item = &'k PublicKey>,
     ) -> Option<Proven> {
-        let signature: &[u8; SIGNATURE_BYTES] = signature.try_into().ok()?;
-        let digest = self.digest();
-        keys.into_iter().find(|key| key.verifies(digest, signature)).map(|key| Proven(*key))
+        Proven::find(self.digest(), signature, keys)
     }
 
     fn digest(&self) -> [u8; 32] {
