@@ -35,7 +35,7 @@ async fn a_line_is_blocked(scenario: &str, block: impl Fn(&mut Weather, bool)) {
     report.print(&format!("{scenario}, noticed after {noticed:.1?}, up again after {healed:.1?}"));
     report.assert_perfect(&runs);
     assert!(report.longest_wait() < Duration::from_secs(2), "the first way, then the other");
-    assert!(noticed < Duration::from_secs(13), "silence of 10 s, and a look every few");
+    assert!(noticed < Duration::from_secs(12), "silence of 10 s, and a look every few");
     assert!(healed < Duration::from_secs(6), "the dialler tries again every second");
 }
 
