@@ -131,6 +131,7 @@ impl Peer {
             topic: Topic::parse(topic).unwrap(),
             sender: sender(),
             answer_within: Duration::from_secs(5),
+            message: None,
             payload: Bytes::copy_from_slice(payload),
         };
         self.send(deliver.encode(Seq::from_u128(number.into()))).await;
