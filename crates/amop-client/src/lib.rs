@@ -71,6 +71,6 @@ pub use crate::{
     client::Client,
     connector::Node,
     error::{ConnectError, DialError, ErrorKind, IdentityError, PublishError, RequestError, SubscribeError},
-    options::{Certificates, Options, Reconnect, RequestOptions},
-    subscription::{Delivery, REFUSED_BUSY, REFUSED_UNANSWERED, Subscription},
+    options::{Certificates, Options, Reconnect, Remember, RequestOptions},
+    subscription::{Delivery, REFUSED_BUSY, REFUSED_FORGOTTEN, REFUSED_UNANSWERED, Subscription},
 };

@@ -111,6 +111,11 @@ impl<W> Once<W> {
         self.asked.len()
     }
 
+    /// Whether the application owes an answer by a way like this.
+    pub fn awaits(&self, is_way: impl Fn(&W) -> bool) -> bool {
+        self.asked.values().flat_map(|asked| &asked.ways).any(is_way)
+    }
+
     /// Messages that came again, and were not handed over again.
     pub fn absorbed(&self) -> u64 {
         self.absorbed
