@@ -6,7 +6,7 @@ use siphasher::sip::SipHasher13;
 
 use super::{
     Preference,
-    origin::{Send, Unicast},
+    send::{Send, Unicast},
 };
 use crate::{
     Cause, NodeId, SessionId,

@@ -8,17 +8,25 @@
 //! **Invariant**: every publish handed in leads to exactly one [`Outcome`] for its session and seq.
 //! **Invariant**: no session is handed the same message twice while the window remembers it.
 
+mod attempts;
+mod audience;
 mod candidates;
 mod config;
+mod counters;
 mod destination;
 mod detour;
 mod fan_out;
 mod origin;
+mod outcome;
+mod pushes;
 mod reception;
 mod refused;
 mod relay;
 mod reports;
+mod resting;
+mod send;
 mod stale;
+mod tell;
 #[cfg(test)]
 mod tests;
 
@@ -30,23 +38,25 @@ use std::{
 use bytes::Bytes;
 
 pub use config::{Config, Preference};
+pub use counters::Counters;
 pub use relay::{Routed, refusal, route_frame};
 
 use self::{
-    origin::Send,
+    outcome::{Ended, Ending},
     reception::{ActivePush, Reception},
+    send::Send,
     stale::Numbers,
 };
 use super::{
     budget::Budget,
     dedup::{Load, MessageKey, Window},
-    event::{Action, Answer, AnswerBody, Outcome, Publish, PushError, PushId},
+    event::{Action, Answer, Outcome, Publish, PushError, PushId},
     routing::Routing,
     seal,
     timer::Wheel,
 };
 use crate::{
-    Cause, NodeId, Seq, SessionId, Time,
+    NodeId, Seq, SessionId, Time,
     mutations::{self, Mutation},
     wire::peer::{self, Body, DataMessage, Route, SendRef},
 };
@@ -54,61 +64,11 @@ use crate::{
 /// Shards a node may have: send and push numbers carry theirs in the lowest byte.
 pub const MAX_SHARDS: usize = 256;
 
-/// What delivery has counted since its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Publishes handed in, duplicates included.
-    pub publishes: u64,
-    /// Outcomes given; equals `publishes` when nothing is in flight.
-    pub outcomes: u64,
-    /// Publishes that repeated a message already known.
-    pub duplicates: u64,
-    /// Attempts begun.
-    pub attempts: u64,
-    /// Attempts and fan-outs sent again.
-    pub resends: u64,
-    /// Messages that came again for a session that has had them.
-    pub absorbed: u64,
-    /// Pushes given to sessions.
-    pub pushes: u64,
-    /// Answers to pushes that were no longer waited for.
-    pub late_answers: u64,
-    /// Reports about sends that are no longer in flight, or not from whom they were asked.
-    pub stale_reports: u64,
-    /// Messages from other nodes that are older than any send can be.
-    pub stale_messages: u64,
-    /// Frames for which there was no way at the moment.
-    pub unroutable: u64,
-}
-
 /// Whom a report about a message goes to: a send of some node, this one included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Requester {
     node: NodeId,
     send: SendRef,
-}
-
-/// How a message ended, as the windows remember it.
-#[derive(Clone, Debug)]
-struct Ended {
-    cause: Cause,
-    handed: u32,
-    failed: u32,
-    body: Option<Box<AnswerBody>>,
-}
-
-/// How a send ends, as its publisher is told.
-#[derive(Clone, Debug)]
-struct Ending {
-    cause: Cause,
-    body: AnswerBody,
-    retry_after: Duration,
-}
-
-impl From<Cause> for Ending {
-    fn from(cause: Cause) -> Self {
-        Self { cause, body: AnswerBody::default(), retry_after: Duration::ZERO }
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -414,25 +374,5 @@ impl Delivery {
         let frame = peer::encode(&message, &route, flow, payload);
         let frame = seal::seal(routing, to, &route.destinations, frame);
         self.actions.push_back(Action::Forward { to, frame });
-    }
-}
-
-/// A copy of a body that holds on to nothing else: a small slice would keep a whole read buffer alive.
-fn compact(body: &AnswerBody) -> Option<Box<AnswerBody>> {
-    const SLICE_WORTH_KEEPING: usize = 16 * 1024;
-    let keep = |bytes: &Bytes| {
-        if bytes.len() < SLICE_WORTH_KEEPING { Bytes::copy_from_slice(bytes) } else { bytes.clone() }
-    };
-    let body = AnswerBody { prefix: keep(&body.prefix), payload: keep(&body.payload) };
-    (!body.prefix.is_empty() || !body.payload.is_empty()).then(|| Box::new(body))
-}
-
-impl Ended {
-    fn bytes(&self) -> usize {
-        self.body.as_ref().map_or(0, |body| body.prefix.len() + body.payload.len())
-    }
-
-    fn body(&self) -> AnswerBody {
-        self.body.as_deref().cloned().unwrap_or_default()
     }
 }

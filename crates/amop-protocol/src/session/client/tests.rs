@@ -3,6 +3,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::*;
+use crate::broker::event::Sender;
 use crate::{ClientIdentity, Fingerprint, NodeId, wire::channel::Decoder};
 
 const BASE: u64 = 0xfeed_0000_0000_0001;
