@@ -46,6 +46,7 @@ impl Delivery {
                 payload: reception.payload.clone(),
                 sender: sender.clone(),
                 answer_within: wait,
+                message: reception.envelope.seq,
             }));
         }
         self.pushes.insert(id, ActivePush { key, deadline, to });

@@ -48,7 +48,7 @@ pub struct Session {
     base: u64,
     counter: u64,
     /// When each unfinished send is given up.
-    pending: BTreeMap<u64, Time>,
+    pending: BTreeMap<Seq, Time>,
     /// No pending send expires before this.
     earliest: Time,
     reports: BTreeMap<u64, ReportId>,
@@ -98,20 +98,30 @@ impl Session {
     /// When it does not fit a frame.
     pub fn send(&mut self, now: Time, message: Message) -> Result<SendId, TooLarge> {
         let id = self.next_id();
+        let id = SendId(self.seq(id));
+        self.send_as(now, id, message).map(|()| id)
+    }
+
+    /// Sends a message that was named elsewhere: it is the same one, to nodes and subscribers, as
+    /// what was sent under this name through another connection.
+    ///
+    /// # Errors
+    /// When it does not fit a frame.
+    pub fn send_as(&mut self, now: Time, id: SendId, message: Message) -> Result<(), TooLarge> {
         let patience = message.deadline.map_or(self.config.patience, |deadline| match self.dialect {
             Dialect::Extended => deadline.saturating_add(MARGIN),
             // The node knows of no deadline; this end keeps it.
             Dialect::Plain(_) => deadline,
         });
-        let frame = self.encode(self.seq(id), message);
+        let frame = self.encode(id.0, message);
         if frame.wire_len() > self.config.max_frame {
             return Err(TooLarge { len: frame.wire_len(), max: self.config.max_frame });
         }
         self.frames.push_back(frame);
         let expires = now + patience;
-        self.pending.insert(id, expires);
+        self.pending.insert(id.0, expires);
         self.earliest = self.earliest.min(expires);
-        Ok(SendId(id))
+        Ok(())
     }
 
     /// Replaces the set of topics this client is subscribed to.
@@ -243,13 +253,14 @@ impl Session {
             FromNode::PublishResult { status, cause, retry_after, payload } => {
                 self.ended(frame.seq, Ended { status, cause, retry_after, payload });
             }
-            FromNode::Deliver { mode, topic, sender, answer_within, payload } => {
+            FromNode::Deliver { mode, topic, sender, answer_within, message, payload } => {
                 self.actions.push_back(Action::Deliver(Deliver {
                     push: Push { seq: frame.seq, topic: topic.clone() },
                     mode,
                     topic,
                     sender: Some(sender),
                     answer_within: (mode == Mode::Unicast).then_some(answer_within),
+                    message,
                     payload,
                 }));
             }
@@ -276,14 +287,14 @@ impl Session {
     }
 
     fn ended(&mut self, seq: Seq, ended: Ended) {
-        match self.id(seq).filter(|id| self.pending.remove(id).is_some()) {
-            Some(id) => self.actions.push_back(Action::Ended(SendId(id), ended)),
+        match self.pending.remove(&seq) {
+            Some(_) => self.actions.push_back(Action::Ended(SendId(seq), ended)),
             None => self.ignored += 1,
         }
     }
 
     fn give_up(&mut self, now: Time) {
-        let overdue: Vec<u64> =
+        let overdue: Vec<Seq> =
             self.pending.iter().filter(|(_, expires)| **expires <= now).map(|(id, _)| *id).collect();
         for id in overdue {
             self.pending.remove(&id);

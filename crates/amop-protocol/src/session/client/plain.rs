@@ -36,6 +36,7 @@ impl Session {
             topic,
             sender: None,
             answer_within: None,
+            message: None,
             payload: body.payload,
         }));
     }
