@@ -5,7 +5,6 @@ use amop_testkit::wait;
 use crate::{
     load::{Load, Runs},
     net::Net,
-    say,
 };
 
 /// Requests per second.
@@ -29,13 +28,5 @@ async fn all_nodes_are_restarted() {
     load.goes_on(u64::from(RATE) * 2).await;
     let report = load.end().await;
     report.print("rolling restart");
-    // What fails says why, and the subscription is there after each restart: answers go on.
-    for (failure, count) in report.failures() {
-        say(format_args!("  {count} x {failure}"));
-    }
-    let codes = report.sent.iter().filter_map(|sent| sent.result.as_ref().err()).map(|error| error.code());
-    for code in codes {
-        assert!((99..=102).contains(&code), "{code}");
-    }
-    runs.count();
+    report.assert_perfect(&runs);
 }
