@@ -1,6 +1,9 @@
 //! SIGTERM on a node while requests are in flight: every one of them has its outcome.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use amop_client::{Client, Delivery, ErrorKind, Options, RequestError};
 use amop_testkit::{ca::Consortium, wait};
@@ -25,6 +28,16 @@ struct Bed {
     _dir: TempDir,
 }
 
+/// A client of both nodes that sends through the first. Whichever answers first is sent through.
+async fn through_the_first(both: &[String; 2], certificates: &Path) -> Client {
+    loop {
+        let client = Client::connect(Options::new(both, certificates)).await.expect("connected");
+        if client.node().is_some_and(|node| node.address == both[0]) {
+            return client;
+        }
+    }
+}
+
 impl Bed {
     async fn new(grace: &str) -> Self {
         let consortium = Consortium::new();
@@ -39,7 +52,7 @@ impl Bed {
         let second = NodeProcess::start(&two, &peers);
 
         let both = [&first, &second].map(|node| node.port("channel").to_string());
-        let publisher = Client::connect(Options::new(both.clone(), &certificates)).await.expect("connected");
+        let publisher = through_the_first(&both, &certificates).await;
         let subscriber = Client::connect(Options::new([&both[1]], &certificates)).await.expect("connected");
         let mut subscription = subscriber.subscribe("t").await.expect("subscribed");
         wait::until("the topic", async || publisher.publish("t", "x").await.is_ok()).await;
@@ -90,12 +103,15 @@ async fn requests_in_flight_are_finished_and_the_end_is_graceful() {
     let requests = bed.in_flight(20).await;
     bed.terminate_first();
     bed.drains().await;
-    let error = bed.publisher.request("t", "new").await;
-    // A client that has moved on already is served by the other node, where nobody answers yet.
-    if let Err(error) = error {
+    let publisher = bed.publisher.clone();
+    let new = spawn(async move { publisher.request("t", "new").await });
+    // A client that has moved on already is served by the other node.
+    let arrived = async || new.is_finished() || bed.unanswered.lock().len() > 20;
+    wait::until("the new one to be refused, or to arrive", arrived).await;
+    bed.answer_all();
+    if let Err(error) = wait::within("an outcome", new).await.expect("no panic") {
         assert_eq!((error.code(), error.kind()), (99, ErrorKind::Draining), "{error}");
     }
-    bed.answer_all();
     for request in requests {
         let answer = wait::within("an outcome", request).await.expect("no panic");
         assert_eq!(answer.as_deref(), Ok(&b"late but here"[..]));

@@ -72,6 +72,8 @@ impl Driver {
         let Self { homes, once, .. } = self;
         for home in homes.iter_mut().filter(|home| home.is_draining()) {
             let waits = once.awaits(|way| way.home == home.id);
+            // The last answers may have come in this very turn.
+            home.fill();
             if home.is_written() && home.session.in_flight() == 0 && !waits {
                 home.leave();
             }
