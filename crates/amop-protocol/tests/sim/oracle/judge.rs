@@ -138,10 +138,17 @@ impl Oracle {
         self.by_message[&publication.message].len() == 1
     }
 
-    /// The frame of the same session that this one repeats, if there is one.
+    /// The frame, of the same session or another one at the same node, that this one repeats, if
+    /// there is one.
     fn repeated(&self, publication: &Publication) -> Option<&Publication> {
+        let node = self.sessions[&publication.session].node;
         let same = self.by_message[&publication.message].iter().map(|n| &self.publications[*n]);
-        let mut same = same.filter(|other| other.session == publication.session);
+        let mut same = same.filter(|other| {
+            // A session that is gone may be of an earlier start of the node.
+            let SessionLife { node: theirs, ended, .. } = self.sessions[&other.session];
+            other.session == publication.session
+                || theirs == node && ended.is_none_or(|ended| ended > publication.at)
+        });
         same.next().filter(|first| !std::ptr::eq(*first, publication))
     }
 
