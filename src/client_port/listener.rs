@@ -19,11 +19,10 @@ use tracing::Instrument;
 
 use super::{
     SessionInfo,
-    handshakes::Handshake,
-    metrics::{HandshakeFailure, HandshakeLabels},
+    metrics::{HandshakeFailure, HandshakeLabels, RefusalReason},
     session::{self, Shared},
 };
-use crate::identity::{ChainError, Client, ClientTls};
+use crate::identity::{ChainError, Client, ClientTls, Handshake};
 
 /// Pauses after a failed `accept`: so long at first, and up to so long.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -91,7 +90,7 @@ impl Listener {
                 Ok((tcp, address)) => {
                     pause = PAUSE.0;
                     shared.metrics().accepted.inc();
-                    let handshake = shared.handshakes.begin();
+                    let handshake = shared.handshakes.begin(address.ip());
                     let span = tracing::info_span!("client", %address, profile = %self.tls.profile());
                     let client = client(tcp, address, self.tls.clone(), handshake, shared.clone());
                     shared.tasks.spawn("client", client.instrument(span));
@@ -130,15 +129,17 @@ async fn client(
     let Some(stream) = accept(tcp, &tls, &handshake, &shared).await else { return };
     drop(handshake);
     let Ok(permit) = shared.clients.clone().try_acquire_owned() else {
-        shared.metrics().refused.inc();
-        tracing::warn!(cause = %Refusal::Full(shared.config.max_clients), "client refused");
+        shared.metrics().count_refused(RefusalReason::Full);
+        let cause = Refusal::Full(shared.config.max_clients);
+        shared.refusals.line(|| tracing::warn!(%cause, "client refused"));
         return;
     };
     let Client { identity, institution } = match tls.identify(presented(&stream)) {
         Ok(client) => client,
         Err(cause) => {
-            shared.metrics().refused.inc();
-            tracing::warn!(cause = %Refusal::Chain(cause), "client refused");
+            shared.metrics().count_refused(RefusalReason::Certificate);
+            let cause = Refusal::Chain(cause);
+            shared.refusals.line(|| tracing::warn!(%cause, "client refused"));
             return;
         }
     };

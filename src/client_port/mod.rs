@@ -16,7 +16,7 @@
 mod config;
 mod connection;
 mod end;
-mod handshakes;
+mod limits;
 mod listener;
 mod metrics;
 mod queue;
@@ -40,6 +40,7 @@ use futures::future::BoxFuture;
 
 use crate::{identity::ClientTls, tasks::Tasks};
 
+pub(crate) use self::limits::limits;
 use self::listener::Listener;
 pub use self::{
     config::Config,

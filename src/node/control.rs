@@ -3,7 +3,10 @@
 //! A task around the core's `Control`. Woken by commands (session and status tasks), overlay
 //! events and its timer; it waits on nothing else, and what it sends it only queues.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use amop_protocol::{
     NodeId, SessionId, Topic, Version,
@@ -13,12 +16,13 @@ use amop_protocol::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{core_counters::ControlCounters, data_path::DataPath, links::Links};
-use crate::{overlay, tasks::Tasks};
+use crate::{identity::Throttle, overlay, tasks::Tasks};
 
 /// Commands that may wait for the control task. Policy: whoever asks waits.
-const COMMANDS: usize = 1024;
-/// Overlay events that are handled after each command while commands keep coming.
-const EVENTS_PER_COMMAND: usize = 16;
+pub(super) const COMMANDS: usize = 1024;
+/// How long overlay events are handled after each command while commands keep coming, save that
+/// the last of them may take longer.
+const SLICE: Duration = Duration::from_millis(5);
 /// How long a subscription's acknowledgement is waited for before it is given as incomplete.
 const SETTLE_BOUND: Duration = Duration::from_secs(5);
 
@@ -79,6 +83,8 @@ pub(super) struct ControlTask {
     counters: ControlCounters,
     /// Who waits for which version of this node's topics to have settled.
     waiting: Vec<(Version, oneshot::Sender<bool>)>,
+    /// Lines in the log about neighbours that break the rules.
+    faults: Throttle,
 }
 
 /// A command queue and the task that serves it.
@@ -90,7 +96,8 @@ pub(super) fn new(
     events: mpsc::Receiver<overlay::Event>,
 ) -> (Handle, ControlTask) {
     let (send, commands) = mpsc::channel(COMMANDS);
-    (Handle(send), ControlTask { control, data, links, commands, events, counters, waiting: Vec::new() })
+    let (waiting, faults) = (Vec::new(), Throttle::default());
+    (Handle(send), ControlTask { control, data, links, commands, events, counters, waiting, faults })
 }
 
 impl ControlTask {
@@ -135,9 +142,12 @@ impl ControlTask {
 
     /// Events get their turn however many commands there are: clients must not hold up gossip.
     fn waiting_events(&mut self) {
-        for _ in 0..EVENTS_PER_COMMAND {
-            let Ok(event) = self.events.try_recv() else { return };
+        let until = Instant::now() + SLICE;
+        while let Ok(event) = self.events.try_recv() {
             self.event(event);
+            if Instant::now() >= until {
+                return;
+            }
         }
     }
 
@@ -153,7 +163,7 @@ impl ControlTask {
                     self.control.handle_link_down(now, peer);
                 }
             }
-            overlay::Event::Control { peer, link, message } => {
+            overlay::Event::Control { peer, link, message, turn: _turn } => {
                 if self.links.is_current(peer, link) {
                     self.control.handle_message(now, peer, message);
                 }
@@ -172,7 +182,9 @@ impl ControlTask {
                 Action::Routing(routing) => self.data.set_routing(routing),
                 Action::Settled { version } => self.tell_settled(version),
                 Action::PeerFault { peer, fault } => {
+                    self.faults.line(|| {
                     tracing::warn!(%peer, %fault, "a neighbour broke the gossip protocol; what it sent is ignored");
+                });
                 }
             }
         }

@@ -220,7 +220,7 @@ fn core(
     let mut secret = [0; 32];
     random.fill_bytes(&mut secret);
     let me = Me { info, chain, address, epoch, mac: MacSecret::new(secret) };
-    let trust = Box::new(Trust(credentials.clone()));
+    let trust = Box::new(Trust::new(credentials.clone()));
     let control = Control::new(settings::control(config), me, random.next_u64(), trust, Time::ZERO);
     let metrics = Metrics::register(registry.sub_registry_with_prefix("delivery"));
     let settings = data_path::Settings {

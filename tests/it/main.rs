@@ -5,6 +5,7 @@ mod cli;
 mod delivery;
 mod devnet;
 mod fisco;
+mod limits;
 mod mesh;
 mod plain2x;
 mod process;

@@ -59,6 +59,7 @@ impl Delivery {
         let Some(reception) = self.received.running(key) else { return };
         if let Some(push) = reception.push {
             let waiting = reception.join(attempt);
+            self.counters.requesters_ignored += u64::from(waiting.is_none());
             self.counters.absorbed += 1;
             let handed =
                 matches!(self.pushes.get(&push), Some(ActivePush { to: To::One { handed: true, .. }, .. }));
@@ -134,7 +135,8 @@ impl Delivery {
                 let (handed, lost, worst) = (reception.handed, reception.lost, reception.worst);
                 self.counters.absorbed += 1;
                 if let Some(reception) = self.received.running(key) {
-                    reception.join(attempt);
+                    let waiting = reception.join(attempt);
+                    self.counters.requesters_ignored += u64::from(waiting.is_none());
                 }
                 if handed > 0 {
                     self.report_fan_out(routing, waiting, [handed, lost], worst, false);

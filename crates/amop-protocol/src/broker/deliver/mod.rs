@@ -30,7 +30,11 @@ use std::{
 use bytes::Bytes;
 
 pub use config::{Config, Preference};
+pub(crate) use origin::{MAX_ATTEMPTS, MAX_WAITERS};
+pub(crate) use reception::MAX_REQUESTERS;
+pub(crate) use refused::MAX_AROUND;
 pub use relay::{Routed, refusal, route_frame};
+pub(crate) use stale::MAX_LANES;
 
 use self::{
     origin::Send,
@@ -79,6 +83,12 @@ pub struct Counters {
     pub stale_messages: u64,
     /// Frames for which there was no way at the moment.
     pub unroutable: u64,
+    /// Requests to hand out a message for which too many waited already.
+    pub requesters_ignored: u64,
+    /// Ended messages forgotten before their time, at the bound of the windows.
+    pub forgotten: u64,
+    /// Outcomes dropped at the byte bound of the windows, their messages still known.
+    pub outcomes_dropped: u64,
 }
 
 /// Whom a report about a message goes to: a send of some node, this one included.
@@ -340,7 +350,11 @@ impl Delivery {
 
     /// What has been counted.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters {
+            forgotten: self.sent.evicted + self.received.evicted,
+            outcomes_dropped: self.sent.dropped + self.received.dropped,
+            ..self.counters
+        }
     }
 
     /// What is under way: (sends, whether their publishers were told or not, and pushes).

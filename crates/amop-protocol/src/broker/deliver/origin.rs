@@ -30,10 +30,10 @@ use crate::{
 };
 
 /// Publishers that may wait for the outcome of one message; further duplicates are refused.
-const MAX_WAITERS: usize = 64;
+pub(crate) const MAX_WAITERS: usize = 64;
 /// Attempts of one send. Honest candidates run out, or the deadline comes, long before; a node that
 /// always fails and always has another candidate would go on for ever.
-const MAX_ATTEMPTS: u32 = 256;
+pub(crate) const MAX_ATTEMPTS: u32 = 256;
 /// When to try again if the node has no room for a payload.
 const WAIT_FOR_ROOM: Duration = Duration::from_millis(100);
 

@@ -133,7 +133,7 @@ pub enum Close {
 }
 
 /// How many refused names an acknowledgement repeats.
-const MAX_REFUSED_NAMED: usize = 64;
+pub(crate) const MAX_REFUSED_NAMED: usize = 64;
 
 /// The state of one session.
 #[derive(Debug)]
