@@ -123,7 +123,7 @@ pub enum Policy {
     Refuse(i32),
     /// What is too much is dropped and counted.
     Drop,
-    /// The oldest, or what is needed least, makes room.
+    /// Something older, or needed less, makes room.
     GiveWay,
     /// Whoever goes too far is disconnected.
     Disconnect,
@@ -135,7 +135,7 @@ impl fmt::Display for Policy {
             Self::Wait => f.write_str("wait"),
             Self::Refuse(code) => write!(f, "refuse with {code}"),
             Self::Drop => f.write_str("drop and count"),
-            Self::GiveWay => f.write_str("the oldest gives way"),
+            Self::GiveWay => f.write_str("give way"),
             Self::Disconnect => f.write_str("disconnect"),
         }
     }

@@ -1,0 +1,1 @@
+//! Nodes of another institution, with valid certificates and no manners.
