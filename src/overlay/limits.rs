@@ -6,7 +6,7 @@ use super::{
     COMMANDS, Config, REPORTS,
     config::{MAX_CONNECTIONS_PER_PEER, MAX_EVENTS_PER_LINK},
     driver::MAX_REMEMBERED,
-    security::MAX_SUBSTREAMS,
+    security::MAX_BUFFERED,
 };
 
 /// All of them; those of frames between nodes are the core's.
@@ -18,7 +18,7 @@ pub(crate) fn limits(config: &Config) -> Vec<Limit> {
 }
 
 fn connections(config: &Config) -> Vec<Limit> {
-    use Bound::{Count, Time};
+    use Bound::{Bytes, Count, Time};
     vec![
         Limit::new(
             "connections to nodes",
@@ -49,8 +49,12 @@ fn connections(config: &Config) -> Vec<Limit> {
             "",
         )
         .metric("amop_overlay_handshake_timeouts_total"),
-        Limit::new("substreams of a connection", Count(MAX_SUBSTREAMS), Policy::Disconnect, "")
-            .metric("amop_overlay_links_closed_total"),
+        Limit::new(
+            "bytes that a connection's multiplexer buffers, beyond 256 KiB for each substream",
+            Bytes(MAX_BUFFERED),
+            Policy::Wait,
+            "the peer waits",
+        ),
         Limit::new("silence of a node", Time(config.silence), Policy::Disconnect, "")
             .metric("amop_overlay_silent_links_total"),
         Limit::new(
@@ -83,7 +87,7 @@ fn queues(config: &Config) -> Vec<Limit> {
             "bytes of data queued towards a node",
             Bytes(config.data_queue),
             Policy::Drop,
-            "the origin sends it again later",
+            "the origin sends it again later. Clients that have less than an eighth of it queued have as much room again; one frame of another always fits",
         )
         .key("overlay.link_queue")
         .metric("amop_overlay_frames_refused_total"),

@@ -29,8 +29,18 @@ use crate::identity::{Credentials, Handshakes, OVERLAY_ALPN, node_key};
 const READ_BUFFER: usize = 64 * 1024;
 /// Buffer between TLS and yamux: one record and one system call for header and body.
 const WRITE_BUFFER: usize = 32 * 1024;
-/// Substreams of one connection: two for the link, a few for ping and identify.
-pub(super) const MAX_SUBSTREAMS: usize = 64;
+/// What yamux lets all substreams of a connection buffer together, in bytes: not to be changed
+/// through libp2p.
+const YAMUX_BUFFERS: usize = 1 << 30;
+/// What each substream may buffer in any case.
+const YAMUX_LEAST: usize = 256 << 10;
+/// Bytes that a connection's substreams together may buffer beyond the least of each. A peer that
+/// answers yamux's pings late can have them grow so far, and leave them full. More would also
+/// keep small frames waiting behind what a slow reader has not taken yet.
+pub(super) const MAX_BUFFERED: usize = 8 << 20;
+/// Substreams that yamux is told to expect; what it sets aside for them, others cannot have. A
+/// link needs two, ping and identify a few; further ones are refused when they are negotiated.
+pub(super) const MAX_SUBSTREAMS: usize = (YAMUX_BUFFERS - MAX_BUFFERED) / YAMUX_LEAST;
 
 /// Who a peer is, by its certificate.
 #[derive(Clone, Debug)]

@@ -125,6 +125,17 @@ impl Net {
         line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
     }
 
+    /// Shows what the nodes have logged, but for clients that come and go.
+    pub(crate) fn tell(&self) {
+        for (index, node) in self.nodes.iter().enumerate() {
+            let log = node.log();
+            let lines = log.lines().filter(|line| !line.contains("\"client connected\""));
+            for line in lines.filter(|line| !line.contains("\"client disconnected\"")) {
+                println!("node-{index}: {line}");
+            }
+        }
+    }
+
     /// What an attacker knows.
     pub(crate) fn target(&self) -> Target {
         Target {
