@@ -2,7 +2,7 @@
 
 use amop_protocol::limits::{self, Bound, Limit, Policy};
 
-use super::{Config, session};
+use super::{Config, listings, session};
 
 /// All of them; those of a session's protocol are the core's.
 pub(crate) fn limits(config: &Config) -> Vec<Limit> {
@@ -59,6 +59,12 @@ pub(crate) fn limits(config: &Config) -> Vec<Limit> {
             Count(session::TURN),
             Policy::Wait,
             "they are handled when the turn comes round",
+        ),
+        Limit::new(
+            "share of time spent on the lists that getPeers and getNodeInfo give",
+            Count(listings::SHARE),
+            Policy::Wait,
+            "percent; between two lists the last one is given again",
         ),
     ];
     all.extend(limits::of_sessions(&config.session()));

@@ -18,6 +18,7 @@ mod connection;
 mod end;
 mod limits;
 mod listener;
+mod listings;
 mod metrics;
 mod queue;
 mod registry;

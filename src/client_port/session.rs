@@ -28,6 +28,7 @@ use super::{
     Broker, Config, Metrics, Registry, SessionInfo,
     connection::{Connection, Reading, Records, Step},
     end::End,
+    listings::Kept,
     metrics::CloseLabels,
     queue::{Item, Queue},
     registry::Disconnect,
@@ -61,6 +62,7 @@ pub(super) struct Shared {
     pub(super) refusals: Throttle,
     pub(super) clients: Arc<Semaphore>,
     partial: AtomicUsize,
+    listings: Kept,
     started: Instant,
 }
 
@@ -81,6 +83,7 @@ impl Shared {
             registry,
             tasks,
             partial: AtomicUsize::new(0),
+            listings: Kept::default(),
             started: Instant::now(),
         }
     }
@@ -338,7 +341,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
             Event::Call { seq, body } => {
                 let routing = broker.routing();
-                let facts = Facts { config: &config.startup, routing: &routing };
+                let facts =
+                    Facts { config: &config.startup, routing: &routing, listings: &self.shared.listings };
                 self.reply(Server::answer_call(seq, &body, facts));
             }
             Event::Report(report) => {

@@ -219,7 +219,8 @@ impl Server {
 
     /// Answers a JSON-RPC call.
     pub fn answer_call(seq: Seq, body: &[u8], facts: Facts<'_>) -> Encoded {
-        Encoded::new(Type::JSON_RPC, seq, 0, &[], startup::answer(body, facts))
+        let (head, rest) = startup::answer(body, facts);
+        Encoded::new(Type::JSON_RPC, seq, 0, &head, rest)
     }
 
     /// The frame that acknowledges a subscription; `complete` if all reachable nodes know of it.
