@@ -10,6 +10,8 @@ use amop_protocol::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::tasks;
+
 /// Percent of the time that may be spent on making one of them: a list that took a millisecond is
 /// made again 50 ms later at the earliest, if what it shows has changed.
 pub(super) const SHARE: usize = 2;
@@ -46,7 +48,7 @@ impl Listings for Kept {
             return text;
         }
         let began = Instant::now();
-        let text = listing.make(routing);
+        let text = tasks::at_length(|| listing.make(routing));
         let (at, revision) = (Instant::now(), routing.revision());
         let made = Made { text: text.clone(), revision, at, took: at - began };
         *slot.lock() = Slot { made: Some(made), is_being_made: false };

@@ -16,13 +16,20 @@ use amop_protocol::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{core_counters::ControlCounters, data_path::DataPath, links::Links};
-use crate::{identity::Throttle, overlay, tasks::Tasks};
+use crate::{
+    identity::Throttle,
+    overlay,
+    tasks::{self, Tasks},
+};
 
 /// Commands that may wait for the control task. Policy: whoever asks waits.
 pub(super) const COMMANDS: usize = 1024;
 /// How long overlay events are handled after each command while commands keep coming, save that
 /// the last of them may take longer.
 const SLICE: Duration = Duration::from_millis(5);
+/// Topics, or entries of a vector, that take long to handle; bytes of a record.
+const MANY: usize = 500;
+const MANY_BYTES: usize = 16 * 1024;
 /// How long a subscription's acknowledgement is waited for before it is given as incomplete.
 const SETTLE_BOUND: Duration = Duration::from_secs(5);
 
@@ -110,7 +117,7 @@ impl ControlTask {
                 // The end first; then timers, which nothing may starve; then what others wait for.
                 biased;
                 () = tasks.cancelled() => return,
-                () = super::data_path::sleep_until(due) => self.control.handle_timeout(self.data.now()),
+                () = super::data_path::sleep_until(due) => self.timeout(),
                 Some(command) = self.commands.recv() => {
                     self.command(command);
                     self.waiting_events();
@@ -122,11 +129,24 @@ impl ControlTask {
         }
     }
 
+    fn timeout(&mut self) {
+        let now = self.data.now();
+        if self.control.local_topics() > MANY {
+            tasks::at_length(|| self.control.handle_timeout(now));
+        } else {
+            self.control.handle_timeout(now);
+        }
+    }
+
     fn command(&mut self, command: Command) {
         let now = self.data.now();
         match command {
             Command::Report { session, topics, done } => {
-                self.control.handle_report(now, session, topics);
+                if topics.len() > MANY {
+                    tasks::at_length(|| self.control.handle_report(now, session, topics));
+                } else {
+                    self.control.handle_report(now, session, topics);
+                }
                 self.carry_out();
                 let _ = done.send(());
             }
@@ -164,7 +184,12 @@ impl ControlTask {
                 }
             }
             overlay::Event::Control { peer, link, message, turn: _turn } => {
-                if self.links.is_current(peer, link) {
+                if !self.links.is_current(peer, link) {
+                    return;
+                }
+                if is_long(&message) {
+                    tasks::at_length(|| self.control.handle_message(now, peer, message));
+                } else {
                     self.control.handle_message(now, peer, message);
                 }
             }
@@ -212,5 +237,13 @@ impl ControlTask {
                 self.waiting.push((wanted, done));
             }
         }
+    }
+}
+
+fn is_long(message: &pb::control::Message) -> bool {
+    match message {
+        pb::control::Message::Record(record) => record.body.len() > MANY_BYTES,
+        pb::control::Message::Vector(vector) => vector.entries.len() > MANY,
+        _ => false,
     }
 }

@@ -26,7 +26,7 @@ fn own(config: &Config) -> Vec<Limit> {
             "payloads of messages in flight",
             Bytes(limits.payload_bytes),
             Policy::Refuse(103),
-            "with the time to wait. The last quarter is kept for institutions that hold less than an eighth",
+            "with the time to wait. Each counts 1 KiB more than its payload. The last eighth is kept for clients and origins that hold less than a sixteenth",
         )
         .key("limits.payloads")
         .metric("amop_delivery_outcomes_total{cause=\"CAUSE_NO_ROOM\"}"),

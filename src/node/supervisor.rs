@@ -227,7 +227,7 @@ fn core(
         delivery: settings::delivery(config),
         bandwidth: settings::bandwidth(config),
         relay: config.limits.relay_bandwidth_limit.map(Bandwidth::from_mbit),
-        budget: Budget::new(config.limits.payload_bytes),
+        budget: Budget::keyed(config.limits.payload_bytes, random.next_u64()),
         incarnation: random.next_u64(),
         secret: [random.next_u64(), random.next_u64()],
     };

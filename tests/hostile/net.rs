@@ -44,7 +44,7 @@ pub(crate) const CEILING: usize = {
 /// The program itself, its TLS sessions, and what the allocator keeps.
 const PROGRAM: usize = 96 << 20;
 
-/// Two linked nodes of two banks.
+/// Two nodes of two banks, linked, perhaps through others.
 pub(crate) struct Net {
     pub(crate) nodes: Vec<NodeProcess>,
     banks: [Institution; 2],
@@ -54,31 +54,31 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    /// Raises them; `more` is added to their configuration.
-    pub(crate) async fn start(more: &str) -> Self {
+    /// Raises them in a line, the attacked one first, the far one last, so many others between
+    /// them. `more` is added to their configuration.
+    pub(crate) async fn start(more: &str, between: usize) -> Self {
         let consortium = Consortium::new();
         let banks = ["bank-0", "bank-1"].map(|name| consortium.institution(name));
         let dir = tempfile::tempdir().expect("a directory");
         let mut nodes: Vec<NodeProcess> = Vec::new();
-        for (index, bank) in banks.iter().enumerate() {
+        for index in 0..between + 2 {
             let path = dir.path().join(format!("node-{index}"));
-            bank.node(&format!("node-{index}")).write_node_dir(&path);
-            let peers = nodes.first().map(|first| first.port("overlay").to_string());
+            banks[index.min(1)].node(&format!("node-{index}")).write_node_dir(&path);
+            let peers = nodes.last().map(|last| last.port("overlay").to_string());
             let peers = peers.map(|peer| format!("overlay.peers = [\"{peer}\"]\n")).unwrap_or_default();
             nodes.push(NodeProcess::start(&path, &format!("{LIMITS}{more}{peers}")));
         }
+        // The attacked one and the far one.
+        let far = nodes.pop().expect("two at least");
+        nodes.insert(1, far);
         let mallory = consortium.institution("mallory");
         let net = Self { nodes, banks, mallory, dir, certificates: AtomicUsize::new(0) };
-        net.linked(1).await;
-        net
-    }
-
-    /// Waits until the first node has so many links.
-    pub(crate) async fn linked(&self, links: usize) {
         wait::until("the links", async || {
-            admin::status(self.nodes[0].port("admin")).await.is_ok_and(|status| status.links == links)
+            let status = admin::status(net.nodes[0].port("admin")).await;
+            status.is_ok_and(|status| status.nodes == between + 1)
         })
         .await;
+        net
     }
 
     /// A client of the bank at `index`, connected to its node.
@@ -101,14 +101,6 @@ impl Net {
         let dir = self.dir.path().join(&name);
         self.banks[index].client(&name).write_client_dir(&dir);
         dir
-    }
-
-    /// One more node, of the bank at `index`, linked to the first.
-    pub(crate) fn newcomer(&self, index: usize) -> NodeProcess {
-        let dir = self.dir.path().join("newcomer");
-        self.banks[index].node("newcomer").write_node_dir(&dir);
-        let peer = self.nodes[0].port("overlay");
-        NodeProcess::start(&dir, &format!("overlay.peers = [\"{peer}\"]\n"))
     }
 
     /// The attacked node's metrics.
@@ -141,6 +133,7 @@ impl Net {
         Target {
             channels: [0, 1].map(|index| self.nodes[index].port("channel")),
             overlay: self.nodes[0].port("overlay"),
+            far_overlay: self.nodes[1].port("overlay"),
             leaf: std::sync::Arc::new(self.mallory.client("mallory")),
             node: std::sync::Arc::new(self.mallory.node("mallory")),
         }
@@ -152,6 +145,7 @@ impl Net {
 pub(crate) struct Target {
     pub(crate) channels: [SocketAddr; 2],
     pub(crate) overlay: SocketAddr,
+    pub(crate) far_overlay: SocketAddr,
     pub(crate) leaf: std::sync::Arc<Leaf>,
     pub(crate) node: std::sync::Arc<Leaf>,
 }

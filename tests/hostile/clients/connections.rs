@@ -27,7 +27,7 @@ async fn unfinished(address: SocketAddr) {
 fn handshakes_of_clients_that_do_not_finish() {
     let proof = &[("client_port_handshakes_failed_total{reason=\"Evicted\"}", 2_000)];
     scenario("thousands of TLS handshakes not finished, client port", proof, |target| {
-        unfinished(target.channels[0]).boxed()
+        unfinished(target.channels[0]).boxed_local()
     });
 }
 
@@ -35,7 +35,7 @@ fn handshakes_of_clients_that_do_not_finish() {
 fn handshakes_of_nodes_that_do_not_finish() {
     let proof = &[("overlay_handshakes_evicted_total", 2_000)];
     scenario("thousands of TLS handshakes not finished, overlay port", proof, |target| {
-        unfinished(target.overlay).boxed()
+        unfinished(target.overlay).boxed_local()
     });
 }
 
@@ -44,6 +44,8 @@ fn clients_that_come_and_go() {
     scenario(
         "clients that connect and leave, as fast as they can",
         &[("client_port_opened_total", 100)],
-        |target| async move { again(16, async |_| Raw::connect(&target, 0).await.map(drop)).await }.boxed(),
+        |target| {
+            async move { again(16, async |_| Raw::connect(&target, 0).await.map(drop)).await }.boxed_local()
+        },
     );
 }

@@ -39,7 +39,7 @@ fn requests_to_nobody() {
                 })
                 .await;
             }
-            .boxed()
+            .boxed_local()
         },
     );
 }
@@ -58,7 +58,7 @@ fn requests_to_a_silent_subscriber() {
             });
             tokio::join!(silent(&target, 0, "silent"), silent(&target, 1, "silent"), flood);
         }
-        .boxed()
+        .boxed_local()
     });
 }
 
@@ -81,7 +81,7 @@ fn requests_of_clients_that_leave() {
                 });
                 tokio::join!(silent(&target, 0, "silent"), flood);
             }
-            .boxed()
+            .boxed_local()
         },
     );
 }
@@ -106,7 +106,7 @@ fn a_slow_reader_under_multicast() {
                 });
                 tokio::join!(readers, flood);
             }
-            .boxed()
+            .boxed_local()
         },
     );
 }
@@ -130,7 +130,7 @@ fn calls_at_start_up() {
                 again(4, async |_| Raw::connect(&target, 0).await?.flood(|| calls.clone()).await).await;
                 drop((here, there));
             }
-            .boxed()
+            .boxed_local()
         },
     );
 }
@@ -154,6 +154,6 @@ fn answers_to_nothing() {
             })
             .await;
         }
-        .boxed()
+        .boxed_local()
     });
 }

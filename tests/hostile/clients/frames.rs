@@ -28,7 +28,7 @@ fn tiny_frames() {
                 let tiny = Bytes::from(tiny);
                 again(4, async |_| Raw::connect(&target, 0).await?.flood(|| tiny.clone()).await).await;
             }
-            .boxed()
+            .boxed_local()
         },
     );
 }
@@ -52,7 +52,7 @@ fn frames_that_never_end() {
                 })
                 .await;
             }
-            .boxed()
+            .boxed_local()
         },
     );
 }
@@ -83,7 +83,7 @@ fn the_largest_frames_to_nobody() {
     scenario(
         "100 MiB sent to nobody, again and again",
         &[("delivery_outcomes_total{code=\"100\",cause=\"CAUSE_NO_SUBSCRIBER\"}", 2)],
-        |target| largest(target, "nobody", Type::UNICAST).boxed(),
+        |target| largest(target, "nobody", Type::UNICAST).boxed_local(),
     );
 }
 
@@ -101,7 +101,7 @@ fn the_largest_frames_through_the_overlay() {
                     _ = reading => {}
                 }
             }
-            .boxed()
+            .boxed_local()
         },
     );
 }

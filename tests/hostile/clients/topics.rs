@@ -37,7 +37,7 @@ fn a_million_topics_in_one_report() {
                 })
                 .await;
             }
-            .boxed()
+            .boxed_local()
         },
     );
 }
@@ -57,7 +57,7 @@ fn a_million_topics_in_many_reports() {
                 })
                 .await;
             }
-            .boxed()
+            .boxed_local()
         },
     );
 }
@@ -73,7 +73,7 @@ fn topics_that_come_and_go() {
                 again(4, async |_| Raw::connect(&target, 0).await?.flood(|| reports.clone().into()).await)
                     .await;
             }
-            .boxed()
+            .boxed_local()
         },
     );
 }

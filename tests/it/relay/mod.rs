@@ -57,8 +57,8 @@ async fn between(mesh: &Mesh, nodes: [usize; 2]) -> Relay {
     for (index, node) in mesh.nodes.iter().enumerate() {
         wait::until("the relay to be known", async || {
             let others = mesh.nodes.len();
-            let linked = relay.linked().len() == peers.len();
-            linked && node.status().await.nodes == others && relay.reaches(mesh.id(index))
+            let linked = relay.links().len() == peers.len();
+            linked && node.status().await.nodes == others && relay.known().contains(&mesh.id(index))
         })
         .await;
     }

@@ -129,19 +129,18 @@ impl Relay {
         self.credentials.node_key().id()
     }
 
-    /// The link to this node.
-    pub(super) fn link(&self, to: NodeId) -> Link {
+    fn link(&self, to: NodeId) -> Link {
         self.shared.links.lock().get(&to).expect("a link").clone()
     }
 
-    /// The nodes it is linked to.
-    pub(super) fn linked(&self) -> Vec<NodeId> {
-        self.shared.links.lock().keys().copied().collect()
+    /// Its links.
+    pub(super) fn links(&self) -> Vec<Link> {
+        self.shared.links.lock().values().cloned().collect()
     }
 
-    /// Whether it knows a way to this node.
-    pub(super) fn reaches(&self, node: NodeId) -> bool {
-        self.shared.routing.lock().find(&node).is_some()
+    /// The nodes it knows a way to, itself among them.
+    pub(super) fn known(&self) -> Vec<NodeId> {
+        self.shared.routing.lock().reachable().map(|node| node.id).collect()
     }
 }
 
@@ -226,6 +225,7 @@ impl Shared {
             }
             Action::Routing(routing) => *self.routing.lock() = routing,
             Action::Settled { .. } => {}
+            // Whatever the test says, the others know better than to say such things.
             Action::PeerFault { peer, fault } => panic!("{peer} is honest, and yet: {fault}"),
         }
     }

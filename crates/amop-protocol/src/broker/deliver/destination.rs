@@ -13,14 +13,23 @@ use super::{
     reception::{ActivePush, Attempt, Reception, To, Waiting},
 };
 use crate::{
-    Cause, SessionId, Time, Topic,
+    Cause, NodeId, SessionId, Time, Topic,
     broker::{
+        budget::Holder,
         dedup::{MessageKey, Seen},
         event::{Action, Answer, AnswerBody, Mode, Push, PushError, PushId, Sender},
         routing::Routing,
     },
     wire::peer::{Body, Envelope},
 };
+
+/// Who takes up room with a message: this node's own client, or another node for its clients.
+fn holder(me: NodeId, attempt: Attempt, envelope: &Envelope) -> Holder {
+    match attempt.requester.node {
+        node if node == me => (&envelope.publisher.fingerprint).into(),
+        node => (&node).into(),
+    }
+}
 
 impl Delivery {
     /// An attempt arrives, for the first time or again, from another node or from this one.
@@ -35,7 +44,7 @@ impl Delivery {
     ) {
         let known = match self.received.get(key) {
             None => {
-                let Some(hold) = self.budget.hold(payload.len()) else {
+                let Some(hold) = self.budget.hold(holder(self.me, attempt, envelope), payload.len()) else {
                     return self.no_room(routing, attempt);
                 };
                 let reception = Reception::new(envelope.clone(), payload, hold);
@@ -76,7 +85,9 @@ impl Delivery {
                 self.report_outcome(routing, waiting, cause, verdict, &AnswerBody::default());
             }
             None => {
-                let Some(hold) = self.budget.hold(payload.len()) else {
+                let Some(hold) =
+                    self.budget.hold(holder(self.me, attempt, &reception.envelope), payload.len())
+                else {
                     return self.no_room(routing, attempt);
                 };
                 reception.payload = payload;
@@ -160,7 +171,7 @@ impl Delivery {
         envelope: &Envelope,
         payload: Bytes,
     ) {
-        let Some(hold) = self.budget.hold(payload.len()) else {
+        let Some(hold) = self.budget.hold(holder(self.me, attempt, envelope), payload.len()) else {
             let waiting = Waiting { requester: attempt.requester, number: 0, resends: 0 };
             return self.report_fan_out(routing, waiting, [0, 0], Cause::NoRoom, true);
         };

@@ -186,7 +186,7 @@ impl Delivery {
     }
 
     fn begin(&mut self, now: Time, routing: &Routing, key: MessageKey, publish: Publish) {
-        let Some(hold) = self.budget.hold(publish.payload.len()) else {
+        let Some(hold) = self.budget.hold((&publish.client.fingerprint).into(), publish.payload.len()) else {
             let ending = Ending { retry_after: WAIT_FOR_ROOM, ..Cause::NoRoom.into() };
             return self.tell((publish.session, publish.seq), &publish, ending);
         };

@@ -1,1 +1,0 @@
-//! Nodes of another institution, with valid certificates and no manners.
