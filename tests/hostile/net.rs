@@ -3,8 +3,10 @@
 use std::{
     fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use amop::telemetry::client as admin;
@@ -48,7 +50,9 @@ const PROGRAM: usize = 96 << 20;
 pub(crate) struct Net {
     pub(crate) nodes: Vec<NodeProcess>,
     banks: [Institution; 2],
-    pub(crate) mallory: Institution,
+    /// The certificate of clients that come anew.
+    pub(crate) newcomer: Leaf,
+    mallory: Institution,
     dir: TempDir,
     certificates: AtomicUsize,
 }
@@ -72,7 +76,8 @@ impl Net {
         let far = nodes.pop().expect("two at least");
         nodes.insert(1, far);
         let mallory = consortium.institution("mallory");
-        let net = Self { nodes, banks, mallory, dir, certificates: AtomicUsize::new(0) };
+        let newcomer = banks[0].client("newcomer");
+        let net = Self { nodes, banks, newcomer, mallory, dir, certificates: AtomicUsize::new(0) };
         wait::until("the links", async || {
             let status = admin::status(net.nodes[0].port("admin")).await;
             status.is_ok_and(|status| status.nodes == between + 1)
@@ -83,24 +88,11 @@ impl Net {
 
     /// A client of the bank at `index`, connected to its node.
     pub(crate) async fn client(&self, index: usize) -> Client {
-        let certificate = self.certificate(index);
-        self.connect(index, &certificate).await.expect("a connection")
-    }
-
-    pub(crate) async fn connect(
-        &self,
-        index: usize,
-        certificate: &Path,
-    ) -> Result<Client, amop_client::ConnectError> {
-        Client::connect(Options::new([self.nodes[index].port("channel").to_string()], certificate)).await
-    }
-
-    /// A new certificate of the bank at `index`.
-    pub(crate) fn certificate(&self, index: usize) -> PathBuf {
         let name = format!("client-{}", self.certificates.fetch_add(1, Ordering::Relaxed));
-        let dir = self.dir.path().join(&name);
-        self.banks[index].client(&name).write_client_dir(&dir);
-        dir
+        let certificate = self.dir.path().join(&name);
+        self.banks[index].client(&name).write_client_dir(&certificate);
+        let node = self.nodes[index].port("channel").to_string();
+        Client::connect(Options::new([node], certificate)).await.expect("a connection")
     }
 
     /// The attacked node's metrics.
@@ -134,8 +126,8 @@ impl Net {
             channels: [0, 1].map(|index| self.nodes[index].port("channel")),
             overlay: self.nodes[0].port("overlay"),
             far_overlay: self.nodes[1].port("overlay"),
-            leaf: std::sync::Arc::new(self.mallory.client("mallory")),
-            node: std::sync::Arc::new(self.mallory.node("mallory")),
+            leaf: Arc::new(self.mallory.client("mallory")),
+            node: Arc::new(self.mallory.node("mallory")),
         }
     }
 }
@@ -146,8 +138,8 @@ pub(crate) struct Target {
     pub(crate) channels: [SocketAddr; 2],
     pub(crate) overlay: SocketAddr,
     pub(crate) far_overlay: SocketAddr,
-    pub(crate) leaf: std::sync::Arc<Leaf>,
-    pub(crate) node: std::sync::Arc<Leaf>,
+    pub(crate) leaf: Arc<Leaf>,
+    pub(crate) node: Arc<Leaf>,
 }
 
 /// A page of metrics.

@@ -41,19 +41,6 @@ fn a_relay_that_drops() {
 }
 
 #[test]
-fn a_relay_that_drops_every_third() {
-    let mut passed = 0;
-    play(
-        "a relay on the shortest way drops every third frame",
-        &[("delivery_resends_total", 20)],
-        move |passing| {
-            passed += 1;
-            if passed % 3 == 0 { Vec::new() } else { honest(passing) }
-        },
-    );
-}
-
-#[test]
 fn a_relay_that_delays() {
     let mut kept = VecDeque::new();
     play(
