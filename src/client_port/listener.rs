@@ -11,7 +11,7 @@ use std::{
 use rustls_pki_types::CertificateDer;
 use tokio::{
     io::BufStream,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use super::{
     metrics::{HandshakeFailure, HandshakeLabels, RefusalReason},
     session::{self, Shared},
 };
-use crate::identity::{ChainError, Client, ClientTls, Handshake};
+use crate::identity::{BACKLOG, ChainError, Client, ClientTls, Handshake};
 
 /// Pauses after a failed `accept`: so long at first, and up to so long.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -67,7 +67,7 @@ pub(super) struct Listener {
 impl Listener {
     pub(super) async fn bind(address: SocketAddr, tls: ClientTls) -> Result<Self, StartError> {
         let failed = |source| StartError::Bind { address, source };
-        let tcp = TcpListener::bind(address).await.map_err(failed)?;
+        let tcp = listen(address).map_err(failed)?;
         let address = tcp.local_addr().map_err(failed)?;
         Ok(Self { tcp, address, tls })
     }
@@ -110,6 +110,15 @@ impl Listener {
             }
         }
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A node that starts again must not wait for connections of its former start.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn is_of_connection(error: &io::Error) -> bool {

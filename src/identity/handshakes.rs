@@ -10,6 +10,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+/// Connections that the system lets wait to be accepted, on each port. Whoever finds no place tries
+/// again a second later, so a storm of strangers must not fill it in the time others take.
+pub const BACKLOG: u32 = 4096;
+
 /// Handshakes under way. Whoever begins many makes room with its own, not with those of others.
 #[derive(Debug)]
 pub struct Handshakes {

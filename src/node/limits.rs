@@ -61,6 +61,12 @@ fn own(config: &Config) -> Vec<Limit> {
             "the sessions' further frames wait",
         ),
         Limit::new(
+            "connections that wait to be accepted, of clients and of nodes each",
+            Count(identity::BACKLOG as usize),
+            Policy::Wait,
+            "if the system allows so many (net.core.somaxconn); whoever comes then tries again after a second",
+        ),
+        Limit::new(
             "log lines of one kind that strangers cause, in a second",
             Count(identity::Throttle::LINES),
             Policy::Drop,

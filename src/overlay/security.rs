@@ -23,7 +23,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use super::{config::Config, metrics::Metrics};
-use crate::identity::{Credentials, Handshakes, OVERLAY_ALPN, node_key};
+use crate::identity::{BACKLOG, Credentials, Handshakes, OVERLAY_ALPN, node_key};
 
 /// Buffer under TLS: one read brings several records.
 const READ_BUFFER: usize = 64 * 1024;
@@ -95,7 +95,7 @@ pub(super) fn transport(
     let credentials = credentials.clone();
     let timeout = config.handshake_timeout;
     let inbound = Arc::new(Handshakes::new(config.max_pending_inbound));
-    tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
+    tcp::tokio::Transport::new(tcp::Config::new().nodelay(true).listen_backlog(BACKLOG))
         .and_then(move |tcp, endpoint| async move {
             let upgraded = upgrade(tcp.0, &endpoint, &credentials, &verified, &inbound);
             let result = match tokio::time::timeout(timeout, upgraded).await {
