@@ -27,6 +27,9 @@ pub(super) const COMMANDS: usize = 1024;
 /// How long overlay events are handled after each command while commands keep coming, save that
 /// the last of them may take longer.
 const SLICE: Duration = Duration::from_millis(5);
+/// After a long message its link rests so many times as long as handling it took: no neighbour has
+/// more than a fifth of the task's time.
+const REST: u32 = 4;
 /// Topics, or entries of a vector, that take long to handle; bytes of a record.
 const MANY: usize = 500;
 const MANY_BYTES: usize = 16 * 1024;
@@ -90,6 +93,8 @@ pub(super) struct ControlTask {
     counters: ControlCounters,
     /// Who waits for which version of this node's topics to have settled.
     waiting: Vec<(Version, oneshot::Sender<bool>)>,
+    /// Places of links that rest, and until when.
+    resting: Vec<(Instant, overlay::Turn)>,
     /// Lines in the log about neighbours that break the rules.
     faults: Throttle,
 }
@@ -104,7 +109,20 @@ pub(super) fn new(
 ) -> (Handle, ControlTask) {
     let (send, commands) = mpsc::channel(COMMANDS);
     let (waiting, faults) = (Vec::new(), Throttle::default());
-    (Handle(send), ControlTask { control, data, links, commands, events, counters, waiting, faults })
+    (
+        Handle(send),
+        ControlTask {
+            control,
+            data,
+            links,
+            commands,
+            events,
+            counters,
+            waiting,
+            resting: Vec::new(),
+            faults,
+        },
+    )
 }
 
 impl ControlTask {
@@ -112,7 +130,7 @@ impl ControlTask {
     pub(super) async fn run(mut self, tasks: Tasks) {
         self.carry_out();
         loop {
-            let due = self.control.poll_timeout().map(|at| self.data.instant(at));
+            let due = self.due();
             tokio::select! {
                 // The end first; then timers, which nothing may starve; then what others wait for.
                 biased;
@@ -129,8 +147,20 @@ impl ControlTask {
         }
     }
 
+    /// When the timer is to wake the task: for control, or to let a link go on.
+    fn due(&self) -> Option<tokio::time::Instant> {
+        let rested = self.resting.iter().map(|(until, _)| tokio::time::Instant::from_std(*until)).min();
+        let control = self.control.poll_timeout().map(|at| self.data.instant(at));
+        rested.into_iter().chain(control).min()
+    }
+
     fn timeout(&mut self) {
         let now = self.data.now();
+        let instant = Instant::now();
+        self.resting.retain(|(until, _)| *until > instant);
+        if self.control.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
         if self.control.local_topics() > MANY {
             tasks::at_length(|| self.control.handle_timeout(now));
         } else {
@@ -183,12 +213,14 @@ impl ControlTask {
                     self.control.handle_link_down(now, peer);
                 }
             }
-            overlay::Event::Control { peer, link, message, turn: _turn } => {
+            overlay::Event::Control { peer, link, message, turn } => {
                 if !self.links.is_current(peer, link) {
                     return;
                 }
                 if is_long(&message) {
+                    let began = Instant::now();
                     tasks::at_length(|| self.control.handle_message(now, peer, message));
+                    self.resting.push((Instant::now() + began.elapsed() * REST, turn));
                 } else {
                     self.control.handle_message(now, peer, message);
                 }

@@ -1,5 +1,7 @@
 //! Requests, calls and answers without end, and subscribers that do not read.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use amop_protocol::{
     broker::event::PushId,
     wire::channel::{Encoded, Type},
@@ -14,9 +16,10 @@ use crate::{
 };
 
 /// Batches of 100 sends to a topic, each under a name of its own.
-fn sends(kind: Type, lane: usize, topic: &'static str, payload: usize) -> impl FnMut() -> Bytes {
+fn sends(kind: Type, topic: &'static str, payload: usize) -> impl FnMut() -> Bytes {
     let body = body(topic, &vec![1; payload]);
-    let mut next = (lane as u128) << 64;
+    static BATCHES: AtomicU64 = AtomicU64::new(0);
+    let mut next = u128::from(BATCHES.fetch_add(1, Ordering::Relaxed)) << 64;
     move || {
         let mut batch = Vec::new();
         for _ in 0..100 {
@@ -34,8 +37,8 @@ fn requests_to_nobody() {
         &[("delivery_outcomes_total{code=\"100\",cause=\"CAUSE_NO_SUBSCRIBER\"}", 5_000)],
         |target| {
             async move {
-                again(4, async |lane| {
-                    Raw::connect(&target, 0).await?.flood(sends(Type::UNICAST, lane, "nobody", 16)).await
+                again(4, async |_| {
+                    Raw::connect(&target, 0).await?.flood(sends(Type::UNICAST, "nobody", 16)).await
                 })
                 .await;
             }
@@ -53,8 +56,8 @@ async fn silent(target: &Target, index: usize, topic: &str) {
 fn requests_to_a_silent_subscriber() {
     scenario("requests to a subscriber that never answers", &[("delivery_pushes_total", 2_000)], |target| {
         async move {
-            let flood = again(4, async |lane| {
-                Raw::connect(&target, 0).await?.flood(sends(Type::UNICAST, lane, "silent", 1_000)).await
+            let flood = again(4, async |_| {
+                Raw::connect(&target, 0).await?.flood(sends(Type::UNICAST, "silent", 1_000)).await
             });
             tokio::join!(silent(&target, 0, "silent"), silent(&target, 1, "silent"), flood);
         }
@@ -69,10 +72,9 @@ fn requests_of_clients_that_leave() {
         &[("delivery_pushes_total", 2_000)],
         |target| {
             async move {
-                let flood = again(8, async |lane| {
+                let flood = again(8, async |_| {
                     let mut raw = Raw::connect(&target, 0).await?;
-                    let mut batch =
-                        sends(Type::UNICAST, lane + (std::process::id() as usize), "silent", 1_000);
+                    let mut batch = sends(Type::UNICAST, "silent", 1_000);
                     for _ in 0..10 {
                         raw.write(&batch()).await?;
                     }
@@ -98,11 +100,8 @@ fn a_slow_reader_under_multicast() {
                     reader.hold().await;
                     Ok(())
                 });
-                let flood = again(2, async |lane| {
-                    Raw::connect(&target, 0)
-                        .await?
-                        .flood(sends(Type::MULTICAST, lane, "flood", 16 * 1024))
-                        .await
+                let flood = again(2, async |_| {
+                    Raw::connect(&target, 0).await?.flood(sends(Type::MULTICAST, "flood", 16 * 1024)).await
                 });
                 tokio::join!(readers, flood);
             }

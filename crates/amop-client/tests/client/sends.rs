@@ -39,13 +39,14 @@ async fn a_request_brings_its_answer() {
 async fn every_code_comes_with_its_kind() {
     let (client, _node, mut peer) = connected(Speaks::Extended).await;
     for (cause, code, kind) in [
-        (Cause::Draining, 99, ErrorKind::Draining),
         (Cause::NoSubscriber, 100, ErrorKind::NoPath),
         (Cause::ReservedTopic, 100, ErrorKind::Topic),
         (Cause::SessionGone, 101, ErrorKind::NotHanded),
         (Cause::SubscriberRefused, 101, ErrorKind::Refused),
         (Cause::PushTimeout, 102, ErrorKind::TimedOut),
         (Cause::ClientQuota, 103, ErrorKind::Limited),
+        // The last: the client leaves a node that drains.
+        (Cause::Draining, 99, ErrorKind::Draining),
     ] {
         let node = async {
             let (seq, _) = peer.message().await;

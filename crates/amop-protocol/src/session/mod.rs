@@ -5,12 +5,16 @@
 //! - [`startup`]: what 2.x SDKs ask before they consider a node usable.
 //! - [`server`]: one client's session as its node sees it.
 //! - [`client`]: its mirror image.
+//! - [`once`]: what an application with several such sessions has had already.
+//! - [`verification`]: what both say about private topics.
 
 pub mod client;
 pub mod handshake;
 pub mod heartbeat;
+pub mod once;
 pub mod server;
 pub mod startup;
+pub mod verification;
 
 use bytes::Bytes;
 use serde_json::Value;

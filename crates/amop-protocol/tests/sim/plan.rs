@@ -103,12 +103,14 @@ pub struct Noise {
 /// time is passed over.
 #[derive(Clone, Debug)]
 pub enum Act {
+    /// `instance`: the application, if it has sessions at other nodes too.
     Open {
         client: usize,
         node: usize,
         dialect: Dialect,
         certificate: u8,
         behaviour: Behaviour,
+        instance: Option<usize>,
     },
     Subscribe {
         client: usize,

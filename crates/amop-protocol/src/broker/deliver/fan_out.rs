@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Delivery, Requester,
     detour::detour,
-    origin::{Progress, Transmissions},
+    send::{Progress, Transmissions},
 };
 use crate::{
     Cause, NodeId, Time,

@@ -8,17 +8,25 @@
 //! **Invariant**: every publish handed in leads to exactly one [`Outcome`] for its session and seq.
 //! **Invariant**: no session is handed the same message twice while the window remembers it.
 
+mod attempts;
+mod audience;
 mod candidates;
 mod config;
+mod counters;
 mod destination;
 mod detour;
 mod fan_out;
 mod origin;
+mod outcome;
+mod pushes;
 mod reception;
 mod refused;
 mod relay;
 mod reports;
+mod resting;
+mod send;
 mod stale;
+mod tell;
 #[cfg(test)]
 mod tests;
 
@@ -29,96 +37,45 @@ use std::{
 
 use bytes::Bytes;
 
+pub(crate) use attempts::MAX_ATTEMPTS;
 pub use config::{Config, Preference};
-pub(crate) use origin::{MAX_ATTEMPTS, MAX_WAITERS};
+pub use counters::Counters;
+pub(crate) use origin::MAX_WAITERS;
 pub(crate) use reception::MAX_REQUESTERS;
 pub(crate) use refused::MAX_AROUND;
 pub use relay::{Routed, refusal, route_frame};
 pub(crate) use stale::MAX_LANES;
 
 use self::{
-    origin::Send,
+    outcome::{Ended, Ending},
     reception::{ActivePush, Reception},
+    send::Send,
     stale::Numbers,
 };
 use super::{
     budget::Budget,
     dedup::{Load, MessageKey, Window},
-    event::{Action, Answer, AnswerBody, Outcome, Publish, PushError, PushId},
+    event::{Action, Answer, Outcome, Publish, PushError, PushId},
     routing::Routing,
     seal,
     timer::Wheel,
 };
 use crate::{
-    Cause, NodeId, Seq, SessionId, Time,
+    NodeId, Seq, SessionId, Time,
     mutations::{self, Mutation},
     wire::peer::{self, Body, DataMessage, Route, SendRef},
 };
 
+/// Timers fired in one go.
+const MAX_WOKEN: usize = 64;
 /// Shards a node may have: send and push numbers carry theirs in the lowest byte.
 pub const MAX_SHARDS: usize = 256;
-
-/// What delivery has counted since its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Publishes handed in, duplicates included.
-    pub publishes: u64,
-    /// Outcomes given; equals `publishes` when nothing is in flight.
-    pub outcomes: u64,
-    /// Publishes that repeated a message already known.
-    pub duplicates: u64,
-    /// Attempts begun.
-    pub attempts: u64,
-    /// Attempts and fan-outs sent again.
-    pub resends: u64,
-    /// Messages that came again for a session that has had them.
-    pub absorbed: u64,
-    /// Pushes given to sessions.
-    pub pushes: u64,
-    /// Answers to pushes that were no longer waited for.
-    pub late_answers: u64,
-    /// Reports about sends that are no longer in flight, or not from whom they were asked.
-    pub stale_reports: u64,
-    /// Messages from other nodes that are older than any send can be.
-    pub stale_messages: u64,
-    /// Frames for which there was no way at the moment.
-    pub unroutable: u64,
-    /// Requests to hand out a message for which too many waited already.
-    pub requesters_ignored: u64,
-    /// Ended messages forgotten before their time, at the bound of the windows.
-    pub forgotten: u64,
-    /// Outcomes dropped at the byte bound of the windows, their messages still known.
-    pub outcomes_dropped: u64,
-}
 
 /// Whom a report about a message goes to: a send of some node, this one included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Requester {
     node: NodeId,
     send: SendRef,
-}
-
-/// How a message ended, as the windows remember it.
-#[derive(Clone, Debug)]
-struct Ended {
-    cause: Cause,
-    handed: u32,
-    failed: u32,
-    body: Option<Box<AnswerBody>>,
-}
-
-/// How a send ends, as its publisher is told.
-#[derive(Clone, Debug)]
-struct Ending {
-    cause: Cause,
-    body: AnswerBody,
-    retry_after: Duration,
-}
-
-impl From<Cause> for Ending {
-    fn from(cause: Cause) -> Self {
-        Self { cause, body: AnswerBody::default(), retry_after: Duration::ZERO }
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -142,6 +99,9 @@ pub struct Delivery {
     /// Receptions that wait for a next attempt, oldest first, and until when.
     resting: VecDeque<(Time, MessageKey)>,
     wheel: Wheel<Wake>,
+    /// Timers that are due and not fired yet, and since when.
+    due: VecDeque<Wake>,
+    due_since: Time,
     local_reports: VecDeque<(Body, Bytes)>,
     actions: VecDeque<Action>,
     draining: bool,
@@ -165,6 +125,8 @@ impl Delivery {
             received: Window::new(config.received),
             resting: VecDeque::new(),
             wheel: Wheel::default(),
+            due: VecDeque::new(),
+            due_since: Time::ZERO,
             local_reports: VecDeque::new(),
             actions: VecDeque::new(),
             draining: false,
@@ -310,22 +272,36 @@ impl Delivery {
 
     /// Fires what is due.
     pub fn handle_timeout(&mut self, now: Time, routing: &Routing) {
-        while let Some(keys) = self.wheel.pop_due(now) {
-            for wake in keys {
-                match wake {
-                    Wake::Send(id) => self.send_woken(now, routing, id),
-                    Wake::Push(id) => self.push_woken(now, routing, id),
-                }
-            }
-        }
+        self.wake(now, routing);
         self.lapse_resting(now);
         self.sent.expire(now);
         self.received.expire(now);
         self.settle(now, routing);
     }
 
+    /// Fires some of the timers that are due; the rest when it is called again, which
+    /// [`Delivery::poll_timeout`] asks for at once: what many have caused must hold up nobody else.
+    fn wake(&mut self, now: Time, routing: &Routing) {
+        for _ in 0..MAX_WOKEN {
+            while self.due.is_empty()
+                && let Some(wakes) = self.wheel.pop_due(now)
+            {
+                self.due_since = now;
+                self.due.extend(wakes);
+            }
+            match self.due.pop_front() {
+                Some(Wake::Send(id)) => self.send_woken(now, routing, id),
+                Some(Wake::Push(id)) => self.push_woken(now, routing, id),
+                None => return,
+            }
+        }
+    }
+
     /// When [`Delivery::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Time> {
+        if !self.due.is_empty() {
+            return Some(self.due_since);
+        }
         let resting = self.resting.front().map(|(until, _)| *until);
         let expiry = [self.sent.next_expiry(), self.received.next_expiry(), resting];
         // Forgetting is not urgent: once a second for all that is due, not once for each.
@@ -428,25 +404,5 @@ impl Delivery {
         let frame = peer::encode(&message, &route, flow, payload);
         let frame = seal::seal(routing, to, &route.destinations, frame);
         self.actions.push_back(Action::Forward { to, frame });
-    }
-}
-
-/// A copy of a body that holds on to nothing else: a small slice would keep a whole read buffer alive.
-fn compact(body: &AnswerBody) -> Option<Box<AnswerBody>> {
-    const SLICE_WORTH_KEEPING: usize = 16 * 1024;
-    let keep = |bytes: &Bytes| {
-        if bytes.len() < SLICE_WORTH_KEEPING { Bytes::copy_from_slice(bytes) } else { bytes.clone() }
-    };
-    let body = AnswerBody { prefix: keep(&body.prefix), payload: keep(&body.payload) };
-    (!body.prefix.is_empty() || !body.payload.is_empty()).then(|| Box::new(body))
-}
-
-impl Ended {
-    fn bytes(&self) -> usize {
-        self.body.as_ref().map_or(0, |body| body.prefix.len() + body.payload.len())
-    }
-
-    fn body(&self) -> AnswerBody {
-        self.body.as_deref().cloned().unwrap_or_default()
     }
 }

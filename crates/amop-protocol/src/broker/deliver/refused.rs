@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{
     Delivery,
-    origin::{Progress, Transmissions},
+    send::{Progress, Transmissions},
 };
 use crate::{Cause, NodeId, Status, Time, broker::routing::Routing, limits::MAX_HOPS};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Delivery, origin::Progress, refused::Refused};
+use super::{Delivery, refused::Refused, send::Progress};
 use crate::{
     Cause, NodeId, Time,
     broker::{event::AnswerBody, routing::Routing},

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::{
-    ClientIdentity, Fingerprint,
+    Cause, ClientIdentity, Fingerprint,
     broker::{
         dedup::{Bounds, Keyer},
-        event::{Mode, Push},
+        event::{AnswerBody, Mode, Push},
         testing::{id, routing, topic},
     },
     wire::{link::LinkFrame, peer::Envelope},

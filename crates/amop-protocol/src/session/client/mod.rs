@@ -18,163 +18,26 @@ use bytes::Bytes;
 
 use crate::{
     Cause, Seq, Status, Time, Topic,
-    broker::event::{Mode, Sender},
-    limits::MAX_CHANNEL_FRAME,
+    broker::event::Mode,
     wire::{
-        channel::{Encoded, Frame, TopicBody, Type},
+        channel::{Encoded, Frame, Type},
         extension::{ExtensionError, FromClient, FromNode},
     },
 };
 
+mod event;
 mod greeting;
+mod plain;
 
+pub use event::{Action, Config, Deliver, Dialect, Ended, Fault, Message, Push, ReportId, SendId, TooLarge};
 pub use greeting::{Greeting, GreetingError, Step};
 
 /// Topic reports of which an acknowledgement is awaited; beyond this the oldest is forgotten,
 /// since a later acknowledgement covers it.
 const MAX_REPORTS: usize = 1024;
 
-/// What a session needs to know beforehand.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// What the client calls itself: `clientType` in the handshake.
-    pub client_type: String,
-    /// The same for all connections of one client, so that a message reaches it once.
-    pub instance: u128,
-    /// How often the node is asked for a sign of life.
-    pub heartbeat: Duration,
-    /// A node that sends nothing for this long is dead.
-    pub silence: Duration,
-    /// How long a send waits for its outcome when it names no deadline of its own.
-    pub patience: Duration,
-    /// Largest frame that is sent.
-    pub max_frame: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            client_type: concat!("amop-rust/", env!("CARGO_PKG_VERSION")).into(),
-            instance: 0,
-            heartbeat: Duration::from_secs(3),
-            silence: Duration::from_secs(10),
-            patience: Duration::from_secs(35),
-            max_frame: MAX_CHANNEL_FRAME,
-        }
-    }
-}
-
 /// How much longer than the node's own deadline its outcome is waited for.
 const MARGIN: Duration = Duration::from_secs(1);
-
-/// Which frames a node understands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// The 2.x frames, with this protocol version (1 to 3).
-    Plain(u8),
-    /// Extension frames.
-    Extended,
-}
-
-/// One send of this session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SendId(u64);
-
-/// A message to send.
-#[derive(Clone, Debug)]
-pub struct Message {
-    /// To one or to all.
-    pub mode: Mode,
-    /// Where to.
-    pub topic: Topic,
-    /// The message.
-    pub payload: Bytes,
-    /// How long its outcome may take; `None`: as long as the node allows.
-    pub deadline: Option<Duration>,
-}
-
-/// How a send ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// The documented code.
-    pub status: Status,
-    /// Why; unspecified if the node did not say.
-    pub cause: Cause,
-    /// With 103: when to try again.
-    pub retry_after: Option<Duration>,
-    /// The answer to a unicast.
-    pub payload: Bytes,
-}
-
-/// Names a delivery that awaits an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Push {
-    seq: Seq,
-    topic: Topic,
-}
-
-/// A message that came for this client.
-#[derive(Clone, Debug)]
-pub struct Deliver {
-    /// For [`Session::answer`], if it is a unicast.
-    pub push: Push,
-    /// Whether an answer is expected.
-    pub mode: Mode,
-    /// The topic it was sent to.
-    pub topic: Topic,
-    /// Who sent it, as its node verified it; a plain node does not say.
-    pub sender: Option<Sender>,
-    /// How long the node waits for an answer, if it says.
-    pub answer_within: Option<Duration>,
-    /// The message.
-    pub payload: Bytes,
-}
-
-/// What the session asks its driver to do.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Tell the publisher how its send ended.
-    Ended(SendId, Ended),
-    /// The topics of this report, and of all before it, are in force.
-    Reported {
-        /// From [`Session::report`].
-        report: ReportId,
-        /// Names the node did not accept.
-        refused: Vec<String>,
-        /// Whether all reachable nodes know them; never from a plain node.
-        complete: bool,
-    },
-    /// Hand this to its subscriber.
-    Deliver(Deliver),
-    /// The node drains: finish within this time, then connect elsewhere.
-    Drain(Duration),
-}
-
-/// One report of the whole topic set; later ones are greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReportId(u64);
-
-/// The node broke the protocol or died: close the connection.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Fault {
-    /// An extension frame that cannot be read.
-    #[error("the node sent an extension frame that cannot be read")]
-    Extension(#[from] ExtensionError),
-    /// Nothing came for too long.
-    #[error("the node sent nothing for {0:?}, not even an answer to a heartbeat")]
-    Silent(Duration),
-}
-
-/// A message does not fit a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the message takes a frame of {len} bytes, the largest allowed is {max}; send it in pieces")]
-pub struct TooLarge {
-    /// What it would take.
-    pub len: usize,
-    /// What is allowed.
-    pub max: usize,
-}
 
 /// An established session.
 #[derive(Debug)]
@@ -185,7 +48,7 @@ pub struct Session {
     base: u64,
     counter: u64,
     /// When each unfinished send is given up.
-    pending: BTreeMap<u64, Time>,
+    pending: BTreeMap<Seq, Time>,
     /// No pending send expires before this.
     earliest: Time,
     reports: BTreeMap<u64, ReportId>,
@@ -235,20 +98,30 @@ impl Session {
     /// When it does not fit a frame.
     pub fn send(&mut self, now: Time, message: Message) -> Result<SendId, TooLarge> {
         let id = self.next_id();
+        let id = SendId(self.seq(id));
+        self.send_as(now, id, message).map(|()| id)
+    }
+
+    /// Sends a message that was named elsewhere: it is the same one, to nodes and subscribers, as
+    /// what was sent under this name through another connection.
+    ///
+    /// # Errors
+    /// When it does not fit a frame.
+    pub fn send_as(&mut self, now: Time, id: SendId, message: Message) -> Result<(), TooLarge> {
         let patience = message.deadline.map_or(self.config.patience, |deadline| match self.dialect {
             Dialect::Extended => deadline.saturating_add(MARGIN),
             // The node knows of no deadline; this end keeps it.
             Dialect::Plain(_) => deadline,
         });
-        let frame = self.encode(self.seq(id), message);
+        let frame = self.encode(id.0, message);
         if frame.wire_len() > self.config.max_frame {
             return Err(TooLarge { len: frame.wire_len(), max: self.config.max_frame });
         }
         self.frames.push_back(frame);
         let expires = now + patience;
-        self.pending.insert(id, expires);
+        self.pending.insert(id.0, expires);
         self.earliest = self.earliest.min(expires);
-        Ok(SendId(id))
+        Ok(())
     }
 
     /// Replaces the set of topics this client is subscribed to.
@@ -380,13 +253,14 @@ impl Session {
             FromNode::PublishResult { status, cause, retry_after, payload } => {
                 self.ended(frame.seq, Ended { status, cause, retry_after, payload });
             }
-            FromNode::Deliver { mode, topic, sender, answer_within, payload } => {
+            FromNode::Deliver { mode, topic, sender, answer_within, message, payload } => {
                 self.actions.push_back(Action::Deliver(Deliver {
                     push: Push { seq: frame.seq, topic: topic.clone() },
                     mode,
                     topic,
                     sender: Some(sender),
                     answer_within: (mode == Mode::Unicast).then_some(answer_within),
+                    message,
                     payload,
                 }));
             }
@@ -405,36 +279,6 @@ impl Session {
         }
     }
 
-    fn handle_answer(&mut self, frame: Frame) {
-        let (status, cause) = match Status::from_code(frame.result) {
-            Some(Status::Success) => (Status::Success, Cause::Delivered),
-            Some(status) => (status, Cause::Unspecified),
-            // A plain node passes on whatever the subscriber answered, and has codes of its own.
-            None => (Status::NotHanded, Cause::SubscriberRefused),
-        };
-        let payload = match TopicBody::parse(frame.body) {
-            Ok(body) if status == Status::Success => body.payload,
-            _ => Bytes::new(),
-        };
-        self.ended(frame.seq, Ended { status, cause, retry_after: None, payload });
-    }
-
-    fn handle_push(&mut self, frame: Frame, mode: Mode) {
-        let body = TopicBody::parse(frame.body).ok();
-        let Some((topic, body)) = body.and_then(|body| Some((body.topic().ok()?, body))) else {
-            self.ignored += 1;
-            return;
-        };
-        self.actions.push_back(Action::Deliver(Deliver {
-            push: Push { seq: frame.seq, topic: topic.clone() },
-            mode,
-            topic,
-            sender: None,
-            answer_within: None,
-            payload: body.payload,
-        }));
-    }
-
     fn reported(&mut self, seq: Seq, refused: Vec<String>, complete: bool) {
         let Some(report) = self.id(seq).and_then(|id| self.reports.remove(&id)) else { return };
         // Earlier reports are covered by this one.
@@ -443,14 +287,14 @@ impl Session {
     }
 
     fn ended(&mut self, seq: Seq, ended: Ended) {
-        match self.id(seq).filter(|id| self.pending.remove(id).is_some()) {
-            Some(id) => self.actions.push_back(Action::Ended(SendId(id), ended)),
+        match self.pending.remove(&seq) {
+            Some(_) => self.actions.push_back(Action::Ended(SendId(seq), ended)),
             None => self.ignored += 1,
         }
     }
 
     fn give_up(&mut self, now: Time) {
-        let overdue: Vec<u64> =
+        let overdue: Vec<Seq> =
             self.pending.iter().filter(|(_, expires)| **expires <= now).map(|(id, _)| *id).collect();
         for id in overdue {
             self.pending.remove(&id);

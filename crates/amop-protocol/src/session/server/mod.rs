@@ -4,136 +4,35 @@
 //! granted, which sends have no outcome yet, and when bytes last passed. It neither routes nor
 //! writes; every frame leads to exactly one [`Event`], and its driver carries that out.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 
 use super::{
-    handshake::{self, About, HandshakeError, Protocol},
+    handshake::{self, HandshakeError, Protocol},
     heartbeat,
     startup::{self, Facts},
 };
 use crate::{
-    Cause, Seq, Status, Time, Topic,
-    broker::event::{Answer, AnswerBody, Mode, Outcome, Push, PushId},
+    Cause, Seq, Status, Time,
+    broker::event::{AnswerBody, Mode, Outcome, Push},
     topic::{Kind, MAX_TOPIC_BYTES},
     wire::{
-        channel::{Encoded, Frame, TopicBody, Type, topic_prefix},
+        channel::{Encoded, Frame, TopicBody, Type},
         extension::{ExtensionError, FromClient, FromNode},
     },
 };
 
+mod event;
+mod frames;
+mod outcome;
 mod topics;
 
-use topics::{TopicList, TopicListError};
+pub use event::{Acknowledge, Close, Config, Event, Ignored, Published, Report};
 
-/// Bounds of a session and what the node says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Answers to what SDKs ask at start-up.
-    pub startup: startup::Config,
-    /// Who the node is, for clients that ask for extensions.
-    pub about: About,
-    /// Most topics of one session. More: the session is closed.
-    pub max_topics: usize,
-    /// Most sends of one session that have no outcome yet. More: refused with 103.
-    pub max_in_flight: usize,
-    /// A session is closed after this long without a byte in either direction.
-    pub idle: Duration,
-}
-
-/// What a client's frame comes to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Write this to the client.
-    Reply(Encoded),
-    /// A send cannot be admitted; write its outcome to the client.
-    Refused(Encoded),
-    /// A JSON-RPC call; [`Server::answer_call`] answers it from the facts of the moment.
-    Call {
-        /// Names the call.
-        seq: Seq,
-        /// The call.
-        body: Bytes,
-    },
-    /// The session's topics are now these. No later frame is handled before they are in force.
-    Report(Report),
-    /// A message to send; its outcome is to come back, once.
-    Publish(Published),
-    /// The answer to a push.
-    Answer(PushId, Answer),
-    /// Nothing is to be done.
-    Ignored(Ignored),
-}
-
-/// A session's complete topic set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// Valid topics, each once, in order.
-    pub topics: Vec<Topic>,
-    /// How many names were none, and dropped.
-    pub refused: u64,
-    /// An extension client waits for [`Server::subscribed`] under this seq.
-    pub acknowledge: Option<Acknowledge>,
-}
-
-/// What an acknowledgement of a subscription repeats.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Acknowledge {
-    seq: Seq,
-    accepted: u32,
-    refused: Vec<String>,
-}
-
-/// A message as its client sent it; the driver adds who that is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// The publisher's name for the message.
-    pub seq: Seq,
-    /// To one or to all.
-    pub mode: Mode,
-    /// Where to.
-    pub topic: Topic,
-    /// The message.
-    pub payload: Bytes,
-    /// The publisher's own deadline, if it gave one.
-    pub deadline: Option<Duration>,
-}
-
-/// Why a frame led to nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ignored {
-    /// A heartbeat that the session's version does not answer.
-    Heartbeat,
-    /// A type that nobody knows, or that this session has not negotiated.
-    UnknownType,
-    /// A body that is not what its type says.
-    Malformed,
-    /// An answer to nothing this node asked.
-    UnknownAnswer,
-    /// Part of the verification of private topics.
-    Verification,
-}
-
-/// Why a session is to be closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Close {
-    /// No common version.
-    #[error(transparent)]
-    Incompatible(HandshakeError),
-    /// Too many topics.
-    #[error("the client reported more than {0} topics; report fewer, or raise the limit")]
-    TooManyTopics(usize),
-    /// Silence.
-    #[error("no byte passed in either direction for {0:?}; send heartbeats")]
-    Idle(Duration),
-}
-
-/// How many refused names an acknowledgement repeats.
-pub(crate) const MAX_REFUSED_NAMED: usize = 64;
+pub(crate) use frames::MAX_REFUSED_NAMED;
+use frames::{answer, answered, no_such_group, reply, report, subscribe};
+use outcome::{extended_outcome, plain_outcome};
 
 /// The state of one session.
 #[derive(Debug)]
@@ -237,8 +136,9 @@ impl Server {
                 Mode::Unicast => push.answer_within,
                 Mode::Multicast => Duration::ZERO,
             };
-            let Push { mode, topic, payload, sender, .. } = push;
-            return FromNode::Deliver { mode, topic, sender, answer_within, payload }.encode(seq);
+            let Push { mode, topic, payload, sender, message, .. } = push;
+            let message = Some(message);
+            return FromNode::Deliver { mode, topic, sender, answer_within, message, payload }.encode(seq);
         }
         let kind = match push.mode {
             Mode::Unicast => Type::UNICAST,
@@ -348,89 +248,6 @@ impl Server {
 
 /// What a client whose quota is used up is told to wait.
 const QUOTA_RETRY: Duration = Duration::from_millis(100);
-
-fn reply(kind: Type, seq: Seq, body: Bytes) -> Event {
-    Event::Reply(Encoded::new(kind, seq, 0, &[], body))
-}
-
-/// The answer to whoever wants events of a group: it does not exist.
-fn no_such_group(frame: &Frame) -> Event {
-    reply(frame.kind, frame.seq, Bytes::from_static(b"\x01{\"result\":-41002}\n"))
-}
-
-fn answer(frame: Frame) -> Event {
-    let body = match TopicBody::parse(frame.body.clone()) {
-        Ok(body) => AnswerBody { prefix: body.prefix().clone(), payload: body.payload },
-        // Empty, or malformed: then it is the payload, under a prefix that whoever writes it adds.
-        Err(_) => AnswerBody { prefix: Bytes::new(), payload: frame.body },
-    };
-    answered(frame.seq, frame.result, body)
-}
-
-fn answered(seq: Seq, result: i32, body: AnswerBody) -> Event {
-    let Some(push) = PushId::from_seq(seq) else { return Event::Ignored(Ignored::UnknownAnswer) };
-    let body = if result == 0 { body } else { AnswerBody::default() };
-    Event::Answer(push, Answer { result, body })
-}
-
-fn report(frame: &Frame, config: &Config) -> Result<Event, Close> {
-    match TopicList::from_json(&frame.body, config.max_topics) {
-        Ok(TopicList { topics, refused }) => {
-            let topics = topics.into_iter().collect();
-            Ok(Event::Report(Report { topics, refused, acknowledge: None }))
-        }
-        Err(TopicListError::NotAList) => Ok(Event::Ignored(Ignored::Malformed)),
-        Err(TopicListError::TooMany) => Err(Close::TooManyTopics(config.max_topics)),
-    }
-}
-
-fn subscribe(seq: Seq, names: Vec<String>, config: &Config) -> Result<Event, Close> {
-    let mut topics = BTreeSet::new();
-    let mut bad = Vec::new();
-    let mut refused = 0;
-    for name in names {
-        match Topic::parse(&name) {
-            Ok(topic) => drop(topics.insert(topic)),
-            Err(_) => {
-                refused += 1;
-                if bad.len() < MAX_REFUSED_NAMED {
-                    bad.push(name[..name.floor_char_boundary(MAX_TOPIC_BYTES)].to_owned());
-                }
-            }
-        }
-    }
-    if topics.len() > config.max_topics {
-        return Err(Close::TooManyTopics(config.max_topics));
-    }
-    let accepted = u32::try_from(topics.len()).unwrap_or(u32::MAX);
-    let acknowledge = Some(Acknowledge { seq, accepted, refused: bad });
-    Ok(Event::Report(Report { topics: topics.into_iter().collect(), refused, acknowledge }))
-}
-
-fn extended_outcome(outcome: Outcome) -> Encoded {
-    let status = outcome.cause.status();
-    let retry_after = (status == Status::Refused).then_some(outcome.retry_after);
-    let payload = outcome.body.payload;
-    FromNode::PublishResult { status, cause: outcome.cause, retry_after, payload }.encode(outcome.seq)
-}
-
-fn plain_outcome(outcome: Outcome) -> Encoded {
-    let Outcome { seq, mode, topic, cause, body, .. } = outcome;
-    let status = cause.status();
-    if status != Status::Success {
-        return Encoded::empty(Type::ANSWER, seq, status.code());
-    }
-    match (mode, topic) {
-        (Mode::Multicast, Some(topic)) => Encoded::with_topic(Type::ANSWER, seq, 0, &topic, Bytes::new()),
-        // An answer without a prefix of its own goes under the request's topic: SDKs read a
-        // topic body here, and some do not survive anything else.
-        (Mode::Unicast, topic) if body.prefix.is_empty() && !body.payload.is_empty() => {
-            let prefix = topic.as_ref().map_or(Bytes::from_static(b"\x01"), topic_prefix);
-            Encoded::new(Type::ANSWER, seq, 0, &prefix, body.payload)
-        }
-        _ => Encoded::new(Type::ANSWER, seq, 0, &body.prefix, body.payload),
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{NodeKey, SessionId};
+use crate::{NodeKey, SessionId, Topic, session::handshake::About};
 
 const SEQ: Seq = Seq([b'7'; 32]);
 

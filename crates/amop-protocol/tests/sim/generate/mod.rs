@@ -20,6 +20,7 @@ struct Generator {
     clients: Vec<ClientBelief>,
     noisy: Vec<usize>,
     messages: u64,
+    instances: usize,
 }
 
 #[derive(Clone)]
@@ -43,6 +44,7 @@ pub fn plan(seed: u64) -> Plan {
         clients: Vec::new(),
         noisy: Vec::new(),
         messages: 0,
+        instances: 0,
     };
     generator.begin();
     let heals = generator.now + Duration::from_millis(1);
@@ -97,6 +99,9 @@ impl Generator {
                 self.open(node, None);
             }
         }
+        for _ in 0..self.rng.random_range(0..3) {
+            self.open_at_two();
+        }
         self.now += Duration::from_secs(3);
         let faulty = self.rng.random_bool(0.75);
         let faults = if faulty { self.rng.random_range(2..40) } else { 0 };
@@ -123,6 +128,7 @@ impl Generator {
             12..17 => self.publish_through_two(),
             17..19 => self.leave_while_sent_to(),
             19..21 => self.publish_badly(),
+            21 => self.open_at_two(),
             _ => self.publish(),
         }
         // Now and then a burst, so that messages could overtake each other.
@@ -166,7 +172,7 @@ impl Generator {
         let client = self.clients.len();
         let dialects = [Dialect::V1, Dialect::V3, Dialect::Extended, Dialect::Extended];
         let dialect = dialects[self.rng.random_range(0..dialects.len())];
-        self.act(Act::Open { client, node, dialect, certificate, behaviour });
+        self.act(Act::Open { client, node, dialect, certificate, behaviour, instance: None });
         self.clients.push(ClientBelief {
             node,
             certificate,
@@ -178,6 +184,24 @@ impl Generator {
             self.subscribe(client, topics);
         }
         client
+    }
+
+    /// An application with sessions at two nodes, or twice at one, that has the same topics at both.
+    fn open_at_two(&mut self) {
+        let (behaviour, certificate, topics) =
+            (self.behaviour(), self.rng.random_range(0..200), self.some_topics());
+        self.instances += 1;
+        for _ in 0..2 {
+            let Some(node) = self.some_node() else { return };
+            let (client, dialect) = (self.clients.len(), Dialect::Extended);
+            let instance = Some(self.instances);
+            self.act(Act::Open { client, node, dialect, certificate, behaviour, instance });
+            // It publishes nothing: to its nodes its sessions are strangers to each other.
+            let reads = false;
+            self.clients.push(ClientBelief { node, certificate, open: true, reads, topics: Vec::new() });
+            self.subscribe(client, topics.clone());
+            self.pause(0..20_000);
+        }
     }
 
     fn behaviour(&mut self) -> Behaviour {

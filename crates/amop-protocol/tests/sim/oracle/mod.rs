@@ -29,6 +29,8 @@ struct Period {
 struct SessionLife {
     node: usize,
     behaviour: Behaviour,
+    /// The application, if it has several sessions.
+    instance: Option<usize>,
     ended: Option<Time>,
     /// When its node began to shut down.
     drained: Option<Time>,
@@ -61,6 +63,8 @@ pub struct Totals {
     /// Sends that had a path and a live subscriber all the time.
     pub certain: u64,
     pub ordered: u64,
+    /// Messages that came to an application by a second way.
+    pub came_again: u64,
     pub faults_injected: u64,
 }
 
@@ -72,19 +76,21 @@ impl AddAssign for Totals {
         self.handed += other.handed;
         self.certain += other.certain;
         self.ordered += other.ordered;
+        self.came_again += other.came_again;
         self.faults_injected += other.faults_injected;
     }
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { publications, succeeded, failed, certain, handed, ordered, faults_injected } = self;
+        let Self { publications, succeeded, failed, certain, handed, ordered, came_again, faults_injected } =
+            self;
         let failed: Vec<String> =
             (FIRST_CODE..).zip(failed).map(|(code, count)| format!("{code}: {count}")).collect();
         write!(
             f,
             "{publications} sends, {succeeded} succeeded ({certain} had to), {} failed, {handed} hand-overs \
-             ({ordered} judged by their order), {faults_injected} faults",
+             ({ordered} judged by their order), {came_again} came again by another way, {faults_injected} faults",
             failed.join(", ")
         )
     }
@@ -118,6 +124,7 @@ pub struct Oracle {
     disturbances: Vec<Time>,
     certain: u64,
     ordered: u64,
+    came_again: u64,
     pub broken: Vec<String>,
     pub faults_injected: u64,
 }
@@ -163,6 +170,7 @@ impl Oracle {
             disturbances: Vec::new(),
             certain: 0,
             ordered: 0,
+            came_again: 0,
             broken: Vec::new(),
             faults_injected: 0,
         }
@@ -186,9 +194,16 @@ impl Oracle {
         self.disturbances.push(now);
     }
 
-    pub fn session_begins(&mut self, session: usize, node: usize, behaviour: Behaviour) {
+    pub fn session_begins(
+        &mut self,
+        session: usize,
+        node: usize,
+        behaviour: Behaviour,
+        instance: Option<usize>,
+    ) {
         let topics = BTreeMap::new();
-        let life = SessionLife { node, behaviour, ended: None, drained: None, stopped: None, topics };
+        let life =
+            SessionLife { node, behaviour, instance, ended: None, drained: None, stopped: None, topics };
         self.sessions.insert(session, life);
     }
 
@@ -250,6 +265,11 @@ impl Oracle {
         self.handed.entry((message, session)).or_default().push(now);
     }
 
+    /// A message came to an application that had had it.
+    pub fn came_again(&mut self) {
+        self.came_again += 1;
+    }
+
     pub fn answers(&mut self, message: u64, session: usize) {
         self.answered.insert((message, session), ());
     }
@@ -294,6 +314,7 @@ impl Oracle {
             handed: self.handed.len() as u64,
             certain: self.certain,
             ordered: self.ordered,
+            came_again: self.came_again,
             faults_injected: self.faults_injected,
         }
     }

@@ -1,0 +1,162 @@
+//! The publisher's node: the attempts of a unicast, one at a time.
+//!
+//! An attempt goes towards one node. It is *resent*, as it is, until the destination says "handed"
+//! or how it ended; only when it has failed for good does the next candidate get a new one.
+
+use std::time::Duration;
+
+use super::{
+    Delivery, Requester,
+    candidates::{self, Choice},
+    detour::detour,
+    reception,
+    send::{Attempt, Progress, Transmissions, Unicast},
+};
+use crate::{
+    Cause, NodeId, SessionId, Time,
+    broker::{event::AnswerBody, routing::Routing},
+    wire::peer::{Body, SendRef},
+};
+
+/// Attempts of one send. Honest candidates run out, or the deadline comes, long before; a node that
+/// always fails and always has another candidate would go on for ever.
+pub(crate) const MAX_ATTEMPTS: u32 = 256;
+
+impl Delivery {
+    /// Gives the next candidate its attempt, or ends the send if none is left.
+    pub(super) fn next_attempt(&mut self, now: Time, routing: &Routing, id: u64) {
+        let Some(send) = self.sends.get(&id) else { return };
+        let Progress::Unicast(unicast) = &send.progress else { return };
+        let choice = match unicast.attempts {
+            ..MAX_ATTEMPTS => candidates::choose(routing, send, unicast, self.config.preference),
+            _ => return self.give_up(now, id),
+        };
+        match choice {
+            Ok(choice) => self.start_attempt(now, routing, id, choice),
+            Err(_) if !unicast.unconfirmed.is_empty() => self.ask_again(now, routing, id),
+            Err(cause) => {
+                let cause = unicast.worst.map_or(cause, |worst| worst.worse(cause));
+                self.finish(now, id, cause, AnswerBody::default());
+            }
+        }
+    }
+
+    /// Everybody else has failed: those who only did not confirm get another chance.
+    fn ask_again(&mut self, now: Time, routing: &Routing, id: u64) {
+        if let Some(send) = self.sends.get_mut(&id)
+            && let Progress::Unicast(unicast) = &mut send.progress
+        {
+            unicast.unconfirmed.clear();
+        }
+        self.next_attempt(now, routing, id);
+    }
+
+    fn start_attempt(&mut self, now: Time, routing: &Routing, id: u64, choice: Choice) {
+        let local = choice.to == self.me;
+        let Some(send) = self.sends.get_mut(&id) else { return };
+        let left = send.deadline.since(now);
+        let fair = left / choice.candidates.max(1);
+        let push_timeout = fair.clamp(self.config.push_timeout_min, self.config.push_timeout_max).min(left);
+        let payload = send.publish.payload.len();
+        let resend_at = now + self.config.resend_after(payload, 0);
+        let Progress::Unicast(unicast) = &mut send.progress else { return };
+        unicast.attempts += 1;
+        unicast.asked.push(choice.to);
+        unicast.attempt = Some(Attempt {
+            to: choice.to,
+            epoch: choice.epoch,
+            way: choice.way,
+            push_timeout,
+            handed: false,
+            resends: 0,
+            transmissions: Transmissions::first(),
+            // This node's other role always reports; there is no path to lose it on.
+            resend_at: if local { send.deadline } else { resend_at },
+            give_up_at: now + push_timeout + self.config.path_timeout * 4 + self.config.transfer(payload),
+            others: choice.candidates - 1,
+        });
+        self.counters.attempts += 1;
+        self.arm_send(now, id);
+        if local {
+            self.attempt_here(now, routing, id, push_timeout, choice.exclude);
+        } else {
+            self.send_attempt(routing, id, &[]);
+        }
+    }
+
+    fn attempt_here(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        id: u64,
+        push_timeout: Duration,
+        exclude: Option<SessionId>,
+    ) {
+        let requester = Requester { node: self.me, send: SendRef { epoch: self.epoch, id } };
+        let Some(send) = self.sends.get(&id) else { return };
+        let Progress::Unicast(unicast) = &send.progress else { return };
+        let attempt = reception::Attempt { requester, number: unicast.attempts, push_timeout, exclude };
+        let (key, envelope, payload) = (send.key, send.envelope(), send.publish.payload.clone());
+        self.receive_attempt(now, routing, key, attempt, &envelope, payload);
+    }
+
+    /// Puts the current attempt on its way, the first time or again.
+    pub(super) fn send_attempt(&mut self, routing: &Routing, id: u64, path: &[NodeId]) {
+        let Some(send) = self.sends.get(&id) else { return };
+        let Progress::Unicast(Unicast { attempt: Some(attempt), attempts, .. }) = &send.progress else {
+            return;
+        };
+        let body = Body::Attempt {
+            send: id,
+            number: *attempts,
+            envelope: send.envelope(),
+            push_timeout_ms: millis(attempt.push_timeout),
+        };
+        let (to, flow, payload) = (attempt.to, send.flow(), send.publish.payload.clone());
+        self.forward(routing, vec![to], path, flow, body, payload);
+    }
+
+    pub(super) fn attempt_overdue(&mut self, now: Time, routing: &Routing, id: u64) {
+        let Some(send) = self.sends.get_mut(&id) else { return };
+        let Progress::Unicast(unicast) = &mut send.progress else { return };
+        let Some(attempt) = &mut unicast.attempt else { return };
+        if attempt.resend_at > now {
+            return;
+        }
+        let others = attempt.others > 0 || !unicast.unconfirmed.is_empty();
+        if attempt.give_up_at <= now && others {
+            let cause = if attempt.handed { Cause::PushTimeout } else { Cause::Unreachable };
+            unicast.unconfirmed.push((attempt.to, attempt.epoch));
+            return self.attempt_failed(now, routing, id, cause, false);
+        }
+        attempt.resends += 1;
+        attempt.resend_at = now + self.config.resend_after(send.publish.payload.len(), attempt.resends);
+        let path = detour(routing, attempt.to, attempt.resends);
+        attempt.transmissions.add(&path);
+        self.counters.resends += 1;
+        self.send_attempt(routing, id, &path);
+    }
+
+    /// The current attempt has failed for good: on to the next candidate.
+    pub(super) fn attempt_failed(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        id: u64,
+        cause: Cause,
+        spent: bool,
+    ) {
+        let Some(send) = self.sends.get_mut(&id) else { return };
+        let Progress::Unicast(unicast) = &mut send.progress else { return };
+        let Some(attempt) = unicast.attempt.take() else { return };
+        unicast.worst = Some(unicast.worst.map_or(cause, |worst| worst.worse(cause)));
+        if spent {
+            unicast.spent.push((attempt.to, attempt.epoch));
+        }
+        self.next_attempt(now, routing, id);
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,71 @@
+//! What a subscriber's node tells those who asked it to hand a message over.
+
+use bytes::Bytes;
+
+use super::{Delivery, detour::detour, reception::Waiting};
+use crate::{
+    Cause,
+    broker::{event::AnswerBody, routing::Routing},
+    wire::peer::Body,
+};
+
+impl Delivery {
+    pub(super) fn report_handed(&mut self, routing: &Routing, waiting: Waiting) {
+        let body = Body::Handed { send: waiting.requester.send, number: waiting.number };
+        self.report(routing, waiting, body, Bytes::new());
+    }
+
+    pub(super) fn report_outcome(
+        &mut self,
+        routing: &Routing,
+        waiting: Waiting,
+        cause: Cause,
+        verdict: Verdict,
+        body: &AnswerBody,
+    ) {
+        let outcome = Body::Outcome {
+            send: waiting.requester.send,
+            number: waiting.number,
+            cause,
+            is_final: verdict == Verdict::Final,
+            exhausted: verdict == Verdict::Exhausted,
+            answer_prefix: body.prefix.clone(),
+        };
+        self.report(routing, waiting, outcome, body.payload.clone());
+    }
+
+    pub(super) fn report_fan_out(
+        &mut self,
+        routing: &Routing,
+        waiting: Waiting,
+        [handed, failed]: [u32; 2],
+        cause: Cause,
+        complete: bool,
+    ) {
+        let body = Body::FanOutReport { send: waiting.requester.send, handed, failed, cause, complete };
+        self.report(routing, waiting, body, Bytes::new());
+    }
+
+    /// Reports to a requester; to one that had to ask again, every second time by another way.
+    fn report(&mut self, routing: &Routing, waiting: Waiting, body: Body, payload: Bytes) {
+        let to = waiting.requester.node;
+        if to == self.me {
+            self.local_reports.push_back((body, payload));
+            return;
+        }
+        let path = if waiting.resends == 0 { Vec::new() } else { detour(routing, to, waiting.resends) };
+        let flow = waiting.requester.send.id as u32;
+        self.forward(routing, vec![to], &path, flow, body, payload);
+    }
+}
+
+/// What a failed or answered attempt means for the rest of the send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing else may be tried.
+    Final,
+    /// Other sessions here could take it.
+    Open,
+    /// No other session here can.
+    Exhausted,
+}
