@@ -3,7 +3,10 @@
 //! A task around the core's `Control`. Woken by commands (session and status tasks), overlay
 //! events and its timer; it waits on nothing else, and what it sends it only queues.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use amop_protocol::{
     NodeId, SessionId, Topic, Version,
@@ -13,12 +16,23 @@ use amop_protocol::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{core_counters::ControlCounters, data_path::DataPath, links::Links};
-use crate::{overlay, tasks::Tasks};
+use crate::{
+    identity::Throttle,
+    overlay,
+    tasks::{self, Tasks},
+};
 
 /// Commands that may wait for the control task. Policy: whoever asks waits.
-const COMMANDS: usize = 1024;
-/// Overlay events that are handled after each command while commands keep coming.
-const EVENTS_PER_COMMAND: usize = 16;
+pub(super) const COMMANDS: usize = 1024;
+/// How long overlay events are handled after each command while commands keep coming, save that
+/// the last of them may take longer.
+const SLICE: Duration = Duration::from_millis(5);
+/// After a long message its link rests so many times as long as handling it took: no neighbour has
+/// more than a fifth of the task's time.
+const REST: u32 = 4;
+/// Topics, or entries of a vector, that take long to handle; bytes of a record.
+const MANY: usize = 500;
+const MANY_BYTES: usize = 16 * 1024;
 /// How long a subscription's acknowledgement is waited for before it is given as incomplete.
 const SETTLE_BOUND: Duration = Duration::from_secs(5);
 
@@ -79,6 +93,10 @@ pub(super) struct ControlTask {
     counters: ControlCounters,
     /// Who waits for which version of this node's topics to have settled.
     waiting: Vec<(Version, oneshot::Sender<bool>)>,
+    /// Places of links that rest, and until when.
+    resting: Vec<(Instant, overlay::Turn)>,
+    /// Lines in the log about neighbours that break the rules.
+    faults: Throttle,
 }
 
 /// A command queue and the task that serves it.
@@ -90,7 +108,21 @@ pub(super) fn new(
     events: mpsc::Receiver<overlay::Event>,
 ) -> (Handle, ControlTask) {
     let (send, commands) = mpsc::channel(COMMANDS);
-    (Handle(send), ControlTask { control, data, links, commands, events, counters, waiting: Vec::new() })
+    let (waiting, faults) = (Vec::new(), Throttle::default());
+    (
+        Handle(send),
+        ControlTask {
+            control,
+            data,
+            links,
+            commands,
+            events,
+            counters,
+            waiting,
+            resting: Vec::new(),
+            faults,
+        },
+    )
 }
 
 impl ControlTask {
@@ -98,12 +130,12 @@ impl ControlTask {
     pub(super) async fn run(mut self, tasks: Tasks) {
         self.carry_out();
         loop {
-            let due = self.control.poll_timeout().map(|at| self.data.instant(at));
+            let due = self.due();
             tokio::select! {
                 // The end first; then timers, which nothing may starve; then what others wait for.
                 biased;
                 () = tasks.cancelled() => return,
-                () = super::data_path::sleep_until(due) => self.control.handle_timeout(self.data.now()),
+                () = super::data_path::sleep_until(due) => self.timeout(),
                 Some(command) = self.commands.recv() => {
                     self.command(command);
                     self.waiting_events();
@@ -115,11 +147,36 @@ impl ControlTask {
         }
     }
 
+    /// When the timer is to wake the task: for control, or to let a link go on.
+    fn due(&self) -> Option<tokio::time::Instant> {
+        let rested = self.resting.iter().map(|(until, _)| tokio::time::Instant::from_std(*until)).min();
+        let control = self.control.poll_timeout().map(|at| self.data.instant(at));
+        rested.into_iter().chain(control).min()
+    }
+
+    fn timeout(&mut self) {
+        let now = self.data.now();
+        let instant = Instant::now();
+        self.resting.retain(|(until, _)| *until > instant);
+        if self.control.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        if self.control.local_topics() > MANY {
+            tasks::at_length(|| self.control.handle_timeout(now));
+        } else {
+            self.control.handle_timeout(now);
+        }
+    }
+
     fn command(&mut self, command: Command) {
         let now = self.data.now();
         match command {
             Command::Report { session, topics, done } => {
-                self.control.handle_report(now, session, topics);
+                if topics.len() > MANY {
+                    tasks::at_length(|| self.control.handle_report(now, session, topics));
+                } else {
+                    self.control.handle_report(now, session, topics);
+                }
                 self.carry_out();
                 let _ = done.send(());
             }
@@ -135,9 +192,12 @@ impl ControlTask {
 
     /// Events get their turn however many commands there are: clients must not hold up gossip.
     fn waiting_events(&mut self) {
-        for _ in 0..EVENTS_PER_COMMAND {
-            let Ok(event) = self.events.try_recv() else { return };
+        let until = Instant::now() + SLICE;
+        while let Ok(event) = self.events.try_recv() {
             self.event(event);
+            if Instant::now() >= until {
+                return;
+            }
         }
     }
 
@@ -153,8 +213,15 @@ impl ControlTask {
                     self.control.handle_link_down(now, peer);
                 }
             }
-            overlay::Event::Control { peer, link, message } => {
-                if self.links.is_current(peer, link) {
+            overlay::Event::Control { peer, link, message, turn } => {
+                if !self.links.is_current(peer, link) {
+                    return;
+                }
+                if is_long(&message) {
+                    let began = Instant::now();
+                    tasks::at_length(|| self.control.handle_message(now, peer, message));
+                    self.resting.push((Instant::now() + began.elapsed() * REST, turn));
+                } else {
                     self.control.handle_message(now, peer, message);
                 }
             }
@@ -172,7 +239,9 @@ impl ControlTask {
                 Action::Routing(routing) => self.data.set_routing(routing),
                 Action::Settled { version } => self.tell_settled(version),
                 Action::PeerFault { peer, fault } => {
+                    self.faults.line(|| {
                     tracing::warn!(%peer, %fault, "a neighbour broke the gossip protocol; what it sent is ignored");
+                });
                 }
             }
         }
@@ -200,5 +269,13 @@ impl ControlTask {
                 self.waiting.push((wanted, done));
             }
         }
+    }
+}
+
+fn is_long(message: &pb::control::Message) -> bool {
+    match message {
+        pb::control::Message::Record(record) => record.body.len() > MANY_BYTES,
+        pb::control::Message::Vector(vector) => vector.entries.len() > MANY,
+        _ => false,
     }
 }

@@ -27,6 +27,13 @@ const DELIVERY: &[Row<deliver::Counters>] = &[
     ("delivery_late_answers", "Answers nobody waited for any longer", |c| c.late_answers),
     ("delivery_stale_reports", "Reports about sends no longer in flight", |c| c.stale_reports),
     ("delivery_stale_messages", "Messages older than any send can be", |c| c.stale_messages),
+    ("delivery_requesters_ignored", "Requests for a message that too many waited for", |c| {
+        c.requesters_ignored
+    }),
+    ("delivery_seen_forgotten", "Ended messages forgotten before their time", |c| c.forgotten),
+    ("delivery_seen_outcomes_dropped", "Outcomes dropped at the bound of their bytes", |c| {
+        c.outcomes_dropped
+    }),
     ("delivery_unroutable_own", "Own frames with no way to their destination", |c| c.unroutable),
 ];
 
@@ -41,6 +48,7 @@ const CONTROL: &[Row<control::Counters>] = &[
     }),
     ("control_epochs_raised", "Own epochs given up for a higher one", |c| c.epochs_raised),
     ("control_nodes_expired", "Nodes whose lists expired", |c| c.expired),
+    ("control_tombstones_forgotten", "Nodes that are gone and forgotten", |c| c.tombstones_forgotten),
     ("control_waves_joined", "Announcements whose settling was joined with another's", |c| c.joined),
 ];
 

@@ -218,28 +218,6 @@ fn the_protocol_document_has_every_cause_under_its_code() {
 }
 
 #[test]
-fn every_limit_of_operations_that_has_a_key_is_a_key() {
-    let example = read(&root().join("amop.example.toml"));
-    let mut table = "";
-    let mut keys = Vec::new();
-    for line in example.lines() {
-        if let Some(name) = line.strip_prefix('[') {
-            table = name.trim_end_matches(']');
-        } else if let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ") {
-            keys.push(format!("{table}.{key}"));
-        }
-    }
-    let document = read(&root().join("docs/operations.md"));
-    let table = document.split("\n## Limits\n").nth(1).and_then(|rest| rest.split("\n## ").next());
-    let mut checked = 0;
-    for name in table.expect("a section").split('`').skip(1).step_by(2) {
-        assert!(keys.iter().any(|key| key == name), "docs/operations.md names {name}, which is no key");
-        checked += 1;
-    }
-    assert!(checked > 10, "the table of limits names its keys");
-}
-
-#[test]
 fn the_map_of_the_country_fits_on_a_table() {
     let map = read(&root().join("ARCHITECTURE.md"));
     assert!(map.lines().count() <= MAX_ARCHITECTURE_LINES);

@@ -30,13 +30,11 @@ use amop_protocol::{
         peer::DataError,
     },
 };
-use amop_testkit::{ca::Leaf, wait};
+use amop_testkit::ca::Leaf;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::mpsc;
-
-use crate::mesh::Mesh;
 
 /// What signatures on records are for.
 pub(super) const RECORD: &str = "amop/record/1";
@@ -69,23 +67,8 @@ struct Shared {
 }
 
 impl Relay {
-    /// Links to these nodes of the mesh, and waits until each reaches all others.
-    pub(super) async fn between(mesh: &Mesh, nodes: [usize; 2]) -> Self {
-        let leaf = mesh.consortium.institution("mallory").node("relay");
-        let peers = nodes.map(|index| mesh.nodes[index].addresses.overlay);
-        let relay = Self::start(&leaf, &peers).await;
-        for (index, node) in mesh.nodes.iter().enumerate() {
-            wait::until("the relay to be known", async || {
-                let others = mesh.nodes.len();
-                let linked = relay.shared.links.lock().len() == peers.len();
-                linked && node.status().await.nodes == others && relay.reaches(mesh.id(index))
-            })
-            .await;
-        }
-        relay
-    }
-
-    async fn start(leaf: &Leaf, peers: &[SocketAddr]) -> Self {
+    /// Starts it; it dials these nodes.
+    pub(super) async fn start(leaf: &Leaf, peers: &[SocketAddr]) -> Self {
         let credentials = Credentials::new(&[leaf.root()], leaf.chain(), leaf.key()).expect("credentials");
         let me = Me {
             info: info(credentials.subject()).expect("a key"),
@@ -150,8 +133,14 @@ impl Relay {
         self.shared.links.lock().get(&to).expect("a link").clone()
     }
 
-    fn reaches(&self, node: NodeId) -> bool {
-        self.shared.routing.lock().find(&node).is_some()
+    /// Its links.
+    pub(super) fn links(&self) -> Vec<Link> {
+        self.shared.links.lock().values().cloned().collect()
+    }
+
+    /// The nodes it knows a way to, itself among them.
+    pub(super) fn known(&self) -> Vec<NodeId> {
+        self.shared.routing.lock().reachable().map(|node| node.id).collect()
     }
 }
 
@@ -236,6 +225,7 @@ impl Shared {
             }
             Action::Routing(routing) => *self.routing.lock() = routing,
             Action::Settled { .. } => {}
+            // Whatever the test says, the others know better than to say such things.
             Action::PeerFault { peer, fault } => panic!("{peer} is honest, and yet: {fault}"),
         }
     }

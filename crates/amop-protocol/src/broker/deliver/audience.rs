@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{
     Delivery, Requester,
+    destination::holder,
     outcome::Ended,
     reception::{Attempt, Reception, To, Waiting},
 };
@@ -41,7 +42,8 @@ impl Delivery {
                 let (handed, lost, worst) = (reception.handed, reception.lost, reception.worst);
                 self.counters.absorbed += 1;
                 if let Some(reception) = self.received.running(key) {
-                    reception.join(attempt);
+                    let waiting = reception.join(attempt);
+                    self.counters.requesters_ignored += u64::from(waiting.is_none());
                 }
                 if handed > 0 {
                     self.report_fan_out(routing, waiting, [handed, lost], worst, false);
@@ -65,7 +67,7 @@ impl Delivery {
         envelope: &Envelope,
         payload: Bytes,
     ) {
-        let Some(hold) = self.budget.hold(payload.len()) else {
+        let Some(hold) = self.budget.hold(holder(self.me, attempt, envelope), payload.len()) else {
             let waiting = Waiting { requester: attempt.requester, number: 0, resends: 0 };
             return self.report_fan_out(routing, waiting, [0, 0], Cause::NoRoom, true);
         };

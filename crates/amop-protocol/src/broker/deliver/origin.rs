@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Publishers that may wait for the outcome of one message; further duplicates are refused.
-const MAX_WAITERS: usize = 64;
+pub(crate) const MAX_WAITERS: usize = 64;
 /// When to try again if the node has no room for a payload.
 const WAIT_FOR_ROOM: Duration = Duration::from_millis(100);
 
@@ -64,7 +64,7 @@ impl Delivery {
     }
 
     fn begin(&mut self, now: Time, routing: &Routing, key: MessageKey, publish: Publish) {
-        let Some(hold) = self.budget.hold(publish.payload.len()) else {
+        let Some(hold) = self.budget.hold((&publish.client.fingerprint).into(), publish.payload.len()) else {
             let ending = Ending { retry_after: WAIT_FOR_ROOM, ..Cause::NoRoom.into() };
             return self.tell((publish.session, publish.seq), &publish, ending);
         };

@@ -148,7 +148,7 @@ fn body(prefix: &'static [u8], payload: &'static [u8]) -> AnswerBody {
 fn a_payload_that_finds_no_room_is_103_on_either_node_and_room_comes_back() {
     for small in [0, 1] {
         let mut pair = Pair::new(&[7]);
-        let budget = Budget::new(9);
+        let budget = Budget::new(2 * crate::broker::budget::OVERHEAD);
         pair.nodes[small] = Delivery::new(Config::default(), id(small as u8 + 1), small as u64 + 1, 0)
             .with_budget(budget.clone());
         pair.publish(Mode::Unicast, 1);

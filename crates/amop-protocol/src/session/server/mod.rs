@@ -30,6 +30,7 @@ mod topics;
 
 pub use event::{Acknowledge, Close, Config, Event, Ignored, Published, Report};
 
+pub(crate) use frames::MAX_REFUSED_NAMED;
 use frames::{answer, answered, no_such_group, reply, report, subscribe};
 use outcome::{extended_outcome, plain_outcome};
 
@@ -117,7 +118,8 @@ impl Server {
 
     /// Answers a JSON-RPC call.
     pub fn answer_call(seq: Seq, body: &[u8], facts: Facts<'_>) -> Encoded {
-        Encoded::new(Type::JSON_RPC, seq, 0, &[], startup::answer(body, facts))
+        let (head, rest) = startup::answer(body, facts);
+        Encoded::new(Type::JSON_RPC, seq, 0, &head, rest)
     }
 
     /// The frame that acknowledges a subscription; `complete` if all reachable nodes know of it.

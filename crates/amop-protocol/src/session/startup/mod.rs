@@ -1,6 +1,8 @@
 //! What 2.x SDKs ask by JSON-RPC before they consider a node usable: the minimum set of the
 //! channel protocol, answered from what the node knows. There is no chain behind the answers.
 
+use std::fmt;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -36,6 +38,45 @@ pub struct Facts<'a> {
     pub config: &'a Config,
     /// Whom it can reach, and their topics.
     pub routing: &'a Routing,
+    /// Where the long answers come from.
+    pub listings: &'a dyn Listings,
+}
+
+/// A part of an answer that grows with what the node knows: dear to make, the same for all who ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// Every other node, and its topics.
+    Peers,
+    /// This node, and the topics of its sessions.
+    OwnInfo,
+}
+
+/// Makes listings, or keeps them.
+pub trait Listings: fmt::Debug {
+    /// The listing as it is in this snapshot or was in one shortly before: what
+    /// [`Listing::make`] gave.
+    fn get(&self, listing: Listing, routing: &Routing) -> Bytes;
+}
+
+/// Makes every listing anew.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fresh;
+
+impl Listings for Fresh {
+    fn get(&self, listing: Listing, routing: &Routing) -> Bytes {
+        listing.make(routing)
+    }
+}
+
+impl Listing {
+    /// The rest of an answer, from its result to its end.
+    pub fn make(self, routing: &Routing) -> Bytes {
+        let result = match self {
+            Self::Peers => peers(routing),
+            Self::OwnInfo => own_info(routing),
+        };
+        format!("{result}}}\n").into()
+    }
 }
 
 /// `params` is not read: no answer depends on it, and some SDKs omit it.
@@ -50,26 +91,49 @@ const PARSE_ERROR: i32 = -32700;
 const INVALID_REQUEST: i32 = -32600;
 const METHOD_NOT_FOUND: i32 = -32601;
 
-/// Answers one JSON-RPC call; whatever came, there is an answer.
-pub fn answer(body: &[u8], facts: Facts<'_>) -> Bytes {
+/// Answers one JSON-RPC call, in two parts; whatever came, there is an answer.
+pub fn answer(body: &[u8], facts: Facts<'_>) -> (Bytes, Bytes) {
+    let whole = |answer| (answer, Bytes::new());
+    match read(body) {
+        Err(failure) => whole(failure),
+        Ok(Call { method, id }) => match listing(&method) {
+            Some(listing) => {
+                let head = format!(r#"{{"id":{id},"jsonrpc":"2.0","result":"#);
+                (head.into(), facts.listings.get(listing, facts.routing))
+            }
+            None => whole(short(&method, &id, facts)),
+        },
+    }
+}
+
+fn listing(method: &str) -> Option<Listing> {
+    match method {
+        "getPeers" => Some(Listing::Peers),
+        "getNodeInfo" => Some(Listing::OwnInfo),
+        _ => None,
+    }
+}
+
+/// The call, or what to answer to something else.
+fn read(body: &[u8]) -> Result<Call, Bytes> {
     if body.len() > MAX_JSON_BODY {
-        return failure(INVALID_REQUEST, "INVALID_REQUEST: The request is too long", &Value::Null);
+        return Err(failure(INVALID_REQUEST, "INVALID_REQUEST: The request is too long", &Value::Null));
     }
     let Ok(call) = serde_json::from_slice::<Value>(body) else {
-        return failure(PARSE_ERROR, "PARSE_ERROR: The request is not JSON", &Value::Null);
+        return Err(failure(PARSE_ERROR, "PARSE_ERROR: The request is not JSON", &Value::Null));
     };
     // A list would be read as the fields of a call, in order.
-    let Some(Call { method, id }) =
-        Some(&call).filter(|c| c.is_object()).and_then(|c| Call::deserialize(c).ok())
-    else {
-        return failure(INVALID_REQUEST, "INVALID_REQUEST: The request has no method", &call["id"]);
-    };
-    match result(&method, facts) {
+    let read = Some(&call).filter(|c| c.is_object()).and_then(|c| Call::deserialize(c).ok());
+    read.ok_or_else(|| failure(INVALID_REQUEST, "INVALID_REQUEST: The request has no method", &call["id"]))
+}
+
+fn short(method: &str, id: &Value, facts: Facts<'_>) -> Bytes {
+    match result(method, facts) {
         Some(result) => json(&json!({ "id": id, "jsonrpc": "2.0", "result": result })),
         None => failure(
             METHOD_NOT_FOUND,
             "METHOD_NOT_FOUND: The method being requested is not available on this server",
-            &id,
+            id,
         ),
     }
 }
@@ -83,8 +147,6 @@ fn result(method: &str, facts: Facts<'_>) -> Option<Value> {
         "getClientVersion" => client_version(facts.config),
         "getGroupList" => json!(facts.config.groups),
         "getBlockNumber" => json!("0x0"),
-        "getPeers" => peers(facts.routing),
-        "getNodeInfo" => own_info(facts.routing),
         "getNodeIDList" => facts.routing.reachable().map(|node| json!(node.key.to_string())).collect(),
         _ => return None,
     })
