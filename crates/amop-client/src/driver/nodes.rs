@@ -81,6 +81,8 @@ impl Driver {
     pub(super) fn leave_homes(&mut self) {
         let Self { homes, once, .. } = self;
         for home in homes.iter_mut().filter(|home| home.is_draining()) {
+            // Answers given just now are still to be written.
+            home.fill();
             let waits = once.awaits(|way| way.home == home.id);
             if home.is_written() && home.session.in_flight() == 0 && !waits {
                 home.leave();
