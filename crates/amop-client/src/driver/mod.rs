@@ -91,7 +91,8 @@ pub(crate) struct Driver {
     closing: CancellationToken,
     seek: Seek,
     dials: FuturesUnordered<BoxFuture<'static, Dialled>>,
-    /// Oldest first; sends go through the first that is usable.
+    /// Oldest first, those from the start in the order of the options; sends go through the first
+    /// that is usable.
     homes: Vec<Home>,
     next_home: u64,
     in_flight: InFlight,

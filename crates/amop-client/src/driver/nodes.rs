@@ -74,6 +74,10 @@ impl Driver {
         tracing::info!(address = node.address, node = %node.name, extended = node.extended, "connected");
         self.seek.connected(seat);
         self.homes.push(home);
+        if self.starting.is_some() {
+            // Nothing has been sent yet: the order is that of the options, whoever was quicker.
+            self.homes.sort_by_key(|home| home.seat);
+        }
         self.tell_nodes();
     }
 

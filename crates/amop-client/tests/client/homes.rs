@@ -38,13 +38,9 @@ impl Two {
         change(&mut options);
         let (client, first, second) =
             tokio::join!(Client::connect(options), nodes[0].accept(), nodes[1].accept());
-        let mut two = Self { client: client.unwrap(), nodes, peers: [first, second] };
-        // Sends go through the one that was connected first.
-        if two.client.node().unwrap().address != two.nodes[0].address() {
-            two.nodes.reverse();
-            two.peers.reverse();
-        }
-        two
+        let client = client.unwrap();
+        assert_eq!(client.node().unwrap().address, nodes[0].address(), "sends go through the first");
+        Self { client, nodes, peers: [first, second] }
     }
 
     async fn subscribed(&mut self, topic: &str) -> Subscription {
