@@ -85,8 +85,6 @@ impl Driver {
     pub(super) fn leave_homes(&mut self) {
         let Self { homes, once, .. } = self;
         for home in homes.iter_mut().filter(|home| home.is_draining()) {
-            // Answers given just now are still to be written.
-            home.fill();
             let waits = once.awaits(|way| way.home == home.id);
             // The last answers may have come in this very turn.
             home.fill();
