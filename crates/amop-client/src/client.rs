@@ -204,7 +204,7 @@ impl Client {
         options: RequestOptions,
     ) -> Result<Bytes, Failure> {
         let topic = Topic::parse(topic)?;
-        let message = Message { mode, topic, payload, deadline: options.deadline };
+        let message = Message { mode, topic, payload, deadline: options.deadline, wishes: None };
         let (reply, outcome) = oneshot::channel();
         let send = Send { message, reply };
         self.0.sends.send(send).await.map_err(|_| Failure::not_connected())?;

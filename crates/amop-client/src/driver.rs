@@ -331,6 +331,7 @@ impl<'a> Serving<'a> {
                 // Whoever asked may have gone.
                 let _ = reply.send(result);
             }
+            Action::Handed(_) => {}
             Action::Reported { report, refused, complete } => {
                 self.driver.dispatch.reported(report, &refused, complete);
             }
@@ -343,15 +344,21 @@ impl<'a> Serving<'a> {
     }
 
     fn deliver(&mut self, message: Deliver) {
+        let (now, push) = (self.driver.connector.clock().now(), message.push.clone());
         if message.mode == Mode::Multicast {
-            return self.driver.dispatch.deliver(message, None);
+            if self.driver.dispatch.deliver(message, None) {
+                self.session.received(now, &push, Mode::Multicast);
+            }
+            return;
         }
         let place = self.driver.places.clone().try_reserve_owned().ok();
         match place.filter(|_| self.unanswered < self.driver.options.max_unanswered) {
             Some(place) => {
                 self.unanswered += 1;
                 let reply = Reply::new(place, self.driver.connection, message.push.clone());
-                self.driver.dispatch.deliver(message, Some(reply));
+                if self.driver.dispatch.deliver(message, Some(reply)) {
+                    self.session.received(now, &push, Mode::Unicast);
+                }
             }
             None => {
                 tracing::debug!("too many requests are unanswered: one refused");

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use amop_protocol::{
     Cause, Status,
-    session::client::{Ended, TooLarge},
+    session::client::{Ended, SendError},
     topic,
 };
 
@@ -67,6 +67,9 @@ pub enum ErrorKind {
     Topic,
     /// The message does not fit a frame. Never retry.
     TooLarge,
+    /// The message is for certain subscribers only, and the node speaks plain 2.x frames, which cannot
+    /// say so. Retry at another node.
+    NotAddressable,
     /// No node is connected: the message went nowhere. Retry when connected.
     NotConnected,
     /// The node is shutting down: the message went nowhere. Retry at another node.
@@ -98,7 +101,7 @@ pub(crate) struct Failure {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Detail {
     Topic(topic::ParseError),
-    TooLarge(TooLarge),
+    Unsent(SendError),
 }
 
 impl Failure {
@@ -140,11 +143,14 @@ impl From<topic::ParseError> for Failure {
     }
 }
 
-impl From<TooLarge> for Failure {
-    fn from(error: TooLarge) -> Self {
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
         // It reached no node: the code for that, though nobody is missing.
-        let failure = Self::new(ErrorKind::TooLarge, Cause::NotConnected);
-        Self { detail: Some(Detail::TooLarge(error)), ..failure }
+        let kind = match error {
+            SendError::TooLarge(_) => ErrorKind::TooLarge,
+            _ => ErrorKind::NotAddressable,
+        };
+        Self { detail: Some(Detail::Unsent(error)), ..Self::new(kind, Cause::NotConnected) }
     }
 }
 
@@ -153,7 +159,7 @@ impl fmt::Display for Failure {
         let code = self.status.code();
         match (&self.detail, self.kind, self.cause) {
             (Some(Detail::Topic(error)), ..) => write!(f, "{error}"),
-            (Some(Detail::TooLarge(error)), ..) => write!(f, "{error}"),
+            (Some(Detail::Unsent(error)), ..) => write!(f, "{error}"),
             (None, ErrorKind::ConnectionLost, _) => {
                 write!(f, "the connection broke before the outcome came; the message may have arrived")
             }

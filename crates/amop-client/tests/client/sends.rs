@@ -23,7 +23,9 @@ async fn a_request_brings_its_answer() {
     let options = RequestOptions::default().deadline(Duration::from_millis(1500));
     let node = async {
         let (seq, message) = peer.message().await;
-        let FromClient::Publish { mode, topic, deadline, payload } = message else { panic!("{message:?}") };
+        let FromClient::Publish { mode, topic, deadline, payload, .. } = message else {
+            panic!("{message:?}")
+        };
         assert_eq!((mode, topic.as_str(), &payload[..]), (Mode::Unicast, "t", &b"ask"[..]));
         assert_eq!(deadline, options.deadline);
         peer.end(seq, Cause::Delivered, b"answer").await;

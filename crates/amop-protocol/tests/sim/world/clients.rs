@@ -26,7 +26,7 @@ impl World {
         let Some(sim) = &mut slot.node else { return };
         let session = sim.open(self.now, number, certificate);
         let at = Place { node, incarnation: slot.incarnation, session };
-        self.oracle.session_begins(number, node, client.behaviour);
+        self.oracle.session_begins(number, &client);
         let greeting = client.greeting();
         self.clients.insert(number, (client, at));
         self.note("opens", &[node as u64, number as u64]);
@@ -98,6 +98,14 @@ impl World {
         }
     }
 
+    /// Either way its node knows now that the message was handed over.
+    pub(super) fn client_answers(&mut self, at: Place, number: usize, frame: Frame, message: u64) {
+        if self.clients.get(&number).is_some_and(|(_, place)| *place == at) {
+            self.oracle.is_confirmed(message, number, self.now);
+        }
+        self.client_sends(at, number, frame);
+    }
+
     fn hand_in(&mut self, at: Place, frame: &Encoded) {
         let now = self.now;
         if let Some(sim) = self.node(at.node, at.incarnation) {
@@ -141,13 +149,14 @@ impl World {
         if let Some(push) = push
             && let Some(sim) = self.node(at.node, at.incarnation)
         {
-            sim.pushed(now, at.session, push, Ok(()));
+            sim.written(now, at.session, push);
             self.settle(at.node);
         }
         match told {
             Ok(Told::Message { push, mode, message }) => {
                 self.note("handed", &[number as u64, message]);
                 self.oracle.is_handed(message, number, now);
+                self.receipt_later(at, number, push, message);
                 match (behaviour, mode) {
                     (Behaviour::Leaves, _) => self.close(number),
                     (_, Mode::Unicast) => self.answer_later(at, number, push, message),
@@ -164,6 +173,17 @@ impl World {
         }
     }
 
+    /// A 2.x client was handed what was written to it; another one says so, sooner or later.
+    fn receipt_later(&mut self, at: Place, number: usize, push: amop_protocol::Seq, message: u64) {
+        let Some((client, _)) = self.clients.get(&number) else { return };
+        if !client.says_received() {
+            return self.oracle.is_confirmed(message, number, self.now);
+        }
+        let Some((after, frame)) = client.receipt(push) else { return };
+        let frame = over_the_wire(&frame);
+        self.schedule(self.now + after, Event::Answer { at, client: number, frame, message });
+    }
+
     fn answer_later(&mut self, at: Place, number: usize, push: amop_protocol::Seq, message: u64) {
         let Some((client, _)) = self.clients.get(&number) else { return };
         let (after, result) = match client.behaviour {
@@ -176,6 +196,6 @@ impl World {
         if result == 0 {
             self.oracle.answers(message, number);
         }
-        self.schedule(self.now + after, Event::Answer { at, client: number, frame });
+        self.schedule(self.now + after, Event::Answer { at, client: number, frame, message });
     }
 }

@@ -60,10 +60,12 @@ enum Event {
         frame: Frame,
         push: Option<PushId>,
     },
+    /// A client answers a message, or says that it has received it.
     Answer {
         at: Place,
         client: usize,
         frame: Frame,
+        message: u64,
     },
 }
 
@@ -142,8 +144,8 @@ impl World {
             self.oracle.disturbed(self.now);
         }
         match act.clone() {
-            Act::Open { client, node, dialect, certificate, behaviour } => {
-                self.open(client, Client::new(node, dialect, behaviour), certificate);
+            Act::Open { client, node, dialect, certificate, behaviour, receipts } => {
+                self.open(client, Client::new(node, dialect, behaviour, receipts), certificate);
             }
             Act::Subscribe { client, topics } => self.subscribe(client, &topics),
             Act::SubscribeMany { client, first, count } => {
@@ -296,7 +298,7 @@ impl World {
                 }
             }
             Event::Written { at, client, frame, push } => self.written(at, client, frame, push),
-            Event::Answer { at, client, frame } => self.client_sends(at, client, frame),
+            Event::Answer { at, client, frame, message } => self.client_answers(at, client, frame, message),
         }
     }
 
