@@ -86,6 +86,7 @@ fn encode(c: &mut Criterion) {
                 topic: topic.clone(),
                 sender: sender.clone(),
                 answer_within: Duration::from_secs(5),
+                message: Some(Seq::from_u128(8)),
                 payload: black_box(payload.clone()),
             };
             deliver.encode(Seq::from_u128(7)).put(&mut batch);

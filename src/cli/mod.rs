@@ -7,6 +7,7 @@
 mod certs;
 mod client;
 mod devnet;
+mod keys;
 mod node;
 pub mod output;
 mod peers;
@@ -39,6 +40,8 @@ enum Command {
     Node(node::Args),
     /// Make and inspect certificates
     Certs(certs::Args),
+    /// Make and inspect keys for private topics
+    Keys(keys::Args),
     /// Print messages that reach a topic, and answer requests
     Subscribe(subscribe::Args),
     /// Send a message to every subscriber of a topic
@@ -71,6 +74,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Devnet(args) => small_runtime()?.block_on(devnet::run(args)),
         Command::Node(args) => node_runtime()?.block_on(node::run(args)),
         Command::Certs(args) => certs::run(args),
+        Command::Keys(args) => keys::run(args),
         Command::Subscribe(args) => small_runtime()?.block_on(subscribe::run(args)),
         Command::Publish(args) => small_runtime()?.block_on(publish::run(args)),
         Command::Request(args) => small_runtime()?.block_on(request::run(args)),

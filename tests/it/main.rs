@@ -4,6 +4,7 @@ mod badinput;
 mod cli;
 mod delivery;
 mod devnet;
+mod failover;
 mod fisco;
 mod mesh;
 mod plain2x;

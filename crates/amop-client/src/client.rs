@@ -6,9 +6,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use amop_protocol::{Topic, broker::event::Mode, session::client::Message};
+use amop_protocol::{
+    Topic,
+    broker::{event::Mode, wishes::Wishes},
+    session::client::Message,
+    wire::recipients::Recipients,
+};
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -17,10 +23,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ConnectError, Node, Options, PublishError, RequestError, RequestOptions, SubscribeError, Subscription,
+    ConnectError, Node, Options, PendingRequest, PublishError, PublishOptions, RequestError, RequestOptions,
+    SubscribeError, Subscription,
     connector::Connector,
-    dispatch::Dispatch,
-    driver::{Control, Driver, Send},
+    driver::{Control, Driver, Ends, Send},
     error::Failure,
     subscription::{Leave, Meter, Sink},
 };
@@ -30,7 +36,7 @@ const MAX_SUBSCRIPTIONS: usize = 10_000;
 /// Sends handed over to the driver; more wait.
 const SEND_QUEUE: usize = 256;
 
-/// A connection to AMOP, restored by itself when lost. Clones share it; it is closed when the last
+/// Connections to AMOP through one node or several, restored by themselves when lost. Clones share it; it is closed when the last
 /// clone and the last [`Subscription`] are dropped, or by [`Client::close`].
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
@@ -39,50 +45,51 @@ struct Inner {
     options: Arc<Options>,
     sends: mpsc::Sender<Send>,
     controls: mpsc::Sender<Control>,
-    node: watch::Receiver<Option<Arc<Node>>>,
+    nodes: watch::Receiver<Arc<[Arc<Node>]>>,
     closing: CancellationToken,
     closed: CancellationToken,
     subscriptions: AtomicU64,
 }
 
 impl Client {
-    /// Connects to the first of the nodes that can be reached. Not cancel safe in the sense that
-    /// nothing is kept: a dropped attempt is undone.
+    /// Connects to as many of the nodes as [`Options::homes`] says, in their order. Resolves when
+    /// they are connected, or at least one is and the others cannot be, or take longer than a
+    /// second; those are tried further on. Not cancel safe in the sense that nothing is kept: a
+    /// dropped attempt is undone.
     ///
     /// # Errors
     /// When the certificates cannot be used, or no node could be connected; each is tried once.
     pub async fn connect(options: Options) -> Result<Self, ConnectError> {
         let options = Arc::new(options);
-        let mut connector = Connector::new(options.clone())?;
-        let established = connector.connect_once().await?;
+        let connector = Connector::new(options.clone())?;
         let (sends, sends_to) = mpsc::channel(SEND_QUEUE);
         let (controls, controls_to) = mpsc::channel(MAX_SUBSCRIPTIONS + options.max_unanswered + SEND_QUEUE);
-        let (node_to, node) = watch::channel(Some(Arc::new(established.node.clone())));
+        let (nodes_to, nodes) = watch::channel(Arc::default());
+        let (started_to, started) = oneshot::channel();
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
-        let driver = Driver {
-            options: options.clone(),
-            connector,
+        let ends = Ends {
             sends: sends_to,
             controls: controls_to,
             places: controls.clone(),
-            node: node_to,
+            nodes: nodes_to,
             closing: closing.clone(),
-            dispatch: Dispatch::default(),
-            connection: 0,
+            started: started_to,
         };
+        let driver = Driver::new(options.clone(), connector, ends);
         let ended = closed.clone().drop_guard();
         let task = async move {
             let _ended = ended;
-            driver.run(established).await;
+            driver.run().await;
         };
         #[expect(clippy::disallowed_methods, reason = "the one task of a client; it ends with its handles")]
         tokio::spawn(task);
+        started.await.unwrap_or(Err(ConnectError::Failed(Vec::new())))?;
         let subscriptions = AtomicU64::new(0);
-        Ok(Self(Arc::new(Inner { options, sends, controls, node, closing, closed, subscriptions })))
+        Ok(Self(Arc::new(Inner { options, sends, controls, nodes, closing, closed, subscriptions })))
     }
 
-    /// Subscribes to a topic. Resolves when the node has confirmed that reachable nodes know of
-    /// it, so a message sent from now on arrives; see [`Subscription::is_complete`].
+    /// Subscribes to a topic. Resolves when every node that is connected has confirmed that reachable
+    /// nodes know of it, or one has and the others take longer than 5 s; a message sent from now on arrives; see [`Subscription::is_complete`].
     ///
     /// Cancel safe: when the future is dropped, the subscription is withdrawn.
     ///
@@ -138,9 +145,26 @@ impl Client {
     /// When nobody was handed the message, or it is not known whether anybody was; see
     /// [`ErrorKind`](crate::ErrorKind).
     pub async fn publish(&self, topic: &str, payload: impl Into<Bytes>) -> Result<(), PublishError> {
-        let options = RequestOptions::default();
-        let sent = self.send(Mode::Multicast, topic, payload.into(), options).await;
-        Ok(sent.map(drop)?)
+        self.publish_with(topic, payload, PublishOptions::default()).await.map(drop)
+    }
+
+    /// As [`Client::publish`], with options. The report is empty unless
+    /// [`PublishOptions::report`] asks for one.
+    ///
+    /// # Errors
+    /// As [`Client::publish`]; [`PublishError::recipients`] has the report then.
+    pub async fn publish_with(
+        &self,
+        topic: &str,
+        payload: impl Into<Bytes>,
+        options: PublishOptions,
+    ) -> Result<Recipients, PublishError> {
+        let PublishOptions { deadline, to, report } = options;
+        let wishes = Wishes { recipients: report, address: to, ..Wishes::default() };
+        let sent = self.send(Mode::Multicast, topic, payload.into(), deadline, wishes, None).await?;
+        let payload = sent.await.unwrap_or(Err(Failure::not_connected()))?;
+        // What cannot be read says nothing; the message was delivered all the same.
+        Ok(if report { Recipients::decode(payload).unwrap_or_default() } else { Recipients::default() })
     }
 
     /// Sends a message to one subscriber of a topic and resolves with its answer.
@@ -153,7 +177,7 @@ impl Client {
         self.request_with(topic, payload, RequestOptions::default()).await
     }
 
-    /// As [`Client::request`], with a deadline of its own.
+    /// As [`Client::request`], with options.
     ///
     /// # Errors
     /// As [`Client::request`].
@@ -163,23 +187,60 @@ impl Client {
         payload: impl Into<Bytes>,
         options: RequestOptions,
     ) -> Result<Bytes, RequestError> {
-        Ok(self.send(Mode::Unicast, topic, payload.into(), options).await?)
+        let RequestOptions { deadline, to } = options;
+        let wishes = Wishes { address: to, ..Wishes::default() };
+        let sent = self.send(Mode::Unicast, topic, payload.into(), deadline, wishes, None).await?;
+        Ok(sent.await.unwrap_or(Err(Failure::not_connected()))?)
     }
 
-    /// The node this client is connected to now; `None` while a lost connection is being restored.
+    /// As [`Client::request_with`], and resolves when the message is on its way: with a handle that
+    /// tells when a subscriber was handed it, and is awaited for the answer.
+    ///
+    /// # Errors
+    /// When the topic is not valid, or the client is closed.
+    pub async fn start_request(
+        &self,
+        topic: &str,
+        payload: impl Into<Bytes>,
+        options: RequestOptions,
+    ) -> Result<PendingRequest, RequestError> {
+        let RequestOptions { deadline, to } = options;
+        let wishes = Wishes { address: to, tell_handed: true, ..Wishes::default() };
+        let (told, handed) = oneshot::channel();
+        let outcome = self.send(Mode::Unicast, topic, payload.into(), deadline, wishes, Some(told)).await?;
+        Ok(PendingRequest { outcome, handed, was_handed: None })
+    }
+
+    /// The node that messages are sent through now; `None` while no node is connected.
     pub fn node(&self) -> Option<Arc<Node>> {
-        self.0.node.borrow().clone()
+        self.0.nodes.borrow().first().cloned()
     }
 
-    /// Resolves with the node as soon as one is connected, `None` if the client is closed. Cancel safe.
+    /// All nodes this client is connected to now. Messages are sent through the first; those that
+    /// shut down come last.
+    pub fn nodes(&self) -> Arc<[Arc<Node>]> {
+        self.0.nodes.borrow().clone()
+    }
+
+    /// Resolves with a node as soon as one is connected, `None` if the client is closed. Cancel safe.
     pub async fn connected(&self) -> Option<Arc<Node>> {
-        self.0.node.clone().wait_for(Option::is_some).await.ok().and_then(|node| node.clone())
+        let mut nodes = self.0.nodes.clone();
+        nodes.wait_for(|nodes| !nodes.is_empty()).await.ok().and_then(|nodes| nodes.first().cloned())
     }
 
-    /// Resolves when the connection is lost or the client closed. Cancel safe.
+    /// Resolves when no node is connected any more, or the client is closed. Cancel safe.
     pub async fn disconnected(&self) {
         // An error means closed, which is disconnected too.
-        let _ = self.0.node.clone().wait_for(Option::is_none).await;
+        let _ = self.0.nodes.clone().wait_for(|nodes| nodes.is_empty()).await;
+    }
+
+    /// Resolves when the nodes that this client is connected to have changed, with those it is
+    /// connected to then; `None` if the client is closed. Cancel safe, but changes between two calls
+    /// may be missed: look at [`Client::nodes`] in between.
+    pub async fn nodes_changed(&self) -> Option<Arc<[Arc<Node>]>> {
+        let mut nodes = self.0.nodes.clone();
+        nodes.changed().await.ok()?;
+        Some(nodes.borrow().clone())
     }
 
     /// Closes the client for all its clones: answers given so far are written, streams end, and
@@ -196,26 +257,29 @@ impl Client {
         confirmed.await.unwrap_or(Err(SubscribeError::Closed))
     }
 
+    /// Hands a send to the driver; a reply that never comes means that it never left.
     async fn send(
         &self,
         mode: Mode,
         topic: &str,
         payload: Bytes,
-        options: RequestOptions,
-    ) -> Result<Bytes, Failure> {
+        deadline: Option<Duration>,
+        wishes: Wishes,
+        handed: Option<oneshot::Sender<()>>,
+    ) -> Result<oneshot::Receiver<Result<Bytes, Failure>>, Failure> {
         let topic = Topic::parse(topic)?;
-        let message = Message { mode, topic, payload, deadline: options.deadline, wishes: None };
+        let wishes = (wishes != Wishes::default()).then(|| Box::new(wishes));
+        let message = Message { mode, topic, payload, deadline, wishes };
         let (reply, outcome) = oneshot::channel();
-        let send = Send { message, reply };
+        let send = Send { message, reply, handed };
         self.0.sends.send(send).await.map_err(|_| Failure::not_connected())?;
-        // Dropped with the queue: it never left.
-        outcome.await.unwrap_or(Err(Failure::not_connected()))
+        Ok(outcome)
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("node", &self.node()).finish_non_exhaustive()
+        f.debug_struct("Client").field("nodes", &self.nodes()).finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,4 @@
-//! From a list of nodes to one established session: TCP, TLS, handshake, back-off.
+//! From a node's address to an established session: TCP, TLS, handshake.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpStream, lookup_host},
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -64,7 +64,7 @@ pub enum DialError {
     TimedOut(Duration),
 }
 
-/// The node a client is connected to.
+/// A node that a client is connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Node {
@@ -92,13 +92,12 @@ pub(crate) struct Established {
     pub(crate) node: Node,
 }
 
-/// Dials nodes in turn.
+/// Dials nodes. All connections of a client name the same instance.
 pub(crate) struct Connector {
     options: Arc<Options>,
     tls: TlsConnector,
     nodes: Nodes,
     instance: u128,
-    next: usize,
     clock: Clock,
 }
 
@@ -130,7 +129,6 @@ impl Connector {
             tls: TlsConnector::from(Arc::new(config)),
             nodes,
             instance,
-            next: 0,
             clock: Clock(Instant::now()),
         })
     }
@@ -139,38 +137,8 @@ impl Connector {
         self.clock
     }
 
-    /// Tries every node once, beginning with the next in turn.
-    pub(crate) async fn connect_once(&mut self) -> Result<Established, ConnectError> {
-        let mut failures = Vec::new();
-        for _ in 0..self.options.nodes.len() {
-            let node = self.options.nodes[self.next % self.options.nodes.len()].clone();
-            self.next = self.next.wrapping_add(1);
-            match self.dial(&node).await {
-                Ok(established) => return Ok(established),
-                Err(error) => {
-                    tracing::debug!(node, %error, "cannot connect");
-                    failures.push((node, error));
-                }
-            }
-        }
-        Err(ConnectError::Failed(failures))
-    }
-
-    /// Tries all nodes until one is connected, pausing after each round.
-    pub(crate) async fn connect(&mut self) -> Established {
-        let mut pause = self.options.reconnect.first;
-        loop {
-            match self.connect_once().await {
-                Ok(established) => return established,
-                Err(error) => tracing::debug!(%error, ?pause, "no node; trying again"),
-            }
-            let share = rand::rng().random_range(0.5..=1.0);
-            sleep(pause.mul_f64(share)).await;
-            pause = (pause * 2).min(self.options.reconnect.most);
-        }
-    }
-
-    async fn dial(&self, node: &str) -> Result<Established, DialError> {
+    /// Connects one node.
+    pub(crate) async fn dial(&self, node: &str) -> Result<Established, DialError> {
         let bound = self.options.connect_timeout;
         timeout(bound, self.establish(node)).await.unwrap_or(Err(DialError::TimedOut(bound)))
     }

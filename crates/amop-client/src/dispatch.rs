@@ -1,29 +1,31 @@
 //! Which subscription gets what, and who waits for a subscription to take effect.
 //!
-//! Outlives connections: after a loss the same topics are reported anew.
+//! Outlives connections: every connection reports the same topics, and a new one all of them anew.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::atomic::Ordering,
+    time::Duration,
 };
 
-use amop_protocol::{
-    Topic,
-    broker::event::Mode,
-    session::client::{Deliver, ReportId},
-};
-use tokio::sync::oneshot;
+use amop_protocol::{Topic, broker::event::Mode, session::client::Deliver};
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
+    driver::Home,
     error::SubscribeError,
     subscription::{Delivery, REFUSED_BUSY, Reply, Sink},
 };
+
+/// How long further nodes may take to confirm a subscription that one has confirmed.
+const FURTHER_NODES: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 pub(crate) struct Dispatch {
     topics: HashMap<Topic, Subscribers>,
     waiting: BTreeMap<u64, Waiting>,
-    changed: bool,
+    /// Counts changes of the topics.
+    revision: u64,
 }
 
 #[derive(Default)]
@@ -35,9 +37,20 @@ struct Subscribers {
 /// Somebody awaits the confirmation of a subscription.
 struct Waiting {
     topics: Vec<Topic>,
-    /// The report that holds the topics; `None` until it is made.
-    report: Option<ReportId>,
+    /// The first revision with the topics.
+    revision: u64,
+    /// The connections whose nodes have confirmed it, and whether so had all nodes they reach.
+    confirmed: Vec<(u64, bool)>,
+    /// When the others are not waited for any longer.
+    until: Option<Instant>,
     reply: oneshot::Sender<Result<bool, SubscribeError>>,
+}
+
+impl Waiting {
+    fn reply(self, result: Result<bool, SubscribeError>) {
+        // Whoever asked may have gone.
+        let _ = self.reply.send(result);
+    }
 }
 
 impl Dispatch {
@@ -50,8 +63,9 @@ impl Dispatch {
         for topic in &topics {
             self.topics.entry(topic.clone()).or_default().sinks.push(sink.clone());
         }
-        self.waiting.insert(sink.subscription, Waiting { topics, report: None, reply });
-        self.changed = true;
+        self.revision += 1;
+        let waiting = Waiting { topics, revision: self.revision, confirmed: Vec::new(), until: None, reply };
+        self.waiting.insert(sink.subscription, waiting);
     }
 
     pub(crate) fn unsubscribe(&mut self, subscription: u64) {
@@ -61,39 +75,61 @@ impl Dispatch {
             subscribers.sinks.retain(|sink| sink.subscription != subscription);
             !subscribers.sinks.is_empty()
         });
-        self.changed |= self.topics.len() != before;
+        self.revision += u64::from(self.topics.len() != before);
     }
 
-    /// A new connection knows nothing of our topics.
-    pub(crate) fn forget_reports(&mut self) {
+    /// Has a connection report the topics, if they changed since its last report.
+    pub(crate) fn report(&self, home: &mut Home) {
+        if !self.topics.is_empty() || home.has_reported() {
+            home.report(self.revision, self.topics.keys());
+        }
+    }
+
+    /// A node confirmed the topics as they were in a revision.
+    pub(crate) fn reported(&mut self, home: u64, revision: u64, refused: &[String], complete: bool) {
+        let concerned = |waiting: &Waiting| waiting.revision <= revision;
+        let mut bad = Vec::new();
+        for (id, waiting) in self.waiting.iter_mut().filter(|(_, waiting)| concerned(waiting)) {
+            if waiting.topics.iter().any(|topic| refused.iter().any(|name| name == topic.as_str())) {
+                bad.push(*id);
+            } else if waiting.confirmed.iter().all(|(known, _)| *known != home) {
+                waiting.confirmed.push((home, complete));
+                waiting.until.get_or_insert_with(|| Instant::now() + FURTHER_NODES);
+            }
+        }
+        for waiting in bad.into_iter().filter_map(|id| self.waiting.remove(&id)) {
+            let topic = waiting.topics.iter().find(|topic| refused.iter().any(|name| name == topic.as_str()));
+            let name = topic.map(Topic::to_string).unwrap_or_default();
+            waiting.reply(Err(SubscribeError::Refused(name)));
+        }
+    }
+
+    /// A connection is gone, and what was confirmed through it with it.
+    pub(crate) fn lost(&mut self, home: u64) {
         for waiting in self.waiting.values_mut() {
-            waiting.report = None;
-        }
-        self.changed = !self.topics.is_empty();
-    }
-
-    /// Makes a report if the topics changed since the last.
-    pub(crate) fn report<'a>(
-        &'a mut self,
-        make: impl FnOnce(&mut dyn Iterator<Item = &'a Topic>) -> ReportId,
-    ) {
-        if !std::mem::take(&mut self.changed) {
-            return;
-        }
-        let report = make(&mut self.topics.keys());
-        for waiting in self.waiting.values_mut() {
-            waiting.report.get_or_insert(report);
+            waiting.confirmed.retain(|(known, _)| *known != home);
+            if waiting.confirmed.is_empty() {
+                waiting.until = None;
+            }
         }
     }
 
-    pub(crate) fn reported(&mut self, report: ReportId, refused: &[String], complete: bool) {
-        let done = |waiting: &Waiting| waiting.report.is_some_and(|own| own <= report);
+    /// Tells those whose subscription all these connections have confirmed, or one has and the
+    /// others take too long.
+    pub(crate) fn settle(&mut self, now: Instant, homes: impl Iterator<Item = u64> + Clone) {
+        let done = |waiting: &Waiting| {
+            let confirmed = |home| waiting.confirmed.iter().any(|(known, _)| *known == home);
+            waiting.until.is_some_and(|until| until <= now || homes.clone().all(confirmed))
+        };
         for (_, waiting) in self.waiting.extract_if(.., |_, waiting| done(waiting)) {
-            let bad = waiting.topics.iter().find(|t| refused.iter().any(|name| name == t.as_str()));
-            let result = bad.map_or(Ok(complete), |t| Err(SubscribeError::Refused(t.to_string())));
-            // Whoever asked may have gone.
-            let _ = waiting.reply.send(result);
+            let all = homes.clone().all(|home| waiting.confirmed.contains(&(home, true)));
+            waiting.reply(Ok(all));
         }
+    }
+
+    /// When [`Dispatch::settle`] has something to do without anything being confirmed.
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        self.waiting.values().filter_map(|waiting| waiting.until).min()
     }
 
     /// Hands a message to its subscribers; whether one took it. `reply` is there if it is a request.

@@ -3,10 +3,13 @@
 use std::{fmt, time::Duration};
 
 use amop_protocol::{
-    Cause, Status,
+    Cause, Retry, Status,
+    broker::event::Hop,
     session::client::{Ended, SendError},
     topic,
+    wire::recipients::Recipients,
 };
+use bytes::Bytes;
 
 pub use crate::{connector::DialError, tls::IdentityError};
 
@@ -95,6 +98,10 @@ pub(crate) struct Failure {
     status: Status,
     cause: Cause,
     retry_after: Option<Duration>,
+    retry: Retry,
+    hop: Option<Box<Hop>>,
+    /// A report on each recipient of a multicast, as it came.
+    report: Bytes,
     detail: Option<Detail>,
 }
 
@@ -127,12 +134,31 @@ impl Failure {
             (Status::TimedOut, _) => ErrorKind::TimedOut,
             (Status::Refused, _) => ErrorKind::Limited,
         };
-        let (status, cause, retry_after) = (ended.status, ended.cause, ended.retry_after);
-        Self { kind, status, cause, retry_after, detail: None }
+        let Ended { status, cause, retry_after, retry, ref hop, ref payload } = *ended;
+        Self {
+            kind,
+            status,
+            cause,
+            retry_after,
+            retry,
+            hop: hop.clone(),
+            report: payload.clone(),
+            detail: None,
+        }
     }
 
     fn new(kind: ErrorKind, cause: Cause) -> Self {
-        Self { kind, status: cause.status(), cause, retry_after: None, detail: None }
+        let (retry, report) = (cause.retry(), Bytes::new());
+        Self {
+            kind,
+            status: cause.status(),
+            cause,
+            retry_after: None,
+            retry,
+            hop: None,
+            report,
+            detail: None,
+        }
     }
 }
 
@@ -165,6 +191,26 @@ impl fmt::Display for Failure {
             }
             (None, _, Cause::Unspecified) => write!(f, "{} (code {code})", plain(self.status)),
             (None, _, cause) => write!(f, "{cause} (code {code})"),
+        }?;
+        match &self.hop {
+            Some(hop) => write!(f, ", at node {}", At(hop)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A node for people: `bank-b/node-2`, or its id if nothing else is known.
+struct At<'a>(&'a Hop);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Hop { node, name, institution } = self.0;
+        // Names come from certificates; nobody's terminal is to be changed by one.
+        let plain = |text: &str| text.chars().filter(|c| !c.is_control()).collect::<String>();
+        match (&**institution, &**name) {
+            (_, "") => write!(f, "{node}"),
+            ("", name) => f.write_str(&plain(name)),
+            (institution, name) => write!(f, "{}/{}", plain(institution), plain(name)),
         }
     }
 }
@@ -207,6 +253,17 @@ macro_rules! send_error {
             pub fn retry_after(&self) -> Option<Duration> {
                 self.0.retry_after
             }
+
+            /// Whether to send it again; as the node said, or as the cause has it.
+            pub fn retry(&self) -> Retry {
+                self.0.retry
+            }
+
+            /// Where it failed: the node that found out. `None` if it failed in this client, or the
+            /// node speaks plain 2.x frames.
+            pub fn hop(&self) -> Option<&Hop> {
+                self.0.hop.as_deref()
+            }
         }
 
         impl fmt::Display for $name {
@@ -233,4 +290,12 @@ send_error! {
 send_error! {
     /// A request brought no answer.
     RequestError
+}
+
+impl PublishError {
+    /// How each recipient fared, if [`PublishOptions::report`](crate::PublishOptions::report) asked
+    /// for it and the node told.
+    pub fn recipients(&self) -> Recipients {
+        Recipients::decode(self.0.report.clone()).unwrap_or_default()
+    }
 }

@@ -5,7 +5,8 @@ use std::{
     time::Duration,
 };
 
-use amop_protocol::limits::MAX_CHANNEL_FRAME;
+pub use amop_protocol::session::once::Config as Remember;
+use amop_protocol::{broker::wishes::Address, limits::MAX_CHANNEL_FRAME};
 
 /// How to connect and within which bounds to work. Start with [`Options::new`] and change what
 /// does not suit.
@@ -15,6 +16,15 @@ pub struct Options {
     /// Client ports of one or more nodes, each `host:port`. They are tried in order; after a loss
     /// the next one comes first.
     pub nodes: Vec<String>,
+    /// How many of the nodes to be connected to at once, at least 1; more than there are `nodes`
+    /// means all of them. Default 2: whoever names two nodes misses nothing when one of them goes.
+    ///
+    /// The client subscribes on all of them and publishes through one. Whatever comes twice is
+    /// handed to the application once. Requests to subscribers are shared evenly between
+    /// connections, so that a client with two gets two shares; where that matters, give all
+    /// subscribers of a topic the same number. A node without the extension frames is never kept
+    /// beside another.
+    pub homes: usize,
     /// Who this client is and whom it trusts.
     pub certificates: Certificates,
     /// What the client calls itself to the node, for the node's log.
@@ -31,6 +41,12 @@ pub struct Options {
     pub reconnect: Reconnect,
     /// Sends without an outcome; more wait in line. Default 1,024, what a node allows one client.
     pub max_in_flight: usize,
+    /// Bytes of payloads of sends without an outcome, which are kept so that they can be sent again
+    /// through another node; beyond, more sends wait in line. One send is always admitted. Default 64 MiB.
+    pub max_in_flight_bytes: usize,
+    /// What of the messages that came is remembered, so that one that comes again, through another
+    /// node or from a publisher that changed nodes, is not handled twice.
+    pub remember: Remember,
     /// Requests handed to the application and not answered yet; more are refused at once.
     /// Default 1,024.
     pub max_unanswered: usize,
@@ -56,7 +72,10 @@ impl Options {
             heartbeat: Duration::from_secs(3),
             silence: Duration::from_secs(10),
             reconnect: Reconnect::default(),
+            homes: 2,
             max_in_flight: 1024,
+            max_in_flight_bytes: 64 * 1024 * 1024,
+            remember: Remember::default(),
             max_unanswered: 1024,
             queue_messages: 1024,
             queue_bytes: 16 * 1024 * 1024,
@@ -89,8 +108,10 @@ impl Certificates {
     }
 }
 
-/// How a lost connection is restored: every node once, then after a pause that doubles from
-/// `first` to `most` and is shortened by chance, so that clients do not return all at once.
+/// How a lost connection is restored: the next node at once, and each that cannot be connected
+/// again after a pause that doubles from `first` to `most` and is shortened by chance, so that
+/// clients do not return all at once. A connection that lasted less than `most` counts as none;
+/// when another one ends, no pause is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconnect {
     /// The first pause. Default 100 ms.
@@ -105,12 +126,15 @@ impl Default for Reconnect {
     }
 }
 
-/// What a single request or publication may ask for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a single request may ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RequestOptions {
     /// How long the answer may take; `None`: as long as the node allows, by default 30 s.
     pub deadline: Option<Duration>,
+    /// Which subscribers may answer; by default any. With a node that speaks plain 2.x frames only
+    /// the default is possible.
+    pub to: Address,
 }
 
 impl RequestOptions {
@@ -118,6 +142,51 @@ impl RequestOptions {
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Only to subscribers that match.
+    #[must_use]
+    pub fn to(mut self, address: Address) -> Self {
+        self.to = address;
+        self
+    }
+}
+
+/// What a single publication may ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PublishOptions {
+    /// How long the outcome may take; `None`: as long as the node allows, by default 30 s.
+    pub deadline: Option<Duration>,
+    /// Which subscribers it is for; by default all. With a node that speaks plain 2.x frames only
+    /// the default is possible.
+    pub to: Address,
+    /// Whether to be told how each recipient fared. The publication then ends when all nodes have
+    /// reported, or at the deadline: subscribers may take up to 5 s. A node that speaks plain 2.x
+    /// frames tells nothing.
+    pub report: bool,
+}
+
+impl PublishOptions {
+    /// With a deadline.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Only to subscribers that match.
+    #[must_use]
+    pub fn to(mut self, address: Address) -> Self {
+        self.to = address;
+        self
+    }
+
+    /// With a report on each recipient.
+    #[must_use]
+    pub fn report(mut self) -> Self {
+        self.report = true;
         self
     }
 }

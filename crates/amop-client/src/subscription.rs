@@ -14,7 +14,7 @@ use std::{
 use amop_protocol::{
     Topic,
     broker::event::{Mode, Sender},
-    session::client::Push,
+    session::once::{Answer, Ticket},
 };
 use bytes::Bytes;
 use futures::Stream;
@@ -26,6 +26,9 @@ use crate::{Client, driver::Control};
 pub const REFUSED_UNANSWERED: i32 = 1;
 /// The code by which a request is refused when the subscription's queue is full.
 pub const REFUSED_BUSY: i32 = 2;
+/// The code by which a request is refused that came again and was handled before, when its answer
+/// is no longer among those [remembered](crate::Options::remember).
+pub const REFUSED_FORGOTTEN: i32 = amop_protocol::session::once::FORGOTTEN;
 
 /// A stream of messages on one or more topics. Dropping it unsubscribes.
 ///
@@ -37,7 +40,7 @@ pub const REFUSED_BUSY: i32 = 2;
 ///
 /// If one client subscribes to a topic several times, every subscription gets each multicast
 /// message, and requests go to them in turn. After a lost connection the client subscribes anew;
-/// multicast messages sent meanwhile are missed. The stream ends when the client is closed.
+/// multicast messages sent while no node was connected are missed. The stream ends when the client is closed.
 /// `next()` is cancel safe.
 pub struct Subscription {
     pub(crate) queue: mpsc::Receiver<Delivery>,
@@ -121,8 +124,9 @@ impl Delivery {
 
     /// Answers a request; does nothing for a multicast message.
     ///
-    /// Never waits. The answer is lost if the connection is, and an answer that does not fit a
-    /// frame becomes a refusal with [`REFUSED_UNANSWERED`].
+    /// Never waits. If the connection is lost, the answer goes out when the requester's node asks
+    /// for it again through another. One that does not fit a frame becomes a refusal with
+    /// [`REFUSED_UNANSWERED`].
     pub fn answer(mut self, answer: impl Into<Bytes>) {
         if let Some(reply) = self.reply.take() {
             reply.send(0, answer.into());
@@ -144,13 +148,12 @@ impl Delivery {
 #[derive(Debug)]
 pub(crate) struct Reply {
     place: Option<mpsc::OwnedPermit<Control>>,
-    connection: u64,
-    push: Push,
+    ticket: Ticket,
 }
 
 impl Reply {
-    pub(crate) fn new(place: mpsc::OwnedPermit<Control>, connection: u64, push: Push) -> Self {
-        Self { place: Some(place), connection, push }
+    pub(crate) fn new(place: mpsc::OwnedPermit<Control>, ticket: Ticket) -> Self {
+        Self { place: Some(place), ticket }
     }
 
     pub(crate) fn refuse(self, code: i32) {
@@ -164,8 +167,7 @@ impl Reply {
 
     fn put(&mut self, result: i32, payload: Bytes) {
         if let Some(place) = self.place.take() {
-            let push = self.push.clone();
-            place.send(Control::Answer { connection: self.connection, push, result, payload });
+            place.send(Control::Answer { ticket: self.ticket, answer: Answer { result, payload } });
         }
     }
 }

@@ -173,13 +173,16 @@ impl Node {
             payload: payload.clone(),
             sender: sender(),
             answer_within: Duration::from_secs(1),
+            message: Seq([9; 32]),
         }));
         assert_eq!(PushId::from_seq(frame.seq), Some(id));
         if self.server.is_extended() {
             let said = FromNode::decode(&frame).expect("an extension frame");
-            let FromNode::Deliver { mode: how, topic: to, payload: what, sender: who, .. } = said else {
+            let FromNode::Deliver { mode: how, topic: to, payload: what, sender: who, message, .. } = said
+            else {
                 panic!("a push became {said:?}")
             };
+            assert_eq!(message, Some(Seq([9; 32])));
             assert_eq!((how, to, what, who), (mode, topic, payload, sender()));
         } else {
             let body = TopicBody::parse(frame.body).expect("a topic body");

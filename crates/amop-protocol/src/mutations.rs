@@ -20,11 +20,13 @@ pub enum Mutation {
     LostAnswerStaysLost,
     /// A report on a send of an earlier start counts for the one that has its number now.
     ReusedIdTakesLateAnswer,
+    /// An application that is connected to several nodes does not know a message again.
+    SubscriberForgets,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::RetryPicksTheFailed,
         Self::NoSubscriberIsFinal,
         Self::SequenceWithoutEpoch,
@@ -32,6 +34,7 @@ impl Mutation {
         Self::TwiceThroughTwoNodes,
         Self::LostAnswerStaysLost,
         Self::ReusedIdTakesLateAnswer,
+        Self::SubscriberForgets,
     ];
 }
 

@@ -67,9 +67,10 @@ impl TestBroker {
         };
         let sender =
             Sender { institution: "bank-a".into(), node: self.routing.me(), client: publish.client.clone() };
-        let Publish { mode, topic, payload, .. } = publish.clone();
+        let Publish { mode, topic, payload, seq: message, .. } = publish.clone();
         let answer_within = Duration::from_secs(5);
-        self.registry.push(Push { id, session, mode, topic, payload, sender, answer_within }).map(|()| id)
+        let push = Push { id, session, mode, topic, payload, sender, answer_within, message };
+        self.registry.push(push).map(|()| id)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Writing certificates and keys: whole files, private where they must be, nothing lost.
 
 use std::{
+    borrow::Cow,
     fs, io,
     io::Write,
     path::{Path, PathBuf},
@@ -8,29 +9,40 @@ use std::{
 
 use rcgen::KeyPair;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use zeroize::Zeroizing;
 
 use super::{Existing, MintError};
 use crate::identity::pem;
 
 /// A file to be written, complete.
 pub(super) struct File {
-    name: &'static str,
-    text: zeroize::Zeroizing<String>,
+    name: Cow<'static, str>,
+    content: Zeroizing<Vec<u8>>,
     mode: u32,
 }
 
 impl File {
     pub(super) fn public(name: &'static str, certificates: &[CertificateDer<'_>]) -> Self {
         let text = certificates.iter().map(|c| pem::encode("CERTIFICATE", c)).collect::<String>();
-        Self { name, text: text.into(), mode: 0o644 }
+        Self::open(name, text)
+    }
+
+    /// For everybody to read.
+    pub(super) fn open(name: impl Into<Cow<'static, str>>, text: String) -> Self {
+        Self { name: name.into(), content: text.into_bytes().into(), mode: 0o644 }
+    }
+
+    /// For nobody but the owner.
+    pub(super) fn secret(name: impl Into<Cow<'static, str>>, content: Vec<u8>) -> Self {
+        Self { name: name.into(), content: content.into(), mode: 0o600 }
     }
 
     pub(super) fn private(name: &'static str, key: &KeyPair) -> Self {
-        Self { name, text: key.serialize_pem().into(), mode: 0o600 }
+        Self::secret(name, key.serialize_pem().into_bytes())
     }
 
     pub(super) fn private_der(name: &'static str, key: &PrivatePkcs8KeyDer<'_>) -> Self {
-        Self { name, text: pem::encode("PRIVATE KEY", key.secret_pkcs8_der()).into(), mode: 0o600 }
+        Self::secret(name, pem::encode("PRIVATE KEY", key.secret_pkcs8_der()).into_bytes())
     }
 }
 
@@ -41,10 +53,10 @@ pub(super) fn write_all(
     existing: Existing,
 ) -> Result<Vec<PathBuf>, MintError> {
     create_private_directory(directory)?;
-    let paths: Vec<_> = files.iter().map(|file| directory.join(file.name)).collect();
+    let paths: Vec<_> = files.iter().map(|file| directory.join(&*file.name)).collect();
     let clashes = |(file, path): &(&File, &PathBuf)| {
         // A node and a client may share a directory, and then the same ca.crt.
-        path.symlink_metadata().is_ok() && fs::read(path).ok().as_deref() != Some(file.text.as_bytes())
+        path.symlink_metadata().is_ok() && fs::read(path).ok().as_deref() != Some(&**file.content)
     };
     if existing == Existing::Keep
         && let Some((_, path)) = files.iter().zip(&paths).find(clashes)
@@ -76,7 +88,7 @@ fn write_atomically(directory: &Path, file: &File, path: &Path) -> io::Result<()
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, file.mode);
     let written = options.open(&temporary).and_then(|mut handle| {
-        handle.write_all(file.text.as_bytes())?;
+        handle.write_all(&file.content)?;
         handle.sync_all()?;
         fs::rename(&temporary, path)
     });

@@ -5,6 +5,7 @@
 
 mod files;
 pub mod fisco;
+pub mod keys;
 
 use std::{
     io,

@@ -1,5 +1,6 @@
 //! The delivery contract, over real nodes: who gets a message, how often, and what its sender hears.
 
+mod extensions;
 mod failures;
 mod paths;
 

@@ -215,6 +215,11 @@ impl MeshNode {
         value.expect("such a counter").parse().expect("a number")
     }
 
+    /// Where its client port is, as options name it.
+    pub(crate) fn channel(&self) -> String {
+        self.addresses.channel.to_string()
+    }
+
     /// Where its admin port is.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.addresses.admin.expect("an admin port")

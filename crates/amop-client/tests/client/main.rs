@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests; what fails there fails the test")]
 
 mod consortium;
+mod homes;
 mod node;
 mod profiles;
 mod reconnect;

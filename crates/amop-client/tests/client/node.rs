@@ -126,11 +126,24 @@ impl Peer {
     }
 
     pub(crate) async fn deliver(&mut self, mode: Mode, topic: &str, number: u64, payload: &[u8]) {
+        self.deliver_named(mode, topic, number, None, payload).await;
+    }
+
+    /// Delivers a message with the seq that its publisher gave it.
+    pub(crate) async fn deliver_named(
+        &mut self,
+        mode: Mode,
+        topic: &str,
+        number: u64,
+        message: Option<Seq>,
+        payload: &[u8],
+    ) {
         let deliver = FromNode::Deliver {
             mode,
             topic: Topic::parse(topic).unwrap(),
             sender: sender(),
             answer_within: Duration::from_secs(5),
+            message,
             payload: Bytes::copy_from_slice(payload),
         };
         self.send(deliver.encode(Seq::from_u128(number.into()))).await;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use amop_client::{Cause, Client, ErrorKind, Mode, Reconnect};
+use amop_client::{Cause, Client, ErrorKind, Mode, Reconnect, RequestOptions};
 use amop_protocol::{Seq, wire::extension::FromNode};
 use futures::StreamExt;
 
@@ -14,7 +14,8 @@ async fn a_lost_connection_moves_to_the_next_node_and_subscribes_anew() {
     let consortium = Consortium::new();
     let (first, second) =
         (Node::start(&consortium, Speaks::Extended).await, Node::start(&consortium, Speaks::Extended).await);
-    let options = consortium.options(&[first.address(), second.address()]);
+    let mut options = consortium.options(&[first.address(), second.address()]);
+    options.homes = 1;
     let (client, mut peer) = tokio::join!(Client::connect(options), first.accept());
     let client = client.unwrap();
     let (subscription, _) = within(async { tokio::join!(client.subscribe("t"), peer.confirm()) }).await;
@@ -41,7 +42,8 @@ async fn what_was_sent_has_an_unknown_outcome_and_what_was_not_gets_99() {
         drop(peer);
         drop(node);
     };
-    let (answer, ()) = within(async { tokio::join!(client.request("t", "ask"), break_it) }).await;
+    let hasty = RequestOptions::default().deadline(Duration::from_millis(500));
+    let (answer, ()) = within(async { tokio::join!(client.request_with("t", "ask", hasty), break_it) }).await;
     let error = answer.unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::ConnectionLost, 102));
     within(client.disconnected()).await;
@@ -79,7 +81,8 @@ async fn a_draining_node_is_left_when_all_is_finished() {
     let consortium = Consortium::new();
     let (first, second) =
         (Node::start(&consortium, Speaks::Extended).await, Node::start(&consortium, Speaks::Extended).await);
-    let options = consortium.options(&[first.address(), second.address()]);
+    let mut options = consortium.options(&[first.address(), second.address()]);
+    options.homes = 1;
     let (client, mut peer) = tokio::join!(Client::connect(options), first.accept());
     let client = client.unwrap();
     let drain = async {

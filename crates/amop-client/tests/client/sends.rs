@@ -30,7 +30,8 @@ async fn a_request_brings_its_answer() {
         assert_eq!(deadline, options.deadline);
         peer.end(seq, Cause::Delivered, b"answer").await;
     };
-    let (answer, ()) = within(async { tokio::join!(client.request_with("t", "ask", options), node) }).await;
+    let (answer, ()) =
+        within(async { tokio::join!(client.request_with("t", "ask", options.clone()), node) }).await;
     assert_eq!(answer.unwrap(), "answer");
     let connected = client.node().unwrap();
     assert_eq!((&*connected.name, &*connected.institution), ("node-1", "Bank A"));
@@ -41,13 +42,14 @@ async fn a_request_brings_its_answer() {
 async fn every_code_comes_with_its_kind() {
     let (client, _node, mut peer) = connected(Speaks::Extended).await;
     for (cause, code, kind) in [
-        (Cause::Draining, 99, ErrorKind::Draining),
         (Cause::NoSubscriber, 100, ErrorKind::NoPath),
         (Cause::ReservedTopic, 100, ErrorKind::Topic),
         (Cause::SessionGone, 101, ErrorKind::NotHanded),
         (Cause::SubscriberRefused, 101, ErrorKind::Refused),
         (Cause::PushTimeout, 102, ErrorKind::TimedOut),
         (Cause::ClientQuota, 103, ErrorKind::Limited),
+        // The last: the client leaves a node that drains.
+        (Cause::Draining, 99, ErrorKind::Draining),
     ] {
         let node = async {
             let (seq, _) = peer.message().await;
@@ -127,7 +129,7 @@ async fn a_deadline_holds_even_if_a_plain_node_never_answers() {
     let (client, _node, mut peer) = connected(Speaks::Plain).await;
     let options = RequestOptions::default().deadline(Duration::from_millis(50));
     let (answer, frame) =
-        within(async { tokio::join!(client.request_with("t", "ask", options), peer.next()) }).await;
+        within(async { tokio::join!(client.request_with("t", "ask", options.clone()), peer.next()) }).await;
     assert!(frame.is_some());
     assert_eq!(answer.unwrap_err().kind(), ErrorKind::TimedOut);
 }

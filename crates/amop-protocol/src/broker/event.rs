@@ -139,6 +139,8 @@ pub struct Push {
     pub sender: Sender,
     /// How long an answer is waited for.
     pub answer_within: Duration,
+    /// The seq its publisher gave it.
+    pub message: Seq,
 }
 
 /// The body of a subscriber's answer, in two pieces so that no payload is ever copied.

@@ -7,6 +7,7 @@ pub mod control;
 pub mod dedup;
 pub mod deliver;
 pub mod event;
+pub mod private;
 pub mod routing;
 pub mod seal;
 pub mod settle;

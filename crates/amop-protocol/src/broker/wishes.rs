@@ -33,6 +33,28 @@ pub struct Address {
 }
 
 impl Address {
+    /// Only subscribers whose node is one of this institution.
+    #[must_use]
+    pub fn at_institution(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.institution = Some(name.into());
+        self
+    }
+
+    /// Only subscribers at this node.
+    #[must_use]
+    pub fn at_node(mut self, node: NodeId) -> Self {
+        self.node = Some(node);
+        self
+    }
+
+    /// Only subscribers with this certificate. Name their node or institution too, if it is known:
+    /// otherwise every node with subscribers of the topic may have to be asked, one after the other.
+    #[must_use]
+    pub fn of_client(mut self, certificate: Fingerprint) -> Self {
+        self.client = Some(certificate);
+        self
+    }
+
     /// Whether it asks for nothing in particular.
     pub fn is_any(&self) -> bool {
         *self == Self::default()

@@ -5,10 +5,12 @@
 //! - [`startup`]: what 2.x SDKs ask before they consider a node usable.
 //! - [`server`]: one client's session as its node sees it.
 //! - [`client`]: its mirror image.
+//! - [`once`]: what an application with several such sessions has had already.
 
 pub mod client;
 pub mod handshake;
 pub mod heartbeat;
+pub mod once;
 pub mod server;
 pub mod startup;
 

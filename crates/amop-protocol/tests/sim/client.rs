@@ -5,6 +5,7 @@ use std::time::Duration;
 use amop_protocol::{
     Cause, Seq, Status, Topic,
     broker::event::Mode,
+    session::client::{Deliver, Push},
     wire::{
         channel::{Decoder, Encoded, Frame, TopicBody, Type},
         extension::{FromClient, FromNode},
@@ -20,16 +21,20 @@ pub struct Client {
     pub dialect: Dialect,
     pub behaviour: Behaviour,
     pub receipts: Receipts,
+    /// The application, if it has sessions at other nodes too.
+    pub instance: Option<usize>,
     next_report: u128,
 }
 
 /// What a frame from the node tells a client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Told {
     Message {
         push: Seq,
         mode: Mode,
         message: u64,
+        /// All that an extension client is told.
+        deliver: Option<Box<Deliver>>,
     },
     Outcome {
         message: u64,
@@ -55,20 +60,27 @@ pub struct Ended {
 const REPORTS: u128 = 1 << 64;
 
 impl Client {
-    pub fn new(node: usize, dialect: Dialect, behaviour: Behaviour, receipts: Receipts) -> Self {
-        Self { node, dialect, behaviour, receipts, next_report: REPORTS }
+    pub fn new(
+        node: usize,
+        dialect: Dialect,
+        behaviour: Behaviour,
+        receipts: Receipts,
+        instance: Option<usize>,
+    ) -> Self {
+        Self { node, dialect, behaviour, receipts, instance, next_report: REPORTS }
     }
 
     /// The first frame, unless this client sends none.
     pub fn greeting(&self) -> Option<Encoded> {
+        let instance = self.instance.map_or(String::new(), |number| format!("{number:032x}"));
         let body = match self.dialect {
             Dialect::V1 => return None,
-            Dialect::V3 => r#"{"minimumSupport":1,"maximumSupport":3,"clientType":"java-sdk"}"#,
-            Dialect::Extended => {
-                r#"{"minimumSupport":1,"maximumSupport":3,"clientType":"sim","amop":{"version":1,"instance":""}}"#
-            }
+            Dialect::V3 => r#"{"minimumSupport":1,"maximumSupport":3,"clientType":"java-sdk"}"#.to_owned(),
+            Dialect::Extended => format!(
+                r#"{{"minimumSupport":1,"maximumSupport":3,"clientType":"sim","amop":{{"version":1,"instance":"{instance}"}}}}"#
+            ),
         };
-        Some(Encoded::new(Type::HANDSHAKE, Seq::from_u128(0), 0, &[], Bytes::from_static(body.as_bytes())))
+        Some(Encoded::new(Type::HANDSHAKE, Seq::from_u128(0), 0, &[], Bytes::from(body)))
     }
 
     pub fn subscribe(&mut self, topics: &[Topic]) -> Encoded {
@@ -116,13 +128,18 @@ impl Client {
 
     /// An answer: the message and who answers. Some 2.x clients send it without the topic before it.
     pub fn answer(&self, push: Seq, result: i32, message: u64, client: usize, topic: &Topic) -> Encoded {
-        let payload = Bytes::from([message.to_be_bytes(), (client as u64).to_be_bytes()].concat());
+        let payload = Self::answer_payload(message, client);
         match self.dialect {
             Dialect::Extended => FromClient::Answer { result, payload }.encode(push),
             _ if result != 0 => Encoded::empty(Type::ANSWER, push, result),
             Dialect::V1 => Encoded::new(Type::ANSWER, push, result, &[], payload),
             Dialect::V3 => Encoded::with_topic(Type::ANSWER, push, result, topic, payload),
         }
+    }
+
+    /// The message that is answered, and who answers it.
+    pub fn answer_payload(message: u64, client: usize) -> Bytes {
+        Bytes::from([message.to_be_bytes(), (client as u64).to_be_bytes()].concat())
     }
 
     /// Reads a frame from the node; what a client of this kind could not read is an error.
@@ -143,7 +160,20 @@ fn read_extension(frame: &Frame) -> Result<Told, String> {
     Ok(match FromNode::decode(frame).map_err(|error| error.to_string())? {
         FromNode::Subscribed { complete, .. } => Told::Subscribed { complete },
         FromNode::Goodbye { .. } | FromNode::HandedOver => Told::Other,
-        FromNode::Deliver { mode, payload, .. } => message(seq, mode, &payload),
+        FromNode::Deliver { mode, topic, sender, answer_within, message, payload } => Told::Message {
+            push: seq,
+            mode,
+            message: number(&payload).unwrap_or_default(),
+            deliver: Some(Box::new(Deliver {
+                push: Push::new(seq, topic.clone()),
+                mode,
+                topic,
+                sender: Some(sender),
+                answer_within: Some(answer_within),
+                message,
+                payload,
+            })),
+        },
         FromNode::PublishResult { status, cause, payload, .. } => {
             if cause.status() != status {
                 return Err(format!("{cause:?} came with code {status}"));
@@ -173,7 +203,7 @@ fn topic_body(body: Bytes) -> Result<Bytes, String> {
 }
 
 fn message(push: Seq, mode: Mode, payload: &[u8]) -> Told {
-    Told::Message { push, mode, message: number(payload).unwrap_or_default() }
+    Told::Message { push, mode, message: number(payload).unwrap_or_default(), deliver: None }
 }
 
 fn outcome(seq: Seq, status: Status, cause: Option<Cause>, payload: &[u8]) -> Told {

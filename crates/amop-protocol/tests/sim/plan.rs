@@ -119,6 +119,7 @@ pub struct Noise {
 /// time is passed over.
 #[derive(Clone, Debug)]
 pub enum Act {
+    /// `instance`: the application, if it has sessions at other nodes too.
     Open {
         client: usize,
         node: usize,
@@ -126,6 +127,7 @@ pub enum Act {
         certificate: u8,
         behaviour: Behaviour,
         receipts: Receipts,
+        instance: Option<usize>,
     },
     Subscribe {
         client: usize,

@@ -11,7 +11,10 @@ use rustls::{
     sign::{Signer, SigningKey, public_key_to_spki},
 };
 use rustls_pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer, alg_id};
-use secp256k1::{Message, PublicKey, SecretKey, ecdsa};
+use secp256k1::{
+    Message, PublicKey, SecretKey,
+    ecdsa::{self, RecoverableSignature},
+};
 use x509_parser::asn1_rs::{Any, FromDer, Tag};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -97,7 +100,12 @@ impl PrivateKey {
 
     /// The public point, uncompressed.
     pub fn public(&self) -> [u8; POINT_BYTES] {
-        PublicKey::from_secret_key(&self.0.0).serialize_uncompressed()
+        self.public_key().serialize_uncompressed()
+    }
+
+    /// The public half.
+    pub fn public_key(&self) -> PublicKey {
+        PublicKey::from_secret_key(&self.0.0)
     }
 
     /// Signs with SHA-256; the signature in DER, its s low.
@@ -105,6 +113,21 @@ impl PrivateKey {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, message).as_ref());
         ecdsa::sign(Message::from_digest(hash), &self.0.0).serialize_der().to_vec()
+    }
+
+    /// Signs a digest; r and s, big-endian, s low, and the recovery id, 0 or 1. Deterministic (RFC 6979).
+    pub fn sign_recoverable(&self, digest: [u8; 32]) -> [u8; 65] {
+        let signature = RecoverableSignature::sign_ecdsa_recoverable(Message::from_digest(digest), &self.0.0);
+        let (recovery, compact) = signature.serialize_compact();
+        let mut written = [0; 65];
+        written[..64].copy_from_slice(&compact);
+        written[64] = recovery.to_u8();
+        written
+    }
+
+    /// The scalar, big-endian.
+    pub fn scalar(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.0.to_secret_bytes())
     }
 
     pub(super) fn secret(&self) -> &SecretKey {

@@ -26,8 +26,8 @@ pub(super) struct Choice {
     pub(super) exclude: Option<SessionId>,
 }
 
-/// Picks the next candidate: each subscriber is equally likely, and two nodes that hold the same
-/// table and are given the same message pick the same one, so that the copies meet there.
+/// Picks the next candidate: each subscriber is equally likely, and two nodes that are given the same
+/// message pick the same one, so that the copies meet there, also if their tables differ in others.
 pub(super) fn choose(
     routing: &Routing,
     send: &Send,
@@ -105,16 +105,29 @@ fn itself(routing: &Routing, send: &Send, unicast: &Unicast, subscribers: &Subsc
     })
 }
 
+/// Rendezvous hashing: every candidate draws a number, and the lowest wins. A node that comes or goes
+/// changes nothing between the others: a publisher that has lost its node, whose subscribers are no
+/// candidates any more, sends the same message through another one to where the first copy went.
 fn pick<'a>(candidates: &[(&'a Node, u32)], send: &Send, attempts: u32) -> Option<(&'a Node, u32)> {
     let total: u64 = candidates.iter().map(|(_, weight)| u64::from(*weight)).sum();
-    let mut at = spread(send, attempts).checked_rem(total)?;
-    for (node, weight) in candidates {
-        match at.checked_sub(u64::from(*weight)) {
-            Some(rest) => at = rest,
-            None => return Some((node, u32::try_from(total).unwrap_or(u32::MAX))),
+    let node = match candidates {
+        [(only, _)] => only,
+        several => {
+            let message = spread(send, attempts);
+            let drawn = several.iter().map(|(node, weight)| (draw(message, &node.id, *weight), node));
+            drawn.min_by(|(a, _), (b, _)| a.total_cmp(b))?.1
         }
-    }
-    None
+    };
+    Some((node, u32::try_from(total).unwrap_or(u32::MAX)))
+}
+
+/// Exponentially distributed with the weight as its rate, so that the lowest of several draws is each
+/// one's as often as its weight says.
+fn draw(message: u64, node: &NodeId, weight: u32) -> f64 {
+    let mut hasher = SipHasher13::new_with_keys(message, 0);
+    hasher.write(node.as_bytes());
+    let uniform = ((hasher.finish() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+    -uniform.ln() / f64::from(weight)
 }
 
 /// Depends on the message only, not on the node: no secret in it, and none needed.

@@ -183,6 +183,7 @@ fn push_of(
             client: reception.envelope.publisher.clone(),
         },
         answer_within: wait,
+        message: reception.envelope.seq,
     }
 }
 

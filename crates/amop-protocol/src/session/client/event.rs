@@ -53,9 +53,9 @@ pub enum Dialect {
     Extended,
 }
 
-/// One send of this session.
+/// One send, by the seq of its message: the same for all connections it is sent through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SendId(pub(super) u64);
+pub struct SendId(pub Seq);
 
 /// A message to send.
 #[derive(Clone, Debug)]
@@ -96,6 +96,13 @@ pub struct Push {
     pub(super) topic: Topic,
 }
 
+impl Push {
+    /// The push in the frame with this seq.
+    pub fn new(seq: Seq, topic: Topic) -> Self {
+        Self { seq, topic }
+    }
+}
+
 /// A message that came for this client.
 #[derive(Clone, Debug)]
 pub struct Deliver {
@@ -109,6 +116,8 @@ pub struct Deliver {
     pub sender: Option<Sender>,
     /// How long the node waits for an answer, if it says.
     pub answer_within: Option<Duration>,
+    /// The seq its publisher gave it, if the node says.
+    pub message: Option<Seq>,
     /// The message.
     pub payload: Bytes,
 }

@@ -51,7 +51,7 @@ pub struct Session {
     base: u64,
     counter: u64,
     /// When each unfinished send is given up.
-    pending: BTreeMap<u64, Time>,
+    pending: BTreeMap<Seq, Time>,
     /// No pending send expires before this.
     earliest: Time,
     reports: BTreeMap<u64, ReportId>,
@@ -103,25 +103,35 @@ impl Session {
     /// # Errors
     /// When it does not fit a frame, or is for certain subscribers and the node is a plain one.
     pub fn send(&mut self, now: Time, message: Message) -> Result<SendId, SendError> {
+        let id = self.next_id();
+        let id = SendId(self.seq(id));
+        self.send_as(now, id, message).map(|()| id)
+    }
+
+    /// Sends a message that was named elsewhere: it is the same one, to nodes and subscribers, as
+    /// what was sent under this name through another connection.
+    ///
+    /// # Errors
+    /// As [`Session::send`].
+    pub fn send_as(&mut self, now: Time, id: SendId, message: Message) -> Result<(), SendError> {
         let addressed = message.wishes.as_ref().is_some_and(|wishes| !wishes.address.is_any());
         if addressed && self.dialect != Dialect::Extended {
             return Err(SendError::NotAddressable);
         }
-        let id = self.next_id();
         let patience = message.deadline.map_or(self.config.patience, |deadline| match self.dialect {
             Dialect::Extended => deadline.saturating_add(MARGIN),
             // The node knows of no deadline; this end keeps it.
             Dialect::Plain(_) => deadline,
         });
-        let frame = self.encode(self.seq(id), message);
+        let frame = self.encode(id.0, message);
         if frame.wire_len() > self.config.max_frame {
             return Err(TooLarge { len: frame.wire_len(), max: self.config.max_frame }.into());
         }
         self.frames.push_back(frame);
         let expires = now + patience;
-        self.pending.insert(id, expires);
+        self.pending.insert(id.0, expires);
         self.earliest = self.earliest.min(expires);
-        Ok(SendId(id))
+        Ok(())
     }
 
     /// Replaces the set of topics this client is subscribed to.
@@ -259,13 +269,14 @@ impl Session {
                 self.ended(frame.seq, Ended { status, cause, retry_after, retry, hop, payload });
             }
             FromNode::HandedOver => self.handed_over(frame.seq),
-            FromNode::Deliver { mode, topic, sender, answer_within, payload } => {
+            FromNode::Deliver { mode, topic, sender, answer_within, message, payload } => {
                 self.actions.push_back(Action::Deliver(Deliver {
                     push: Push { seq: frame.seq, topic: topic.clone() },
                     mode,
                     topic,
                     sender: Some(sender),
                     answer_within: (mode == Mode::Unicast).then_some(answer_within),
+                    message,
                     payload,
                 }));
             }
@@ -292,21 +303,21 @@ impl Session {
     }
 
     fn ended(&mut self, seq: Seq, ended: Ended) {
-        match self.id(seq).filter(|id| self.pending.remove(id).is_some()) {
-            Some(id) => self.actions.push_back(Action::Ended(SendId(id), ended)),
+        match self.pending.remove(&seq) {
+            Some(_) => self.actions.push_back(Action::Ended(SendId(seq), ended)),
             None => self.ignored += 1,
         }
     }
 
     fn handed_over(&mut self, seq: Seq) {
-        match self.id(seq).filter(|id| self.pending.contains_key(id)) {
-            Some(id) => self.actions.push_back(Action::Handed(SendId(id))),
-            None => self.ignored += 1,
+        match self.pending.contains_key(&seq) {
+            true => self.actions.push_back(Action::Handed(SendId(seq))),
+            false => self.ignored += 1,
         }
     }
 
     fn give_up(&mut self, now: Time) {
-        let overdue: Vec<u64> =
+        let overdue: Vec<Seq> =
             self.pending.iter().filter(|(_, expires)| **expires <= now).map(|(id, _)| *id).collect();
         for id in overdue {
             self.pending.remove(&id);

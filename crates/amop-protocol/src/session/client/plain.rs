@@ -37,6 +37,7 @@ impl Session {
             topic,
             sender: None,
             answer_within: None,
+            message: None,
             payload: body.payload,
         }));
     }

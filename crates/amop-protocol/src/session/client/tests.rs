@@ -183,11 +183,13 @@ fn a_delivery_names_its_sender() {
         topic: topic("t"),
         sender: sender.clone(),
         answer_within: Duration::from_secs(2),
+        message: Some(Seq::from_u128(11)),
         payload: Bytes::from_static(b"ask"),
     };
     session.handle_frame(at(0), read(&deliver.encode(Seq::from_u128(5)))).unwrap();
     let Some(Action::Deliver(got)) = session.poll_action() else { panic!("a delivery") };
     assert_eq!((got.sender, got.answer_within), (Some(sender), Some(Duration::from_secs(2))));
+    assert_eq!(got.message, Some(Seq::from_u128(11)));
     session.answer(&got.push, 0, Bytes::from_static(b"ok")).unwrap();
     assert_eq!(sent(&mut session).seq, Seq::from_u128(5));
 }

@@ -140,8 +140,9 @@ impl Server {
                 Mode::Unicast => push.answer_within,
                 Mode::Multicast => Duration::ZERO,
             };
-            let Push { mode, topic, payload, sender, .. } = push;
-            return FromNode::Deliver { mode, topic, sender, answer_within, payload }.encode(seq);
+            let Push { mode, topic, payload, sender, message, .. } = push;
+            let message = Some(message);
+            return FromNode::Deliver { mode, topic, sender, answer_within, message, payload }.encode(seq);
         }
         let kind = match push.mode {
             Mode::Unicast => Type::UNICAST,

@@ -2,7 +2,7 @@
 //! client, and the generated types would first copy each text into one of its own.
 
 use crate::{
-    Topic,
+    Seq, Topic,
     broker::event::{Mode, Sender},
     wire::{
         fields::{bytes, bytes_len, length, number},
@@ -15,14 +15,21 @@ use crate::{
 pub(super) const MAX_NAME: usize = 1024;
 
 /// Header length and header.
-pub(super) fn header(mode: Mode, topic: &Topic, sender: &Sender, answer_within_ms: u32) -> Vec<u8> {
+pub(super) fn header(
+    mode: Mode,
+    topic: &Topic,
+    sender: &Sender,
+    answer_within_ms: u32,
+    message: Option<&Seq>,
+) -> Vec<u8> {
     let institution = bounded(&sender.institution);
     let name = bounded(&sender.client.name);
     let fingerprint = sender.client.fingerprint.as_bytes();
     let client_len = bytes_len(fingerprint.len()) + bytes_len(name.len());
     let sender_len = bytes_len(institution.len()) + bytes_len(NODE_DIGITS) + bytes_len(client_len);
 
-    let mut out = Vec::with_capacity(2 + 16 + bytes_len(topic.as_str().len()) + sender_len);
+    let message_len = message.map_or(0, |seq| bytes_len(seq.0.len()));
+    let mut out = Vec::with_capacity(2 + 16 + bytes_len(topic.as_str().len()) + sender_len + message_len);
     out.extend_from_slice(&[0, 0]);
     number(&mut out, 1, pb::Mode::from(mode) as u64);
     bytes(&mut out, 2, topic.as_str().as_bytes());
@@ -33,6 +40,9 @@ pub(super) fn header(mode: Mode, topic: &Topic, sender: &Sender, answer_within_m
     bytes(&mut out, 1, fingerprint);
     bytes(&mut out, 2, name.as_bytes());
     number(&mut out, 4, answer_within_ms.into());
+    if let Some(seq) = message {
+        bytes(&mut out, 5, &seq.0);
+    }
 
     let len = u16::try_from(out.len() - 2).expect("invariant: a topic and two bounded names");
     out[..2].copy_from_slice(&len.to_be_bytes());

@@ -95,6 +95,8 @@ pub enum FromNode {
         sender: Sender,
         /// How long an answer is waited for; zero for a multicast.
         answer_within: Duration,
+        /// The seq its publisher gave it; an older node does not say.
+        message: Option<Seq>,
         /// The message.
         payload: Bytes,
     },
@@ -201,6 +203,7 @@ impl FromNode {
                     topic: Topic::parse(&deliver.topic)?,
                     sender: sender(deliver.sender.ok_or(ExtensionError::Field("sender"))?)?,
                     answer_within: Duration::from_millis(deliver.answer_within_ms.into()),
+                    message: message(&deliver.message)?,
                     payload,
                 }
             }
@@ -232,8 +235,9 @@ impl FromNode {
                 encode(Type::PUBLISH_RESULT, seq, status.code(), &header, payload)
             }
             Self::HandedOver => encode(Type::HANDED_OVER, seq, 0, &pb::HandedOver {}, Bytes::new()),
-            Self::Deliver { mode, topic, sender, answer_within, payload } => {
-                let header = deliver::header(mode, &topic, &sender, to_millis(answer_within));
+            Self::Deliver { mode, topic, sender, answer_within, message, payload } => {
+                let header =
+                    deliver::header(mode, &topic, &sender, to_millis(answer_within), message.as_ref());
                 Encoded::new(Type::DELIVER, seq, 0, &header, payload)
             }
             Self::Goodbye { grace } => {
@@ -298,6 +302,13 @@ fn mode(mode: i32) -> Result<Mode, ExtensionError> {
         Ok(pb::Mode::Unicast) => Ok(Mode::Unicast),
         Ok(pb::Mode::Multicast) => Ok(Mode::Multicast),
         Ok(pb::Mode::Unspecified) | Err(_) => Err(ExtensionError::Field("mode")),
+    }
+}
+
+fn message(seq: &[u8]) -> Result<Option<Seq>, ExtensionError> {
+    match seq {
+        [] => Ok(None),
+        seq => Ok(Some(Seq(seq.try_into().map_err(|_| ExtensionError::Field("message"))?))),
     }
 }
 

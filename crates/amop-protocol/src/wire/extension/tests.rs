@@ -72,13 +72,16 @@ fn from_node() -> impl Strategy<Value = FromNode> {
                 FromNode::PublishResult { status: cause.status(), cause, retry_after, retry, hop, payload }
             }
         ),
-        ("[a-z]{1,9}", 0u64..9999, payload()).prop_map(|(name, ms, payload)| FromNode::Deliver {
-            mode: Mode::Unicast,
-            topic: Topic::parse(&name).unwrap(),
-            sender: sender(),
-            answer_within: Duration::from_millis(ms),
-            payload,
-        }),
+        ("[a-z]{1,9}", 0u64..9999, any::<Option<[u8; 32]>>(), payload()).prop_map(
+            |(name, ms, seq, payload)| FromNode::Deliver {
+                mode: Mode::Unicast,
+                topic: Topic::parse(&name).unwrap(),
+                sender: sender(),
+                answer_within: Duration::from_millis(ms),
+                message: seq.map(Seq),
+                payload,
+            }
+        ),
         (0u64..9999).prop_map(|ms| FromNode::Goodbye { grace: Duration::from_millis(ms) }),
     ]
 }
@@ -149,6 +152,7 @@ fn a_long_name_in_a_certificate_does_not_break_the_frame() {
         topic,
         sender,
         answer_within: Duration::ZERO,
+        message: Some(SEQ),
         payload: Bytes::from_static(b"x"),
     };
     let FromNode::Deliver { sender, payload, .. } = FromNode::decode(&frame(&deliver.encode(SEQ))).unwrap()

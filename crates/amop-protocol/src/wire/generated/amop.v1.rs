@@ -624,6 +624,10 @@ pub struct Deliver {
     /// unicast only
     #[prost(uint32, tag = "4")]
     pub answer_within_ms: u32,
+    /// 32 bytes, the seq its publisher gave it: the same message may come through several nodes, and
+    /// again when its publisher changes nodes. Whoever has had it repeats the answer it gave.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub message: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Sender {

@@ -6,7 +6,7 @@ impl Generator {
     pub(super) fn fault(&mut self) {
         let link = self.rng.random_range(0..self.setup.links.len());
         let node = self.rng.random_range(0..self.setup.nodes);
-        match self.rng.random_range(0..25) {
+        match self.rng.random_range(0..28) {
             0..5 => self.link_down(link),
             5..9 => self.link_up(link),
             9..11 => {
@@ -24,6 +24,7 @@ impl Generator {
             17..20 => self.restart(node),
             20..22 => self.forgetful_publisher(),
             22 => self.partition(),
+            25..28 => self.publisher_goes_elsewhere(),
             _ => self.swallowed_answers(),
         }
     }
@@ -50,9 +51,13 @@ impl Generator {
     }
 
     fn crash(&mut self, node: usize) {
+        self.forget_clients(node);
+        self.act(Act::Crash { node });
+    }
+
+    fn forget_clients(&mut self, node: usize) {
         self.up[node] = false;
         self.clients.iter_mut().filter(|client| client.node == node).for_each(|client| client.open = false);
-        self.act(Act::Crash { node });
     }
 
     /// With a clock that may be a minute off: it may well come up "earlier" than before.
@@ -117,6 +122,40 @@ impl Generator {
         for _ in 0..4 {
             let message = self.message();
             self.send(client, message, Mode::Unicast, topic);
+        }
+    }
+
+    /// A publisher loses its node, or only the connection, with sends in flight, and sends the same
+    /// messages through another.
+    fn publisher_goes_elsewhere(&mut self) {
+        let Some(client) = self.some_client(|client| client.reads) else { return };
+        let ClientBelief { node, certificate, .. } = self.clients[client].clone();
+        let Some(other) = self.some_node().filter(|other| *other != node) else { return };
+        let prompt = Behaviour::Prompt(Duration::from_millis(5));
+        let elsewhere = self.open_as(other, certificate, prompt, Vec::new());
+        let sent: Vec<(u64, Mode, u32)> = (0..self.rng.random_range(1..6))
+            .map(|_| (self.message(), self.mode(), self.rng.random_range(0..TOPICS)))
+            .collect();
+        for (message, mode, topic) in &sent {
+            self.send(client, *message, *mode, *topic);
+            self.pause(0..10_000);
+        }
+        self.pause(0..300_000);
+        let how = self.rng.random_range(0..3);
+        match how {
+            0 => self.close(client),
+            1 => self.act(Act::Drain { node }),
+            _ => self.crash(node),
+        }
+        self.pause(0..30_000);
+        for (message, mode, topic) in sent {
+            self.send(elsewhere, message, mode, topic);
+            self.pause(0..5_000);
+        }
+        if how == 1 {
+            self.pause(0..2_000_000);
+            self.act(Act::Stop { node });
+            self.forget_clients(node);
         }
     }
 

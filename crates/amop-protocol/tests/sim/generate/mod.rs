@@ -22,6 +22,7 @@ struct Generator {
     clients: Vec<ClientBelief>,
     noisy: Vec<usize>,
     messages: u64,
+    instances: usize,
 }
 
 #[derive(Clone)]
@@ -45,6 +46,7 @@ pub fn plan(seed: u64) -> Plan {
         clients: Vec::new(),
         noisy: Vec::new(),
         messages: 0,
+        instances: 0,
     };
     generator.begin();
     let heals = generator.now + Duration::from_millis(1);
@@ -99,6 +101,9 @@ impl Generator {
                 self.open(node, None);
             }
         }
+        for _ in 0..self.rng.random_range(0..3) {
+            self.open_at_two();
+        }
         self.now += Duration::from_secs(3);
         let faulty = self.rng.random_bool(0.75);
         let faults = if faulty { self.rng.random_range(2..40) } else { 0 };
@@ -125,6 +130,7 @@ impl Generator {
             12..17 => self.publish_through_two(),
             17..19 => self.leave_while_sent_to(),
             19..21 => self.publish_badly(),
+            21 => self.open_at_two(),
             _ => self.publish(),
         }
         // Now and then a burst, so that messages could overtake each other.
@@ -169,7 +175,7 @@ impl Generator {
         let dialects = [Dialect::V1, Dialect::V3, Dialect::Extended, Dialect::Extended];
         let dialect = dialects[self.rng.random_range(0..dialects.len())];
         let receipts = self.receipts();
-        self.act(Act::Open { client, node, dialect, certificate, behaviour, receipts });
+        self.act(Act::Open { client, node, dialect, certificate, behaviour, receipts, instance: None });
         self.clients.push(ClientBelief {
             node,
             certificate,
@@ -181,6 +187,25 @@ impl Generator {
             self.subscribe(client, topics);
         }
         client
+    }
+
+    /// An application with sessions at two nodes, or twice at one, that has the same topics at both.
+    fn open_at_two(&mut self) {
+        let (behaviour, certificate, topics) =
+            (self.behaviour(), self.rng.random_range(0..200), self.some_topics());
+        self.instances += 1;
+        for _ in 0..2 {
+            let Some(node) = self.some_node() else { return };
+            let (client, dialect) = (self.clients.len(), Dialect::Extended);
+            let instance = Some(self.instances);
+            let receipts = self.receipts();
+            self.act(Act::Open { client, node, dialect, certificate, behaviour, receipts, instance });
+            // It publishes nothing: to its nodes its sessions are strangers to each other.
+            let reads = false;
+            self.clients.push(ClientBelief { node, certificate, open: true, reads, topics: Vec::new() });
+            self.subscribe(client, topics.clone());
+            self.pause(0..20_000);
+        }
     }
 
     fn behaviour(&mut self) -> Behaviour {

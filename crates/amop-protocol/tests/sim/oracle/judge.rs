@@ -1,6 +1,6 @@
 //! One outcome per send, the right one; each message once.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use amop_protocol::{Cause, Status, Time, broker::event::Mode};
 
@@ -26,6 +26,7 @@ impl Oracle {
         });
         self.certain = certain.count() as u64;
         self.judge_hand_overs(&mut faults);
+        self.judge_applications(&mut faults);
         self.judge_order(&mut faults);
         self.broken.extend(faults);
     }
@@ -44,12 +45,17 @@ impl Oracle {
         }
     }
 
-    /// The publication's own, or that of another frame with its message which this one joined.
+    /// The latest that may apply.
     fn deadline(&self, publication: &Publication) -> Time {
+        self.deadlines(publication).max().unwrap_or(publication.at)
+    }
+
+    /// The publication's own, and those of other frames with its message which it may have joined.
+    fn deadlines<'a>(&'a self, publication: &'a Publication) -> impl Iterator<Item = Time> + 'a {
         let node = |publication: &Publication| self.sessions[&publication.session].node;
         let same = self.by_message[&publication.message].iter().map(|n| &self.publications[*n]);
-        let same = same.filter(|other| node(other) == node(publication) && other.at <= publication.at);
-        same.map(|other| other.at + other.deadline).max().unwrap_or(publication.at)
+        let same = same.filter(move |other| node(other) == node(publication) && other.at <= publication.at);
+        same.map(|other| other.at + other.deadline)
     }
 
     /// Why this cannot be how the publication ended, if it cannot.
@@ -86,7 +92,7 @@ impl Oracle {
                 Some("somebody was handed it")
             }
             // At its deadline a publisher's node knows only that nobody said "handed".
-            Status::NoPath if at >= publication.at + publication.deadline => None,
+            Status::NoPath if self.deadlines(publication).any(|deadline| at >= deadline) => None,
             Status::NoPath if publication.mode == Mode::Unicast && self.is_calm() => {
                 self.standing(publication, at).next().map(|_| "there was a subscriber")
             }
@@ -219,5 +225,19 @@ impl Oracle {
                 faults.push(format!("session {session} was handed its own multicast {message}"));
             }
         }
+    }
+
+    /// Each message once per application, however many sessions it has, whatever nodes forget.
+    fn judge_applications(&self, faults: &mut Vec<String>) {
+        let mut handed: BTreeMap<(u64, usize), Vec<Time>> = BTreeMap::new();
+        for ((message, session), times) in &self.handed {
+            if let Some(instance) = self.sessions[session].instance {
+                handed.entry((*message, instance)).or_default().extend(times);
+            }
+        }
+        let twice = handed.iter().filter(|(_, times)| times.len() > 1);
+        faults.extend(twice.map(|((message, instance), times)| {
+            format!("message {message} was handed to application {instance} at {times:?}")
+        }));
     }
 }

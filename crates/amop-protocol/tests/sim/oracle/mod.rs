@@ -31,6 +31,8 @@ struct SessionLife {
     behaviour: Behaviour,
     /// Whether its node soon knows that it was handed a message.
     confirms: bool,
+    /// The application, if it has several sessions.
+    instance: Option<usize>,
     ended: Option<Time>,
     /// When its node began to shut down.
     drained: Option<Time>,
@@ -63,6 +65,8 @@ pub struct Totals {
     /// Sends that had a path and a live subscriber all the time.
     pub certain: u64,
     pub ordered: u64,
+    /// Messages that came to an application by a second way.
+    pub came_again: u64,
     pub faults_injected: u64,
 }
 
@@ -74,19 +78,21 @@ impl AddAssign for Totals {
         self.handed += other.handed;
         self.certain += other.certain;
         self.ordered += other.ordered;
+        self.came_again += other.came_again;
         self.faults_injected += other.faults_injected;
     }
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { publications, succeeded, failed, certain, handed, ordered, faults_injected } = self;
+        let Self { publications, succeeded, failed, certain, handed, ordered, came_again, faults_injected } =
+            self;
         let failed: Vec<String> =
             (FIRST_CODE..).zip(failed).map(|(code, count)| format!("{code}: {count}")).collect();
         write!(
             f,
             "{publications} sends, {succeeded} succeeded ({certain} had to), {} failed, {handed} hand-overs \
-             ({ordered} judged by their order), {faults_injected} faults",
+             ({ordered} judged by their order), {came_again} came again by another way, {faults_injected} faults",
             failed.join(", ")
         )
     }
@@ -122,6 +128,7 @@ pub struct Oracle {
     disturbances: Vec<Time>,
     certain: u64,
     ordered: u64,
+    came_again: u64,
     pub broken: Vec<String>,
     pub faults_injected: u64,
 }
@@ -168,6 +175,7 @@ impl Oracle {
             disturbances: Vec::new(),
             certain: 0,
             ordered: 0,
+            came_again: 0,
             broken: Vec::new(),
             faults_injected: 0,
         }
@@ -192,11 +200,11 @@ impl Oracle {
     }
 
     pub fn session_begins(&mut self, session: usize, client: &Client) {
-        let Client { node, behaviour, receipts, .. } = *client;
+        let Client { node, behaviour, receipts, instance, .. } = *client;
         let confirms = !client.says_received() || receipts.is_prompt();
         let topics = BTreeMap::new();
-        let life =
-            SessionLife { node, behaviour, confirms, ended: None, drained: None, stopped: None, topics };
+        let (ended, drained, stopped) = (None, None, None);
+        let life = SessionLife { node, behaviour, confirms, instance, ended, drained, stopped, topics };
         self.sessions.insert(session, life);
     }
 
@@ -262,6 +270,7 @@ impl Oracle {
     /// or an extension client said so.
     /// That is so of all that the session was handed before, too.
     pub fn is_confirmed(&mut self, message: u64, session: usize, now: Time) {
+        self.confirmed.entry((message, session)).or_insert(now);
         let Some(newest) = self.handed.get(&(message, session)).and_then(|times| times.last()) else {
             return;
         };
@@ -269,6 +278,11 @@ impl Oracle {
         for (key, _) in before {
             self.confirmed.entry(*key).or_insert(now);
         }
+    }
+
+    /// A message came to an application that had had it.
+    pub fn came_again(&mut self) {
+        self.came_again += 1;
     }
 
     pub fn answers(&mut self, message: u64, session: usize) {
@@ -315,6 +329,7 @@ impl Oracle {
             handed: self.handed.len() as u64,
             certain: self.certain,
             ordered: self.ordered,
+            came_again: self.came_again,
             faults_injected: self.faults_injected,
         }
     }

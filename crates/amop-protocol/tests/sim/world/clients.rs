@@ -5,11 +5,18 @@ use std::time::Duration;
 use amop_protocol::{
     SessionId, Topic,
     broker::event::{Mode, PushError, PushId},
-    wire::channel::{Encoded, Frame},
+    session::{
+        client::Deliver,
+        once::{self, Admission, Answer, Once, Ticket},
+    },
+    wire::{
+        channel::{Encoded, Frame},
+        extension::FromClient,
+    },
 };
 use rand::RngExt;
 
-use super::{Event, Place, World};
+use super::{Event, Place, Way, World};
 use crate::{
     client::{Client, Told, over_the_wire},
     node::topic,
@@ -27,6 +34,10 @@ impl World {
         let session = sim.open(self.now, number, certificate);
         let at = Place { node, incarnation: slot.incarnation, session };
         self.oracle.session_begins(number, &client);
+        if let Some(instance) = client.instance {
+            let secret = [instance as u64, 1];
+            self.instances.entry(instance).or_insert_with(|| Once::new(once::Config::default(), secret));
+        }
         let greeting = client.greeting();
         self.clients.insert(number, (client, at));
         self.note("opens", &[node as u64, number as u64]);
@@ -153,13 +164,18 @@ impl World {
             self.settle(at.node);
         }
         match told {
-            Ok(Told::Message { push, mode, message }) => {
+            Ok(Told::Message { push, mode, message, deliver }) => {
+                let way = Way { at, client: number, push };
+                let Some(ticket) = self.admit(way, deliver.as_deref()) else {
+                    // The application has it, whichever way it came.
+                    return self.receipt_later(at, number, push, message);
+                };
                 self.note("handed", &[number as u64, message]);
                 self.oracle.is_handed(message, number, now);
                 self.receipt_later(at, number, push, message);
                 match (behaviour, mode) {
                     (Behaviour::Leaves, _) => self.close(number),
-                    (_, Mode::Unicast) => self.answer_later(at, number, push, message),
+                    (_, Mode::Unicast) => self.answer_later(way, message, ticket),
                     (_, Mode::Multicast) => {}
                 }
             }
@@ -184,7 +200,28 @@ impl World {
         self.schedule(self.now + after, Event::Answer { at, client: number, frame, message });
     }
 
-    fn answer_later(&mut self, at: Place, number: usize, push: amop_protocol::Seq, message: u64) {
+    /// Whether a message is new to its application; if it is not, it is answered as it was before.
+    /// An application with one session takes all that comes.
+    fn admit(&mut self, way: Way, deliver: Option<&Deliver>) -> Option<Option<(usize, Ticket)>> {
+        let (client, _) = &self.clients[&way.client];
+        let (Some(instance), Some(deliver)) = (client.instance, deliver) else { return Some(None) };
+        let once = self.instances.get_mut(&instance).expect("it was opened");
+        match once.handle_deliver(self.now, deliver, way) {
+            Admission::New(ticket) => Some(ticket.map(|ticket| (instance, ticket))),
+            Admission::Known => {
+                self.oracle.came_again();
+                None
+            }
+            Admission::Answered(answer) => {
+                self.oracle.came_again();
+                self.answer_by(way, &answer);
+                None
+            }
+        }
+    }
+
+    fn answer_later(&mut self, way: Way, message: u64, ticket: Option<(usize, Ticket)>) {
+        let number = way.client;
         let Some((client, _)) = self.clients.get(&number) else { return };
         let (after, result) = match client.behaviour {
             Behaviour::Prompt(after) | Behaviour::Slow(after) => (after, 0),
@@ -192,10 +229,31 @@ impl World {
             Behaviour::Silent | Behaviour::Leaves | Behaviour::Stuck | Behaviour::Full => return,
         };
         // Any valid topic will do: it is the publisher's node that must not mix them up.
-        let frame = over_the_wire(&client.answer(push, result, message, number, &topic(0)));
+        let frame = client.answer(way.push, result, message, number, &topic(0));
         if result == 0 {
             self.oracle.answers(message, number);
         }
-        self.schedule(self.now + after, Event::Answer { at, client: number, frame, message });
+        let event = match ticket {
+            Some((instance, ticket)) => {
+                let answer = Answer { result, payload: Client::answer_payload(message, number) };
+                Event::AnswerAll { instance, ticket, answer }
+            }
+            None => Event::Answer { at: way.at, client: number, frame: over_the_wire(&frame), message },
+        };
+        self.schedule(self.now + after, event);
+    }
+
+    pub(super) fn answer_all(&mut self, instance: usize, ticket: Ticket, answer: &Answer) {
+        let once = self.instances.get_mut(&instance).expect("it was opened");
+        for way in once.handle_answer(self.now, ticket, answer) {
+            self.answer_by(way, answer);
+        }
+    }
+
+    /// Ways whose session is gone lead nowhere.
+    fn answer_by(&mut self, way: Way, answer: &Answer) {
+        let Answer { result, payload } = answer.clone();
+        let frame = FromClient::Answer { result, payload }.encode(way.push);
+        self.client_sends(way.at, way.client, over_the_wire(&frame));
     }
 }

@@ -7,8 +7,9 @@ mod links;
 use std::{collections::BTreeMap, hash::Hasher, time::Duration};
 
 use amop_protocol::{
-    NodeId, SessionId, Time,
+    NodeId, Seq, SessionId, Time,
     broker::event::PushId,
+    session::once::{Answer, Once, Ticket},
     wire::{channel::Frame, generated::control::Message, link::LinkFrame},
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
@@ -67,6 +68,12 @@ enum Event {
         frame: Frame,
         message: u64,
     },
+    /// An application with several sessions answers a request, by all ways it came.
+    AnswerAll {
+        instance: usize,
+        ticket: Ticket,
+        answer: Answer,
+    },
 }
 
 /// A session of one start of a node.
@@ -75,6 +82,14 @@ struct Place {
     node: usize,
     incarnation: u32,
     session: SessionId,
+}
+
+/// A push that came to an application.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    at: Place,
+    client: usize,
+    push: Seq,
 }
 
 struct Slot {
@@ -96,6 +111,8 @@ pub struct World {
     /// Links in the order of the plan.
     numbered: Vec<(usize, usize)>,
     clients: BTreeMap<usize, (Client, Place)>,
+    /// What applications with several sessions have had.
+    instances: BTreeMap<usize, Once<Way>>,
     queue: BTreeMap<(Time, u64), Event>,
     next_event: u64,
     promises: checks::Promises,
@@ -115,6 +132,7 @@ impl World {
             links: BTreeMap::new(),
             numbered: plan.setup.links.iter().map(|link| link.ends).collect(),
             clients: BTreeMap::new(),
+            instances: BTreeMap::new(),
             queue: BTreeMap::new(),
             next_event: 0,
             promises: checks::Promises::default(),
@@ -144,8 +162,8 @@ impl World {
             self.oracle.disturbed(self.now);
         }
         match act.clone() {
-            Act::Open { client, node, dialect, certificate, behaviour, receipts } => {
-                self.open(client, Client::new(node, dialect, behaviour, receipts), certificate);
+            Act::Open { client, node, dialect, certificate, behaviour, receipts, instance } => {
+                self.open(client, Client::new(node, dialect, behaviour, receipts, instance), certificate);
             }
             Act::Subscribe { client, topics } => self.subscribe(client, &topics),
             Act::SubscribeMany { client, first, count } => {
@@ -299,6 +317,7 @@ impl World {
             }
             Event::Written { at, client, frame, push } => self.written(at, client, frame, push),
             Event::Answer { at, client, frame, message } => self.client_answers(at, client, frame, message),
+            Event::AnswerAll { instance, ticket, answer } => self.answer_all(instance, ticket, &answer),
         }
     }
 

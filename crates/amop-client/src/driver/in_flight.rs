@@ -1,0 +1,221 @@
+//! Sends that have no outcome yet, whichever connection they went out on.
+//!
+//! A send whose connection is lost waits here for another and goes out again as the same message:
+//! nodes and subscribers know it again, so it is not handled twice.
+//!
+//! **Invariant**: every send that was begun has its reply once, or nobody waits for it any more.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use amop_protocol::{
+    Cause, Seq, Status, Time,
+    session::client::{Ended, SendId},
+};
+use bytes::Bytes;
+
+use super::{Send, home::Home};
+use crate::error::Failure;
+
+/// How long a send that names no deadline may be sent anew: what nodes allow it by default.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+
+pub(super) struct InFlight {
+    /// Upper half of every seq: makes them unique among all clients.
+    base: u64,
+    next: u64,
+    sends: BTreeMap<u64, Pending>,
+    /// Those that wait for a connection.
+    parked: BTreeSet<u64>,
+    bytes: usize,
+}
+
+struct Pending {
+    send: Send,
+    expires: Time,
+    /// The connection it went out on last.
+    home: Option<u64>,
+    /// Whether some node may have it.
+    reached: bool,
+    /// What a node that shuts down said of it, in case nobody else can be asked.
+    told: Option<Failure>,
+}
+
+/// What is to become of a send that a home cannot finish.
+pub(super) enum Next {
+    /// It waits for another connection.
+    Elsewhere,
+    Finished,
+}
+
+impl InFlight {
+    /// Nothing yet. `base` is drawn at random.
+    pub(super) fn new(base: u64) -> Self {
+        Self { base, next: 0, sends: BTreeMap::new(), parked: BTreeSet::new(), bytes: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sends.len()
+    }
+
+    /// Bytes of payloads that are kept, for sending them again.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether this names a message of this client.
+    pub(super) fn is_own(&self, message: Seq) -> bool {
+        message.to_u128().is_some_and(|seq| (seq >> 64) as u64 == self.base)
+    }
+
+    /// Takes a send; it waits for [`InFlight::place`].
+    pub(super) fn begin(&mut self, now: Time, send: Send) {
+        let number = self.next;
+        self.next += 1;
+        self.bytes += send.message.payload.len();
+        let expires = now + send.message.deadline.unwrap_or(DEFAULT_DEADLINE);
+        self.sends.insert(number, Pending { send, expires, home: None, reached: false, told: None });
+        self.parked.insert(number);
+    }
+
+    /// Sends what waits through this home, oldest first, while it has room.
+    pub(super) fn place(&mut self, now: Time, home: &mut Home) {
+        while home.has_room()
+            && let Some(number) = self.parked.pop_first()
+        {
+            let id = self.id(number);
+            let Some(pending) = self.sends.get_mut(&number) else { continue };
+            if pending.reached && !home.node.extended {
+                // A node without extensions would take it for another message.
+                self.finish(number, Err(Failure::lost()));
+                continue;
+            }
+            let mut message = pending.send.message.clone();
+            if pending.reached {
+                message.deadline = Some(pending.expires.since(now));
+            }
+            pending.home = Some(home.id);
+            match home.session.send_as(now, id, message) {
+                Ok(()) => {
+                    pending.reached = true;
+                    home.fill();
+                }
+                Err(error) => self.finish(number, Err(error.into())),
+            }
+        }
+    }
+
+    /// A home told how a send ended. A node that shuts down may not have been able to finish it.
+    pub(super) fn handle_ended(&mut self, now: Time, home: &Home, id: SendId, ended: Ended) -> Next {
+        let number = self.number(id);
+        let Some(pending) = self.sends.get_mut(&number).filter(|pending| pending.home == Some(home.id))
+        else {
+            return Next::Finished;
+        };
+        let result = match ended.status {
+            Status::Success => Ok(ended.payload),
+            _ => Err(Failure::ended(&ended)),
+        };
+        let cut_short = match ended.status {
+            Status::NoNode => home.node.extended,
+            _ => home.is_draining() && may_end_otherwise(ended.status, ended.cause),
+        };
+        match result {
+            Err(failure) if cut_short && pending.expires > now => {
+                pending.told = Some(failure);
+                self.park(number);
+                Next::Elsewhere
+            }
+            result => {
+                self.finish(number, result);
+                Next::Finished
+            }
+        }
+    }
+
+    /// A subscriber was handed the message of a send, says a node.
+    pub(super) fn handle_handed(&mut self, id: SendId) {
+        let number = self.number(id);
+        let handed = self.sends.get_mut(&number).and_then(|pending| pending.send.handed.take());
+        // Whoever asked may have gone.
+        handed.map(|handed| handed.send(()));
+    }
+
+    /// A connection is gone. What went out on it waits for another, within its deadline.
+    pub(super) fn handle_lost(&mut self, now: Time, home: &Home) {
+        let theirs = self.sends.iter().filter(|(_, pending)| pending.home == Some(home.id));
+        let theirs: Vec<u64> = theirs.map(|(number, _)| *number).collect();
+        for number in theirs {
+            let expires = self.sends.get(&number).map_or(now, |pending| pending.expires);
+            if home.node.extended && expires > now {
+                self.park(number);
+            } else {
+                self.finish(number, Err(Failure::lost()));
+            }
+        }
+    }
+
+    /// Gives up what has waited too long for a connection; without `hope` of one, also what no node
+    /// can have.
+    pub(super) fn give_up(&mut self, now: Time, hope: bool, draining: bool) {
+        let parked: Vec<u64> = self.parked.iter().copied().collect();
+        for number in parked {
+            let Some(pending) = self.sends.get_mut(&number) else { continue };
+            // What a node has said is final when nobody else can be asked.
+            let hopeless = !hope && (!pending.reached || pending.told.is_some());
+            if pending.expires <= now || hopeless {
+                let told = pending.told.take();
+                let failure = told.unwrap_or_else(|| match (pending.reached, draining) {
+                    (true, _) => Failure::lost(),
+                    (false, true) => Failure::draining(),
+                    (false, false) => Failure::not_connected(),
+                });
+                self.finish(number, Err(failure));
+            }
+        }
+    }
+
+    /// When [`InFlight::give_up`] has something to do, with hope.
+    pub(super) fn next_expiry(&self) -> Option<Time> {
+        self.parked.iter().filter_map(|number| self.sends.get(number)).map(|pending| pending.expires).min()
+    }
+
+    fn park(&mut self, number: u64) {
+        if let Some(pending) = self.sends.get_mut(&number) {
+            pending.home = None;
+            self.parked.insert(number);
+        }
+    }
+
+    fn finish(&mut self, number: u64, result: Result<Bytes, Failure>) {
+        self.parked.remove(&number);
+        if let Some(Pending { mut send, .. }) = self.sends.remove(&number) {
+            // Who answered was handed it, and nobody may have said so before.
+            if let Some(handed) = send.handed.take_if(|_| result.is_ok()) {
+                let _ = handed.send(());
+            }
+            self.bytes -= send.message.payload.len();
+            // Whoever asked may have gone.
+            let _ = send.reply.send(result);
+        }
+    }
+
+    fn id(&self, number: u64) -> SendId {
+        SendId(Seq::from_u128(u128::from(self.base) << 64 | u128::from(number)))
+    }
+
+    fn number(&self, SendId(seq): SendId) -> u64 {
+        seq.to_u128().map_or(u64::MAX, |seq| seq as u64)
+    }
+}
+
+/// Whether a failure may be due to the node that told of it, rather than to the message or its subscriber.
+fn may_end_otherwise(status: Status, cause: Cause) -> bool {
+    let of_the_message = matches!(
+        cause,
+        Cause::BadTopic | Cause::ReservedTopic | Cause::NotVerified | Cause::SubscriberRefused
+    );
+    matches!(status, Status::NoPath | Status::NotHanded | Status::TimedOut) && !of_the_message
+}
