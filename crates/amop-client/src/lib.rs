@@ -1,7 +1,7 @@
 //! The Rust SDK for AMOP: publish, request and subscribe through a node.
 //!
-//! A [`Client`] connects to a node of its institution over mutual TLS. A *request* goes to one
-//! subscriber of a topic and brings back its answer; a *publication* goes to all of them. The
+//! A [`Client`] connects to one or several nodes of its institution over mutual TLS. A *request* goes
+//! to one subscriber of a topic and brings back its answer; a *publication* goes to all of them. The
 //! client restores a lost connection by itself and subscribes anew.
 //!
 //! ```no_run
@@ -41,12 +41,29 @@
 //!   documented code. Code 99 means that the message went nowhere. With
 //!   [`ErrorKind::ConnectionLost`] and [`ErrorKind::TimedOut`] it may have been handled: retry
 //!   only what may be handled twice.
-//! - When [`Client::subscribe`] resolves, reachable nodes know of the subscription.
+//! - A send outlives its connection: it goes out again, as the same message, through another node or
+//!   the restored connection, and ends with its answer. Nodes and subscribers know it again, so no
+//!   handler runs twice. [`ErrorKind::ConnectionLost`] comes only when no node could be connected
+//!   until the deadline.
+//! - When [`Client::subscribe`] resolves, reachable nodes know of the subscription, and the first
+//!   message sent to it arrives.
+//! - A message reaches the application once, through however many nodes it comes, as long as it is
+//!   [remembered](Options::remember).
 //! - Every queue is bounded; [`Options`] names the bounds, [`Subscription`] says what happens at them.
 //! - [`Delivery::sender`] is who sent a message as the sender's own node verified it.
 //!
+//! # Several nodes
+//!
+//! Name two nodes in [`Options::nodes`] and the client is connected to both ([`Options::homes`]),
+//! subscribed at both, and publishes through one. When a node goes, be it that it is restarted or that
+//! its machine is switched off, the application notices nothing; the client connects it again when it
+//! is back. With one home and several nodes the client moves to the next node instead, and is not
+//! reachable for the time that takes. A client that is connected twice is two subscribers to the nodes:
+//! it gets two shares of the requests to a topic, and may be asked what it asked itself.
+//!
 //! With a node that does not know the extension frames, such as FISCO BCOS 2.x itself, the client
-//! speaks plain 2.x frames: deadlines are kept by the client alone, senders and causes are unknown.
+//! speaks plain 2.x frames: deadlines are kept by the client alone, senders and causes are unknown,
+//! nothing is sent again, and no other node is connected beside it.
 
 mod client;
 mod connector;

@@ -6,6 +6,7 @@ use amop_protocol::{
     NodeKey, Seq, Time, Topic,
     broker::{
         event::{Answer, AnswerBody, Mode},
+        private::topic_of_channel,
         routing::{Node, Routing},
     },
     session::{
@@ -13,6 +14,7 @@ use amop_protocol::{
         heartbeat,
         server::{Config, Event, Ignored, Published, Server},
         startup::{self, Facts},
+        verification::{Inquiry, Verdict},
     },
     wire::channel::{Decoder, Encoded, Frame, FrameError, TopicBody, TopicBodyError, Type},
 };
@@ -139,6 +141,23 @@ fn check_frame(name: &str, bytes: &[u8], decoded: &Value) {
         }
     }
     assert_eq!(written(&frame.into()), bytes, "{name}");
+}
+
+#[test]
+fn subscribers_of_private_topics_are_verified_as_recorded() {
+    for name in ["verify_0x37_push", "verify_0x37_push_official_seq"] {
+        let body = frame(name).body;
+        let inquiry = Inquiry::decode(&body).expect(name);
+        assert_eq!(inquiry.question, "bb".repeat(64));
+        assert_eq!(topic_of_channel(&inquiry.channel), Some(inquiry.topic.clone()));
+        assert_eq!(inquiry.encode(), body);
+    }
+    for (name, trusted) in [("verify_status_ok", true), ("verify_status_failed", false)] {
+        let body = frame(name).body;
+        let verdict = Verdict::decode(&body).expect(name);
+        assert_eq!((&*verdict.question, verdict.trusted), (&*"bb".repeat(64), trusted));
+        assert_eq!(verdict.encode(), body);
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ Exit codes:
 /// Where and as whom to connect.
 #[derive(Debug, clap::Args)]
 pub(super) struct Connection {
-    /// Client port of a node; several, to have somewhere to go when one is lost
+    /// Client port of a node; several, so that nothing is lost with one of them
     #[arg(long, value_name = "IP:PORT", required = true, value_delimiter = ',')]
     node: Vec<String>,
     /// Directory with ca.crt, sdk.crt and sdk.key
@@ -39,15 +39,16 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) async fn open(&self) -> Result<Client, ConnectError> {
-        let mut options = Options::new(self.node.iter().cloned(), &self.certs);
-        options.name = concat!("amop-cli/", env!("CARGO_PKG_VERSION")).into();
-        Client::connect(options).await
+        Client::connect(self.options()).await
     }
 
     /// Connects to send something. A node that cannot be connected is an outcome of the send:
     /// code 99, already printed.
     pub(super) async fn open_to_send(&self, topic: &str) -> anyhow::Result<Result<Client, ExitCode>> {
-        match self.open().await {
+        let mut options = self.options();
+        // One send needs one node; the others are there if it is lost.
+        options.homes = 1;
+        match Client::connect(options).await {
             Ok(client) => Ok(Ok(client)),
             Err(error @ ConnectError::Failed(_)) => {
                 let error = anyhow::Error::from(error);
@@ -60,6 +61,12 @@ impl Connection {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn options(&self) -> Options {
+        let mut options = Options::new(self.node.iter().cloned(), &self.certs);
+        options.name = concat!("amop-cli/", env!("CARGO_PKG_VERSION")).into();
+        options
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`server`]: one client's session as its node sees it.
 //! - [`client`]: its mirror image.
 //! - [`once`]: what an application with several such sessions has had already.
+//! - [`verification`]: what both say about private topics.
 
 pub mod client;
 pub mod handshake;
@@ -13,6 +14,7 @@ pub mod heartbeat;
 pub mod once;
 pub mod server;
 pub mod startup;
+pub mod verification;
 
 use bytes::Bytes;
 use serde_json::Value;
