@@ -52,7 +52,9 @@ fn content(criterion: &mut Criterion) {
     for size in [128, 1024, 65_536] {
         let payload = vec![0x5a; size];
         group.throughput(Throughput::Bytes(size as u64));
-        group.bench_function(format!("seal {size} B"), |b| b.iter(|| content.seal(black_box(&payload), scope)));
+        group.bench_function(format!("seal {size} B"), |b| {
+            b.iter(|| content.seal(black_box(&payload), scope))
+        });
         let mut opener = sealing.open(&sealed, &statement).expect("opened");
         group.bench_function(format!("open {size} B"), |b| {
             b.iter_batched(

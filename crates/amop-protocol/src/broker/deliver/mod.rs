@@ -31,6 +31,8 @@ mod subscribers;
 mod tell;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_extensions;
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -174,6 +174,8 @@ impl Delivery {
     /// The deadline, or the node's own end: the outcome says how far the send came.
     pub(super) fn give_up(&mut self, now: Time, routing: &Routing, id: u64) {
         let me = self.me;
+        let Some(key) = self.sends.get(&id).map(|send| send.key) else { return };
+        let written = self.is_written_here(key);
         let Some(send) = self.sends.get_mut(&id) else { return };
         let ending = match &mut send.progress {
             Progress::Unicast(unicast) => {
@@ -181,6 +183,8 @@ impl Delivery {
                 let here = unicast.attempt.as_ref().is_some_and(|attempt| attempt.to == me);
                 let now = match (handed, here) {
                     (true, _) => Cause::Deadline,
+                    // It has it, and has not said so.
+                    (false, true) if written => Cause::Deadline,
                     (false, true) => Cause::WriteFailed,
                     (false, false) => Cause::Unreachable,
                 };

@@ -119,6 +119,8 @@ pub struct Oracle {
     handed: BTreeMap<(u64, usize), Vec<Time>>,
     /// (message, session) to when its node knew that it was handed over.
     confirmed: BTreeMap<(u64, usize), Time>,
+    /// What each session has read, in order.
+    read: BTreeMap<usize, Vec<u64>>,
     answered: BTreeMap<(u64, usize), ()>,
     /// Per link, the periods it could be relied on.
     links: BTreeMap<(usize, usize), Periods>,
@@ -169,6 +171,7 @@ impl Oracle {
             by_message: BTreeMap::new(),
             handed: BTreeMap::new(),
             confirmed: BTreeMap::new(),
+            read: BTreeMap::new(),
             answered: BTreeMap::new(),
             links: BTreeMap::new(),
             changes: Vec::new(),
@@ -270,14 +273,16 @@ impl Oracle {
     /// or an extension client said so.
     /// That is so of all that the session was handed before, too.
     pub fn is_confirmed(&mut self, message: u64, session: usize, now: Time) {
-        self.confirmed.entry((message, session)).or_insert(now);
-        let Some(newest) = self.handed.get(&(message, session)).and_then(|times| times.last()) else {
-            return;
-        };
-        let before = self.handed.iter().filter(|((_, who), times)| *who == session && times[0] <= *newest);
-        for (key, _) in before {
-            self.confirmed.entry(*key).or_insert(now);
+        let read = self.read.get(&session).map_or(&[][..], Vec::as_slice);
+        let newest = read.iter().rposition(|known| *known == message);
+        for earlier in newest.map_or(&[][..], |newest| &read[..=newest]) {
+            self.confirmed.entry((*earlier, session)).or_insert(now);
         }
+    }
+
+    /// A session read a message, new to it or not.
+    pub fn reads(&mut self, message: u64, session: usize) {
+        self.read.entry(session).or_default().push(message);
     }
 
     /// A message came to an application that had had it.

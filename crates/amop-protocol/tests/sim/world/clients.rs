@@ -166,6 +166,7 @@ impl World {
         match told {
             Ok(Told::Message { push, mode, message, deliver }) => {
                 let way = Way { at, client: number, push };
+                self.oracle.reads(message, number);
                 let Some(ticket) = self.admit(way, deliver.as_deref()) else {
                     // The application has it, whichever way it came.
                     return self.receipt_later(at, number, push, message);
@@ -253,7 +254,8 @@ impl World {
     /// Ways whose session is gone lead nowhere.
     fn answer_by(&mut self, way: Way, answer: &Answer) {
         let Answer { result, payload } = answer.clone();
+        let message = payload.first_chunk().map_or(0, |number| u64::from_be_bytes(*number));
         let frame = FromClient::Answer { result, payload }.encode(way.push);
-        self.client_sends(way.at, way.client, over_the_wire(&frame));
+        self.client_answers(way.at, way.client, over_the_wire(&frame), message);
     }
 }
