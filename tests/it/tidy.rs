@@ -217,6 +217,35 @@ fn the_protocol_document_has_every_cause_under_its_code() {
     }
 }
 
+/// Writes the table anew with `UPDATE_GENERATED=1`.
+#[test]
+fn the_table_of_causes_is_that_of_the_code() {
+    let path = root().join("docs/protocol.md");
+    let document = read(&path);
+    let (before, rest) = document.split_once("<!-- causes:").expect("a mark before the table");
+    let (mark, rest) = rest.split_once("-->\n").expect("the mark's end");
+    let (found, after) = rest.split_once("<!-- end of causes -->").expect("a mark behind the table");
+    let table = table_of_causes();
+    if std::env::var_os("UPDATE_GENERATED").is_some() && found != table {
+        let fresh = format!("{before}<!-- causes:{mark}-->\n{table}<!-- end of causes -->{after}");
+        fs::write(&path, fresh).expect("a writable source tree");
+        return;
+    }
+    assert!(found == table, "run UPDATE_GENERATED=1 cargo test --test it causes");
+}
+
+fn table_of_causes() -> String {
+    // What an application matches on is this very enum.
+    let mut causes: Vec<amop_client::Cause> =
+        (1..=64).filter_map(|number| Cause::try_from(number).ok()).collect();
+    causes.sort_by_key(|cause| (cause.status().code(), *cause as i32));
+    let rows = causes.into_iter().map(|cause| {
+        let (code, name) = (cause.status().code(), cause.as_str_name());
+        format!("| {code} | `{name}` | {} | `{}` |\n", cause.explain(), cause.retry().as_str_name())
+    });
+    format!("| code | cause | what happened | again |\n|---|---|---|---|\n{}", rows.collect::<String>())
+}
+
 #[test]
 fn the_map_of_the_country_fits_on_a_table() {
     let map = read(&root().join("ARCHITECTURE.md"));

@@ -2,7 +2,7 @@
 
 use super::{
     Bound, GOSSIP_PERIOD, Limit, MAX_CHANNEL_FRAME, MAX_CONTROL_FRAME, MAX_FRAGMENTED, MAX_HOPS,
-    MAX_JSON_BODY, MAX_LINK_FRAME, Policy,
+    MAX_JSON_BODY, MAX_LINK_FRAME, MAX_RECIPIENTS, Policy,
 };
 use crate::{
     broker::{control, deliver},
@@ -53,6 +53,13 @@ pub fn of_sessions(config: &server::Config) -> Vec<Limit> {
         )
         .key("client_port.idle_timeout")
         .metric("amop_client_port_closed_total{reason=\"Idle\"}"),
+        Limit::new(
+            "deliveries that an extension client has not acknowledged",
+            Count(server::MAX_UNRECEIVED),
+            Policy::GiveWay,
+            "the oldest counts as not received, and fails",
+        )
+        .metric("amop_delivery_outcomes_total"),
         Limit::new(
             "JSON of a handshake or a call",
             Bytes(MAX_JSON_BODY),
@@ -145,6 +152,8 @@ pub fn of_delivery(config: &deliver::Config, shards: usize) -> Vec<Limit> {
         Limit::new("bytes of outcomes remembered", Bytes(config.sent.bytes * both), Policy::GiveWay, "the oldest outcomes are dropped; their duplicates get 102")
             .key("delivery.seen_bytes")
             .metric("amop_delivery_seen_outcomes_dropped_total"),
+        Limit::new("recipients of one multicast that its publisher is told by name", Count(MAX_RECIPIENTS), Policy::Drop, "further ones are only counted")
+            .metric("amop_delivery_outcomes_total"),
         Limit::new("time that a send may take", Time(config.max_deadline), Policy::Refuse(102), "a longer deadline is cut to it")
             .key("delivery.max_deadline")
             .metric("amop_delivery_outcomes_total"),

@@ -2,32 +2,35 @@
 
 use super::*;
 use crate::{
-    Cause, ClientIdentity, Fingerprint,
+    Cause, ClientIdentity, Fingerprint, Seq,
     broker::{
         dedup::{Bounds, Keyer},
-        event::{AnswerBody, Mode, Push},
+        event::{AnswerBody, Mode, Outcome, Push},
         testing::{id, routing, topic},
+        wishes::Wishes,
     },
     wire::{link::LinkFrame, peer::Envelope},
 };
 use std::sync::Arc;
 
-const PUBLISHER: SessionId = SessionId(100);
+pub(super) const PUBLISHER: SessionId = SessionId(100);
 const LINKS: [(u8, u8); 1] = [(1, 2)];
 
-struct Pair {
-    now: Time,
-    nodes: [Delivery; 2],
-    routing: [Routing; 2],
+pub(super) struct Pair {
+    pub(super) now: Time,
+    pub(super) nodes: [Delivery; 2],
+    pub(super) routing: [Routing; 2],
     /// Frames sent by either node and not carried yet.
-    wire: VecDeque<(usize, LinkFrame)>,
-    pushes: Vec<Push>,
-    outcomes: Vec<Outcome>,
+    pub(super) wire: VecDeque<(usize, LinkFrame)>,
+    pub(super) pushes: Vec<Push>,
+    pub(super) outcomes: Vec<Outcome>,
+    /// Messages whose publishers were told that they were handed over.
+    pub(super) noted: Vec<Seq>,
 }
 
 impl Pair {
     /// `sessions` of node 2 are subscribed.
-    fn new(sessions: &[u64]) -> Self {
+    pub(super) fn new(sessions: &[u64]) -> Self {
         Self::with(Config::default(), sessions)
     }
 
@@ -40,14 +43,25 @@ impl Pair {
             wire: VecDeque::new(),
             pushes: Vec::new(),
             outcomes: Vec::new(),
+            noted: Vec::new(),
         }
     }
 
-    fn publish(&mut self, mode: Mode, seq: u128) {
+    pub(super) fn publish(&mut self, mode: Mode, seq: u128) {
         self.publish_from(PUBLISHER, mode, seq);
     }
 
     fn publish_from(&mut self, session: SessionId, mode: Mode, seq: u128) {
+        self.publish_with(session, mode, seq, None);
+    }
+
+    pub(super) fn publish_with(
+        &mut self,
+        session: SessionId,
+        mode: Mode,
+        seq: u128,
+        wishes: Option<Box<Wishes>>,
+    ) {
         let publish = Publish {
             session,
             client: client(),
@@ -56,18 +70,20 @@ impl Pair {
             topic: topic(),
             payload: Bytes::from_static(b"hello"),
             deadline: None,
+            wishes,
         };
         self.nodes[0].handle_publish(self.now, &self.routing[0], key(mode, seq), publish);
         self.collect();
     }
 
-    fn collect(&mut self) {
+    pub(super) fn collect(&mut self) {
         for (at, node) in self.nodes.iter_mut().enumerate() {
             while let Some(action) = node.poll_action() {
                 match action {
                     Action::Push(push) => self.pushes.push(push),
                     Action::Outcome(outcome) => self.outcomes.push(outcome),
                     Action::Forward { frame, .. } => self.wire.push_back((1 - at, frame)),
+                    Action::Handed { seq, .. } => self.noted.push(seq),
                 }
             }
         }
@@ -88,20 +104,20 @@ impl Pair {
         body
     }
 
-    fn carry_all(&mut self) {
+    pub(super) fn carry_all(&mut self) {
         while !self.wire.is_empty() {
             self.carry();
         }
     }
 
-    fn written(&mut self, push: usize, result: Result<(), PushError>) {
+    pub(super) fn written(&mut self, push: usize, result: Result<(), PushError>) {
         let (id, session) = (self.pushes[push].id, self.pushes[push].session);
         self.nodes[1].handle_pushed(self.now, &self.routing[1], session, id, result);
         self.collect();
         self.carry_all();
     }
 
-    fn answer(&mut self, push: usize, result: i32, body: AnswerBody) {
+    pub(super) fn answer(&mut self, push: usize, result: i32, body: AnswerBody) {
         let (id, session) = (self.pushes[push].id, self.pushes[push].session);
         self.nodes[1].handle_answer(self.now, &self.routing[1], session, id, Answer { result, body });
         self.collect();
@@ -109,7 +125,7 @@ impl Pair {
     }
 
     /// Lets time pass in steps of the timers; `lossy` loses every frame.
-    fn pass(&mut self, span: Duration, lossy: bool) {
+    pub(super) fn pass(&mut self, span: Duration, lossy: bool) {
         let end = self.now + span;
         while let Some(next) =
             self.nodes.iter().filter_map(Delivery::poll_timeout).min().filter(|at| *at <= end)
@@ -127,20 +143,20 @@ impl Pair {
         self.now = end;
     }
 
-    fn causes(&self) -> Vec<Cause> {
+    pub(super) fn causes(&self) -> Vec<Cause> {
         self.outcomes.iter().map(|outcome| outcome.cause).collect()
     }
 }
 
-fn client() -> Arc<ClientIdentity> {
+pub(super) fn client() -> Arc<ClientIdentity> {
     Arc::new(ClientIdentity { fingerprint: Fingerprint::new([5; 32]), name: "publisher".into() })
 }
 
-fn key(mode: Mode, seq: u128) -> MessageKey {
+pub(super) fn key(mode: Mode, seq: u128) -> MessageKey {
     Keyer::new([1, 2]).key(&client().fingerprint, mode, &topic(), &Seq::from_u128(seq), b"")
 }
 
-fn body(prefix: &'static [u8], payload: &'static [u8]) -> AnswerBody {
+pub(super) fn body(prefix: &'static [u8], payload: &'static [u8]) -> AnswerBody {
     AnswerBody { prefix: Bytes::from_static(prefix), payload: Bytes::from_static(payload) }
 }
 
@@ -403,7 +419,8 @@ fn messages_that_nobody_here_takes_are_remembered_within_the_bound() {
     let bounds = Bounds { entries: 3, bytes: 100 };
     let mut pair = Pair::with(Config { received: bounds, ..Config::default() }, &[]);
     let attempt = |pair: &mut Pair, seq: u128, number: u32| {
-        let envelope = Envelope { publisher: client(), seq: Seq::from_u128(seq), topic: topic() };
+        let envelope =
+            Envelope { publisher: client(), seq: Seq::from_u128(seq), topic: topic(), client: None };
         let body = Body::Attempt { send: 256, number, envelope, push_timeout_ms: 1_000 };
         let message = DataMessage { origin: id(1), origin_epoch: 1, body };
         let key = Some(key(Mode::Unicast, seq));
@@ -429,7 +446,7 @@ fn draining_refuses_the_new_and_stopping_ends_the_old() {
     pair.nodes[0].handle_drain();
     pair.publish(Mode::Unicast, 3);
     assert_eq!(pair.causes(), [Cause::Draining]);
-    pair.nodes[0].handle_stop(pair.now);
+    pair.nodes[0].handle_stop(pair.now, &pair.routing[0]);
     pair.collect();
     assert_eq!(pair.causes(), [Cause::Draining, Cause::Deadline, Cause::NoneHanded]);
     assert_eq!(pair.nodes[0].in_flight(), 0);
