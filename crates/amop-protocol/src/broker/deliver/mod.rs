@@ -5,7 +5,7 @@
 //! shard sees its own clients' sends to their outcomes; as destination (`destination`) it hands
 //! messages to its own sessions, each at most once.
 //!
-//! **Invariant**: every publish handed in leads to exactly one [`Outcome`] for its session and seq.
+//! **Invariant**: every publish handed in leads to exactly one [`Outcome`](super::event::Outcome) for its session and seq.
 //! **Invariant**: no session is handed the same message twice while the window remembers it.
 
 mod attempts;
