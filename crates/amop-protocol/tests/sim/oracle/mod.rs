@@ -62,6 +62,9 @@ pub struct Totals {
     pub certain: u64,
     pub ordered: u64,
     pub faults_injected: u64,
+    /// Whole lists of topics that nodes took in, and changes of lists.
+    pub lists: u64,
+    pub deltas: u64,
 }
 
 impl AddAssign for Totals {
@@ -73,18 +76,21 @@ impl AddAssign for Totals {
         self.certain += other.certain;
         self.ordered += other.ordered;
         self.faults_injected += other.faults_injected;
+        self.lists += other.lists;
+        self.deltas += other.deltas;
     }
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { publications, succeeded, failed, certain, handed, ordered, faults_injected } = self;
+        let Self { publications, succeeded, failed, certain, handed, ordered, .. } = self;
+        let Self { faults_injected, lists, deltas, .. } = self;
         let failed: Vec<String> =
             (FIRST_CODE..).zip(failed).map(|(code, count)| format!("{code}: {count}")).collect();
         write!(
             f,
             "{publications} sends, {succeeded} succeeded ({certain} had to), {} failed, {handed} hand-overs \
-             ({ordered} judged by their order), {faults_injected} faults",
+             ({ordered} judged by their order), {faults_injected} faults, {lists} lists of topics and {deltas} changes taken in",
             failed.join(", ")
         )
     }
@@ -295,6 +301,8 @@ impl Oracle {
             certain: self.certain,
             ordered: self.ordered,
             faults_injected: self.faults_injected,
+            lists: 0,
+            deltas: 0,
         }
     }
 }
