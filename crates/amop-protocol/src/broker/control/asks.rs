@@ -13,8 +13,9 @@ use std::{
 
 use crate::{NodeId, Time, Version, broker::announce::Versions, wire::generated::RecordKind};
 
-/// How long one neighbour may keep silent before another is asked.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How long one neighbour may keep silent before another is asked: 400 ms, so that one whose link is
+/// dead without anybody having noticed delays nothing by a second.
+pub const PATIENCE: Duration = Duration::from_millis(400);
 /// How long one neighbour is asked at most, however much it sends: 30 s.
 pub const LONGEST_ANSWER: Duration = Duration::from_secs(30);
 /// Records that could not be used when they came and are remembered, per neighbour and node.
@@ -37,7 +38,8 @@ struct Claim {
     versions: Versions,
     /// Versions of the topics that the neighbour has sent and waits for to settle.
     pushed: Vec<Version>,
-    asked: bool,
+    /// What of it was asked for; more may have been claimed since.
+    asked: Option<Versions>,
 }
 
 /// A question, or, without neighbour, a pause.
@@ -78,7 +80,7 @@ impl Asks {
         let Some(peer) = self.under_way.remove(node).and_then(|ask| ask.peer) else { return (None, false) };
         let claims = self.claims.get_mut(&peer);
         let unanswered = claims.is_some_and(|claims| {
-            let asked = claims.get(node).is_some_and(|claim| claim.asked);
+            let asked = claims.get(node).is_some_and(|claim| claim.asked.is_some());
             asked && claims.remove(node).is_some()
         });
         (Some(peer), unanswered)
@@ -96,7 +98,7 @@ impl Asks {
     /// This neighbour is asked now.
     pub(super) fn ask(&mut self, now: Time, peer: NodeId, node: NodeId) {
         if let Some(claim) = self.claims.get_mut(&peer).and_then(|claims| claims.get_mut(&node)) {
-            claim.asked = true;
+            claim.asked = Some(claim.versions);
         }
         self.wait(node, Some(peer), now + PATIENCE, now + LONGEST_ANSWER);
     }
@@ -118,14 +120,19 @@ impl Asks {
         }
     }
 
-    /// Forgets claims that tell nothing new. True if the one that was asked is among them.
+    /// Forgets claims that tell nothing new. True if all has come that was asked for.
     pub(super) fn settle(&mut self, node: &NodeId, is_news: impl Fn(&Versions) -> bool) -> bool {
         let asked = self.under_way.get(node).and_then(|ask| ask.peer);
         let mut answered = false;
         self.claims.retain(|peer, claims| {
-            if claims.get(node).is_some_and(|claim| !is_news(&claim.versions)) {
-                claims.remove(node);
-                answered |= asked == Some(*peer);
+            if let Entry::Occupied(mut claim) = claims.entry(*node) {
+                if claim.get().asked.is_some_and(|asked| !is_news(&asked)) {
+                    claim.get_mut().asked = None;
+                    answered |= asked == Some(*peer);
+                }
+                if !is_news(&claim.get().versions) {
+                    claim.remove();
+                }
             }
             !claims.is_empty()
         });
@@ -255,6 +262,17 @@ mod tests {
         assert!(asks.settle(&id(9), |theirs| theirs.topics > 1));
         assert_eq!(next(&mut asks, Time::ZERO), Some(id(2)));
         assert!(asks.settle(&id(9), |_| false) && asks.is_idle());
+    }
+
+    #[test]
+    fn what_is_claimed_while_a_question_is_under_way_is_asked_for_after_it() {
+        let mut asks = Asks::new(8);
+        asks.claim(id(1), id(9), Versions { links: 1, ..topics(0) }, None);
+        next(&mut asks, Time::ZERO);
+        asks.claim(id(1), id(9), topics(5), None);
+        assert!(!asks.settle(&id(9), |theirs| theirs.links > 0));
+        assert!(asks.settle(&id(9), |theirs| theirs.topics > 0));
+        assert_eq!(next(&mut asks, Time::ZERO), Some(id(1)));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub fn plan(seed: u64) -> Plan {
 fn list_bounds(rng: &mut StdRng) -> lists::Bounds {
     let mut one = |of: [usize; 4]| of[rng.random_range(0..of.len())];
     lists::Bounds {
-        piece_bytes: one([20, 60, 300, 256 * 1024]),
+        piece_bytes: one([60, 120, 300, 256 * 1024]),
         max_deltas: one([1, 3, 64, 64]),
         delta_bytes: one([200, 1_000, 4_096, 4_096]),
         ..lists::Bounds::default()
