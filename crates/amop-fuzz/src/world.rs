@@ -169,5 +169,6 @@ fn make_line() -> Routing {
         announce(&mut control, Time::ZERO, from, n, version, neighbours, &[(0, 1), (1, 2)]);
     }
     control.handle_report(Time::ZERO + Duration::from_millis(1), SessionId(1), vec![topic(0), topic(3)]);
+    control.handle_timeout(Time::ZERO + Duration::from_millis(100));
     control.routing().clone()
 }

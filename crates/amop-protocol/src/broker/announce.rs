@@ -197,6 +197,12 @@ impl From<&pb::Versions> for Versions {
 }
 
 impl Versions {
+    /// As it is sent.
+    pub(super) fn of(self, node: NodeId) -> pb::Versions {
+        let Self { epoch, links, topics } = self;
+        pb::Versions { node: Bytes::copy_from_slice(node.as_bytes()), epoch, links, topics }
+    }
+
     /// What is known to be held when both are.
     pub(super) fn and(self, other: Self) -> Self {
         match self.epoch.cmp(&other.epoch) {
@@ -235,13 +241,9 @@ impl Known {
         self.epoch == record.version.epoch && self.identity.is_some()
     }
 
-    pub(super) fn versions(&self, node: NodeId) -> pb::Versions {
-        pb::Versions {
-            node: Bytes::copy_from_slice(node.as_bytes()),
-            epoch: self.epoch,
-            links: self.links.present(),
-            topics: self.topics.present(),
-        }
+    /// What is held of it.
+    pub(super) fn present(&self) -> Versions {
+        Versions { epoch: self.epoch, links: self.links.present(), topics: self.topics.present() }
     }
 
     /// Kinds that somebody with `theirs` has and this node lacks.

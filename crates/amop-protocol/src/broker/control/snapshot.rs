@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{Action, Control};
 use crate::{
-    NodeId,
+    NodeId, Time,
     broker::{
         announce::{Known, NodeInfo},
         routing::{FixedState, Node, NodeIndex},
@@ -15,13 +16,30 @@ use crate::{
     },
 };
 
+/// Least time between two times that routes are worked out for changes of others' links: 5 ms, and
+/// 20 µs per node that is known, which keeps the work for it to a fraction of one core.
+pub const ROUTES_PAUSE: Duration = Duration::from_millis(5);
+const ROUTES_PAUSE_PER_NODE: Duration = Duration::from_micros(20);
+
 impl Control {
     /// Works the routes out anew, and tells if anything came of it.
-    pub(super) fn routes_changed(&mut self) {
+    pub(super) fn routes_changed(&mut self, now: Time) {
+        (self.routed_at, self.routes_due) = (Some(now), None);
         let before: BTreeSet<NodeId> = self.topology.ways().keys().copied().collect();
-        if self.topology.recompute() {
+        let renewed = std::mem::take(&mut self.renewed);
+        if self.topology.recompute() || renewed {
             self.publish_routing(true);
             self.tell_of_newcomers(&before);
+        }
+    }
+
+    /// Others' links have changed. Alone, that counts at once; of many changes in a row, such as when
+    /// a network forms or heals, those of a while are taken together.
+    pub(super) fn links_changed(&mut self, now: Time) {
+        let gather = ROUTES_PAUSE + ROUTES_PAUSE_PER_NODE * self.indices.len() as u32;
+        match self.routed_at.map(|at| at + gather).filter(|due| *due > now) {
+            Some(due) => _ = self.routes_due.get_or_insert(due),
+            None => self.routes_changed(now),
         }
     }
 

@@ -157,11 +157,12 @@ impl Control {
         known.tombstone = None;
         known.identity = Some(identity);
         known.unreachable_since = Some(now);
+        self.renewed = true;
         if known.links.record.is_none() {
             self.topology.announced(node, BTreeSet::new());
             self.subscriptions.announce(index, node, []);
         }
-        self.routes_changed();
+        self.links_changed(now);
         Ok(Heard::New)
     }
 
@@ -214,7 +215,7 @@ impl Control {
             &self.but(from, record.node, epoch, Some((RecordKind::Links, sequence))),
         );
         self.topology.announced(record.node, neighbours);
-        self.routes_changed();
+        self.links_changed(now);
         Ok(Heard::New)
     }
 

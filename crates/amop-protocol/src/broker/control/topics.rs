@@ -35,7 +35,8 @@ impl Control {
         }
         self.verify(now, record)?;
         match self.fit(record, &content) {
-            Ok(Taken::Known) => return Ok(self.seen_again(from, record)),
+            // Nothing has settled: the last piece of those that come now finds the list complete.
+            Ok(Taken::Known) => return Ok(Heard::Nothing),
             Ok(Taken::Kept) => self.bound_unfinished(),
             Ok(Taken::Gap) => self.claim_by(now, from, record),
             Ok(Taken::Changed(changes)) => {

@@ -99,7 +99,7 @@ fn changes_are_followed_by_a_new_list_before_they_are_longer_than_it() {
 #[test]
 fn pieces_may_come_in_any_order_and_one_that_lacks_keeps_the_old_list() {
     let bounds = small();
-    let mut own = own_with(10, &bounds);
+    let mut own = own_with(20, &bounds);
     let mut theirs = Topics::default();
     let records: Vec<_> = own.since(0).cloned().collect();
     assert!(records.len() > 2);
