@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench broker`
 
-use std::{collections::BTreeSet, hint::black_box, sync::Arc};
+use std::{collections::BTreeSet, hint::black_box, sync::Arc, time::Duration};
 
 use amop_protocol::{
     ClientIdentity, Fingerprint, NodeId, NodeKey, Seq, SessionId, Time, Topic,
@@ -12,6 +12,7 @@ use amop_protocol::{
         dedup::Keyer,
         deliver::{self, Delivery, route_frame},
         event::{Action, Answer, AnswerBody, Mode, Publish},
+        lists::ListHash,
         routing::Routing,
         seal::MacSecret,
     },
@@ -95,13 +96,17 @@ fn routing() -> Routing {
         let links = pb::LinksContent { neighbours: neighbours.into_iter().map(bytes_of).collect() };
         let own = (0..TOPICS).filter(|t| t % usize::from(NODES) == usize::from(n));
         let count = |t: usize| pb::TopicCount { topic: topic(t).to_string(), subscribers: 1 };
-        let topics = pb::TopicsContent { topics: own.map(count).collect() };
+        let topics: Vec<_> = own.map(count).collect();
+        let hash = ListHash::of(topics.iter().map(|entry| (entry.topic.as_str(), entry.subscribers)));
+        let hash = Bytes::copy_from_slice(&hash.to_bytes());
+        let topics = pb::TopicsContent { topics, piece: 0, pieces: 1, hash };
         for content in [Content::Identity(identity), Content::Links(links), Content::Topics(topics)] {
             let record = pb::Record { node: bytes_of(n), epoch: 1, sequence: 1, content: Some(content) };
             let signed = pb::SignedRecord { body: record.encode_to_vec().into(), signature: Bytes::new() };
             control.handle_message(Time::ZERO, id(1), Message::Record(signed));
         }
     }
+    control.handle_timeout(Time::ZERO + Duration::from_secs(1));
     let routing = control.routing().clone();
     assert_eq!(routing.reachable().count(), usize::from(NODES));
     routing

@@ -49,6 +49,19 @@ const CONTROL: &[Row<control::Counters>] = &[
     ("control_epochs_raised", "Own epochs given up for a higher one", |c| c.epochs_raised),
     ("control_nodes_expired", "Nodes whose lists expired", |c| c.expired),
     ("control_tombstones_forgotten", "Nodes that are gone and forgotten", |c| c.tombstones_forgotten),
+    ("control_topics_deltas", "Changes of other nodes' topics taken in", |c| c.deltas),
+    ("control_topics_lists", "Whole lists of other nodes' topics taken in", |c| c.lists),
+    (
+        "control_lists_misfit",
+        "Lists and changes that do not fit what their origin signed, or are too much",
+        |c| c.misfits,
+    ),
+    ("control_lists_unfinished", "Lists given up before they were complete, for want of room", |c| {
+        c.unfinished
+    }),
+    ("control_records_paced", "Records left out because their node changes too fast", |c| c.paced),
+    ("control_pulls", "Questions for records", |c| c.pulls),
+    ("control_pulls_unanswered", "Questions that a neighbour did not answer in time", |c| c.unanswered),
     ("control_waves_joined", "Announcements whose settling was joined with another's", |c| c.joined),
 ];
 

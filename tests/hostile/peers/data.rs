@@ -45,7 +45,8 @@ impl Mallory {
             send_id += 256;
             let publisher = pb::ClientIdentity { fingerprint: vec![4; 32].into(), name: "nobody".into() };
             let seq = Bytes::from(format!("{send_id:032x}"));
-            let envelope = pb::Envelope { publisher: Some(publisher), seq, topic: topic.into() };
+            let envelope =
+                pb::Envelope { publisher: Some(publisher), seq, topic: topic.into(), ..Default::default() };
             let attempt =
                 pb::Attempt { send_id, number: 1, envelope: Some(envelope), push_timeout_ms: 5_000 };
             let frame = self.frame(to, send_id as u32, Body::Attempt(attempt), &payload);

@@ -1,7 +1,8 @@
 //! Announcements: forged, replayed, too long, too many.
 
-use amop_protocol::wire::generated::{
-    self as pb, RecordKind, SignedRecord, control::Message as Control, record::Content,
+use amop_protocol::{
+    broker::lists::ListHash,
+    wire::generated::{self as pb, RecordKind, SignedRecord, control::Message as Control, record::Content},
 };
 use bytes::Bytes;
 use futures::FutureExt;
@@ -26,7 +27,9 @@ impl Mallory {
 
 fn topics(prefix: &str, count: usize) -> Content {
     let topic = |n| pb::TopicCount { topic: format!("{prefix}{n}"), subscribers: 1 };
-    Content::Topics(pb::TopicsContent { topics: (0..count).map(topic).collect() })
+    let topics: Vec<_> = (0..count).map(topic).collect();
+    let hash = ListHash::of(topics.iter().map(|entry| (&*entry.topic, entry.subscribers))).to_bytes();
+    Content::Topics(pb::TopicsContent { topics, piece: 0, pieces: 1, hash: hash.to_vec().into() })
 }
 
 fn links(from: usize, count: usize) -> Content {
@@ -207,7 +210,12 @@ fn claims_and_questions() {
                         next += 1;
                         match next % 100 {
                             0 => Control::Vector(vector.clone()),
-                            _ => Control::Pull(pb::Pull { node: of.clone(), kinds: kinds.clone() }),
+                            _ => Control::Pull(pb::Pull {
+                                node: of.clone(),
+                                kinds: kinds.clone(),
+                                epoch: 0,
+                                topics: 0,
+                            }),
                         }
                     })
                     .await;

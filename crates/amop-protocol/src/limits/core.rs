@@ -5,7 +5,10 @@ use super::{
     MAX_JSON_BODY, MAX_LINK_FRAME, MAX_RECIPIENTS, Policy,
 };
 use crate::{
-    broker::{control, deliver},
+    broker::{
+        control::{self, asks},
+        deliver, lists,
+    },
     session::server,
     topic::MAX_TOPIC_BYTES,
     wire::peer::MAX_DESTINATIONS,
@@ -79,7 +82,7 @@ pub fn of_sessions(config: &server::Config) -> Vec<Limit> {
 
 /// Bounds of what other nodes can make gossip hold.
 pub fn of_gossip(config: &control::Config) -> Vec<Limit> {
-    use Bound::{Count, Time};
+    use Bound::{Bytes, Count, Time};
     vec![
         Limit::new(
             "topics of a node's clients together",
@@ -113,7 +116,7 @@ pub fn of_gossip(config: &control::Config) -> Vec<Limit> {
         .metric("amop_control_nodes_expired_total"),
         Limit::new(
             "topics that a node may announce",
-            Count(config.max_topics),
+            Count(config.lists.max_topics),
             Policy::Drop,
             "the record is refused, and so is what else is wrong with one",
         )
@@ -125,6 +128,55 @@ pub fn of_gossip(config: &control::Config) -> Vec<Limit> {
             "the record is refused",
         )
         .metric("amop_control_records_refused_total"),
+        Limit::new(
+            "pieces of one node's list of topics",
+            Count(lists::MAX_PIECES as usize),
+            Policy::Drop,
+            "the list is not taken",
+        )
+        .metric("amop_control_lists_misfit_total"),
+        Limit::new(
+            "bytes of one node's list of topics",
+            Bytes(config.lists.max_list_bytes),
+            Policy::Drop,
+            "the list is not taken",
+        )
+        .metric("amop_control_lists_misfit_total"),
+        Limit::new(
+            "changes of another node's list before it is sent whole",
+            Count(2 * config.lists.max_deltas),
+            Policy::Drop,
+            "further ones are not taken until it is",
+        )
+        .metric("amop_control_lists_misfit_total"),
+        Limit::new(
+            "bytes of lists that are not complete, all nodes",
+            Bytes(config.lists.max_unfinished_bytes),
+            Policy::GiveWay,
+            "the largest",
+        )
+        .metric("amop_control_lists_unfinished_total"),
+        Limit::new(
+            "changes of another node taken at once, as time at its pace",
+            Time(config.burst),
+            Policy::Drop,
+            "a second has 4 MiB of lists, 400 small changes of topics, 20 of links or 2 restarts; what is left out is asked for later",
+        )
+        .metric("amop_control_records_paced_total"),
+        Limit::new(
+            "silence of a neighbour that was asked for records",
+            Time(asks::PATIENCE),
+            Policy::GiveWay,
+            "the next one is asked",
+        )
+        .metric("amop_control_pulls_unanswered_total"),
+        Limit::new(
+            "time for all of a neighbour's answer",
+            Time(asks::LONGEST_ANSWER),
+            Policy::GiveWay,
+            "the next one is asked",
+        )
+        .metric("amop_control_pulls_unanswered_total"),
         Limit::new(
             "announcements of a node under way",
             Count(config.max_waves),

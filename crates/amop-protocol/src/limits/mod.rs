@@ -18,7 +18,7 @@ pub const MAX_JSON_BODY: usize = 64 * 1024;
 /// Largest frame between nodes: a channel frame and room for its header. Larger: the link is closed.
 pub const MAX_LINK_FRAME: usize = MAX_CHANNEL_FRAME + 64 * 1024;
 /// Largest frame on a control substream. Larger: the link is closed.
-pub const MAX_CONTROL_FRAME: usize = 16 * 1024 * 1024;
+pub const MAX_CONTROL_FRAME: usize = 1024 * 1024;
 /// Large frames that one substream carries at the same time. The sender lets further ones wait;
 /// a peer that opens more has its link closed.
 pub const MAX_FRAGMENTED: usize = 32;

@@ -1,10 +1,19 @@
+mod topics;
+
+use std::cell::Cell;
+
+use bytes::Bytes;
 use prost::Message as _;
 
 use super::*;
 use crate::{
     NodeKey,
-    broker::{announce::sign, seal::MacSecret},
-    wire::generated::record::Content,
+    broker::{
+        announce::{NodeInfo, sign},
+        lists::ListHash,
+        seal::MacSecret,
+    },
+    wire::generated::{self as pb, record::Content},
 };
 
 /// Signatures for tests: the signer's key and the body itself.
@@ -85,12 +94,31 @@ fn links(n: u8, epoch: u64, sequence: u64, neighbours: &[u8]) -> Message {
 }
 
 fn topics(n: u8, signer: u8, sequence: u64, name: &str) -> Message {
-    let topics = vec![pb::TopicCount { topic: name.into(), subscribers: 1 }];
-    record(n, signer, 10, sequence, Content::Topics(pb::TopicsContent { topics }))
+    record(n, signer, 10, sequence, whole(&[name]))
 }
 
+fn hash(names: &[&str]) -> Bytes {
+    let list = ListHash::of(names.iter().map(|name| (*name, 1)));
+    Bytes::copy_from_slice(&list.to_bytes())
+}
+
+fn entries(names: &[&str], subscribers: u32) -> Vec<pb::TopicCount> {
+    names.iter().map(|name| pb::TopicCount { topic: (*name).into(), subscribers }).collect()
+}
+
+/// A list in one piece.
+fn whole(names: &[&str]) -> Content {
+    let topics = entries(names, 1);
+    Content::Topics(pb::TopicsContent { topics, piece: 0, pieces: 1, hash: hash(names) })
+}
+
+/// Long enough after everything else that routes are worked out at once.
 fn hear(control: &mut Control, message: Message) -> (Vec<Message>, Vec<PeerFault>) {
-    control.handle_message(Time::ZERO, id(2), message);
+    thread_local! {
+        static NOW: Cell<Time> = const { Cell::new(Time::ZERO) };
+    }
+    NOW.set(NOW.get() + Duration::from_millis(10));
+    control.handle_message(NOW.get(), id(2), message);
     said(control)
 }
 
@@ -183,6 +211,7 @@ fn no_more_links_are_announced_than_others_take() {
     for message in said(&mut hub).0 {
         other.handle_message(Time::ZERO, id(1), message);
     }
+    other.handle_timeout(Time::ZERO + GOSSIP_PERIOD);
     assert_eq!(said(&mut other).1, [], "an honest node is not blamed for having many neighbours");
     assert_eq!(other.routing().reachable().count(), 2);
 }
