@@ -225,7 +225,7 @@ async fn no_room_for_a_payload_is_103() {
     let till = mesh.client(0).await;
     let first = {
         let till = till.clone();
-        crate::mesh::spawn(async move { till.request("t", vec![0; 900_000]).await })
+        crate::mesh::spawn(async move { till.request("t", vec![0; 800_000]).await })
     };
     wait::until("the first to be held", async || count.load(Ordering::SeqCst) == 1).await;
     let error = till.request("t", vec![0; 200_000]).await.expect_err("no room");
