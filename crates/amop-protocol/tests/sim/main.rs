@@ -21,8 +21,10 @@ mod node;
 mod oracle;
 mod plan;
 mod play;
+mod relay;
 mod runs;
 mod shrink;
+mod wants;
 mod world;
 
 use std::env;
