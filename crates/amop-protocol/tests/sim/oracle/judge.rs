@@ -105,7 +105,7 @@ impl Oracle {
             {
                 self.standing(publication, at).next().map(|_| "there was a subscriber")
             }
-            Status::NotHanded if !self.could_not_be_handed(topic, publication.at, at) => {
+            Status::NotHanded if !self.could_not_be_handed(topic, self.first_sent(publication), at) => {
                 Some("everybody could be handed it")
             }
             _ => None,
@@ -163,6 +163,12 @@ impl Oracle {
 
     fn is_calm(&self) -> bool {
         self.disturbances.is_empty()
+    }
+
+    /// When the first frame with its message was sent: that one may have used up a subscriber who left.
+    fn first_sent(&self, publication: &Publication) -> Time {
+        let first = self.by_message[&publication.message].first();
+        first.map_or(publication.at, |n| self.publications[*n].at)
     }
 
     /// Whether this is the only frame with its message.
