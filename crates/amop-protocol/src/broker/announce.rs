@@ -116,6 +116,14 @@ impl Unverified {
         })
     }
 
+    /// What whoever sends it holds, and the version of the topics that it waits for to settle.
+    pub(super) fn shows(&self) -> (Versions, Option<Version>) {
+        let Version { epoch, sequence } = self.version;
+        let of = |kind| if self.kind == kind { sequence } else { 0 };
+        let versions = Versions { epoch, links: of(RecordKind::Links), topics: of(RecordKind::Topics) };
+        (versions, (self.kind == RecordKind::Topics).then_some(self.version))
+    }
+
     pub(super) fn content(&self) -> Result<Content, PeerFault> {
         let bytes = self.content.clone();
         let content = match self.kind {

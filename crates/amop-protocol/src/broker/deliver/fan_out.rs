@@ -29,6 +29,8 @@ pub(super) struct FanOut {
     handed: bool,
     /// Somebody could not be, or it is not known of everybody.
     failed: bool,
+    /// Some node had the message before, and has forgotten what became of it.
+    forgotten: bool,
     /// What becomes the publisher's list of recipients, if it asked for one.
     ledger: Option<Box<Ledger>>,
 }
@@ -98,6 +100,7 @@ impl FanOut {
     fn ending(&self, routing: &Routing) -> Ending {
         let cause = match (self.handed || mutations::on(Mutation::MulticastWithoutRecipient), self.failed) {
             (true, _) => Cause::Delivered,
+            (false, true) if self.forgotten => Cause::OutcomeLost,
             (false, true) => Cause::NoneHanded,
             (false, false) => Cause::NoSubscriber,
         };
@@ -195,6 +198,7 @@ impl Delivery {
         let [handed, failed] = report.counts;
         fan_out.handed |= handed > 0;
         fan_out.failed |= failed > 0 || handed == 0 && report.cause != Cause::NoSubscriber;
+        fan_out.forgotten |= report.cause == Cause::OutcomeLost;
         if report.complete {
             fan_out.waiting.remove(&from);
             if let Some(ledger) = &mut fan_out.ledger {

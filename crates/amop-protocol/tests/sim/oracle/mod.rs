@@ -3,14 +3,18 @@
 mod judge;
 mod order;
 mod truth;
+mod wishes;
 
 use std::{collections::BTreeMap, fmt, ops::AddAssign, time::Duration};
 
-use amop_protocol::{Status, Time, broker::event::Mode};
+use amop_protocol::{NodeId, Status, Time, broker::event::Mode, wire::recipients::Recipients};
+use bytes::Bytes;
 
 use crate::{
     client::{Client, Ended},
+    node::key_of,
     plan::{Behaviour, Limits},
+    wants::Wants,
 };
 
 /// When something was so; the last period may be open.
@@ -28,6 +32,7 @@ struct Period {
 #[derive(Clone, Debug)]
 struct SessionLife {
     node: usize,
+    certificate: u8,
     behaviour: Behaviour,
     /// Whether its node soon knows that it was handed a message.
     confirms: bool,
@@ -51,7 +56,13 @@ struct Publication {
     topic: Option<u32>,
     at: Time,
     deadline: Duration,
+    /// What else it asked for.
+    wants: Wants,
+    /// Whether it was told that somebody was handed the message.
+    hand_over_told: bool,
     outcomes: Vec<(Time, Ended)>,
+    /// How the recipients fared, if that was asked for.
+    report: Option<Recipients>,
 }
 
 /// What runs came to.
@@ -67,6 +78,12 @@ pub struct Totals {
     pub ordered: u64,
     /// Messages that came to an application by a second way.
     pub came_again: u64,
+    /// Sends to some of the subscribers only; reports on recipients; words of a hand-over.
+    pub addressed: u64,
+    pub reports: u64,
+    pub words: u64,
+    /// Messages that a relay at its limit did not pass on.
+    pub relay_refusals: u64,
     pub faults_injected: u64,
     /// Whole lists of topics that nodes took in, and changes of lists.
     pub lists: u64,
@@ -82,6 +99,10 @@ impl AddAssign for Totals {
         self.certain += other.certain;
         self.ordered += other.ordered;
         self.came_again += other.came_again;
+        self.addressed += other.addressed;
+        self.reports += other.reports;
+        self.words += other.words;
+        self.relay_refusals += other.relay_refusals;
         self.faults_injected += other.faults_injected;
         self.lists += other.lists;
         self.deltas += other.deltas;
@@ -92,12 +113,15 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { publications, succeeded, failed, certain, handed, ordered, .. } = self;
         let Self { came_again, faults_injected, lists, deltas, .. } = self;
+        let Self { addressed, reports, words, relay_refusals, .. } = self;
         let failed: Vec<String> =
             (FIRST_CODE..).zip(failed).map(|(code, count)| format!("{code}: {count}")).collect();
         write!(
             f,
             "{publications} sends, {succeeded} succeeded ({certain} had to), {} failed, {handed} hand-overs \
-             ({ordered} judged by their order), {came_again} came again by another way, {faults_injected} faults, \
+             ({ordered} judged by their order), {came_again} came again by another way, {addressed} were addressed, \
+             {reports} reports on recipients, {words} words of a hand-over, {relay_refusals} refused by a relay at its \
+             limit, {faults_injected} faults, \
              {lists} lists of topics and {deltas} changes taken in",
             failed.join(", ")
         )
@@ -132,6 +156,10 @@ pub struct Oracle {
     links: BTreeMap<(usize, usize), Periods>,
     /// Moments at which some link changed, so that connectivity is judged at each.
     changes: Vec<Time>,
+    /// By message, when a relay first did not pass it on.
+    refused_on_the_way: BTreeMap<u64, Time>,
+    relay_refusals: u64,
+    nodes: BTreeMap<NodeId, usize>,
     /// Moments at which something broke or was repaired.
     disturbances: Vec<Time>,
     certain: u64,
@@ -169,7 +197,7 @@ fn end(periods: &mut Periods, now: Time) {
 }
 
 impl Oracle {
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, nodes: usize) -> Self {
         Self {
             limits,
             sessions: BTreeMap::new(),
@@ -181,6 +209,9 @@ impl Oracle {
             answered: BTreeMap::new(),
             links: BTreeMap::new(),
             changes: Vec::new(),
+            refused_on_the_way: BTreeMap::new(),
+            relay_refusals: 0,
+            nodes: (0..nodes).map(|number| (key_of(number).id(), number)).collect(),
             disturbances: Vec::new(),
             certain: 0,
             ordered: 0,
@@ -208,12 +239,13 @@ impl Oracle {
         self.disturbances.push(now);
     }
 
-    pub fn session_begins(&mut self, session: usize, client: &Client) {
+    pub fn session_begins(&mut self, session: usize, client: &Client, certificate: u8) {
         let Client { node, behaviour, receipts, instance, .. } = *client;
         let confirms = !client.says_received() || receipts.is_prompt();
         let topics = BTreeMap::new();
         let (ended, drained, stopped) = (None, None, None);
-        let life = SessionLife { node, behaviour, confirms, instance, ended, drained, stopped, topics };
+        let life =
+            SessionLife { node, certificate, behaviour, confirms, instance, ended, drained, stopped, topics };
         self.sessions.insert(session, life);
     }
 
@@ -262,12 +294,25 @@ impl Oracle {
         mode: Mode,
         topic: Option<u32>,
         deadline: Option<Duration>,
+        wants: Wants,
         at: Time,
     ) {
         let deadline = deadline.unwrap_or(DEADLINE).min(MAX_DEADLINE);
         let number = self.publications.len();
-        let outcomes = Vec::new();
-        self.publications.push(Publication { message, session, mode, topic, at, deadline, outcomes });
+        let (outcomes, hand_over_told, report) = (Vec::new(), false, None);
+        let publication = Publication {
+            message,
+            session,
+            mode,
+            topic,
+            at,
+            deadline,
+            wants,
+            hand_over_told,
+            outcomes,
+            report,
+        };
+        self.publications.push(publication);
         self.by_message.entry(message).or_default().push(number);
     }
 
@@ -302,11 +347,13 @@ impl Oracle {
 
     /// An outcome reached `session` for the message. Frames with one seq are told in order, but a
     /// frame that the node refuses is told so at once.
-    pub fn outcome(&mut self, message: u64, session: usize, ended: Ended, now: Time) {
+    pub fn outcome(&mut self, message: u64, session: usize, ended: Ended, report: Bytes, now: Time) {
         let sent = self.by_message.get(&message).into_iter().flatten().copied();
         let mut sent = sent.filter(|n| self.publications[*n].session == session);
         let mut open = sent.clone().filter(|n| self.publications[*n].outcomes.is_empty());
-        let next = if ended.status == Status::Refused { open.next_back() } else { open.next() };
+        let by_quota =
+            ended.status == Status::Refused && self.limits.relay.or(self.limits.room.map(|_| 0)).is_none();
+        let next = if by_quota { open.next_back() } else { open.next() };
         let next = next.or(sent.next_back());
         let Some(number) = next else {
             self.broken.push(format!("an outcome for message {message}, which session {session} never sent"));
@@ -314,6 +361,7 @@ impl Oracle {
         };
         let publication = &mut self.publications[number];
         publication.outcomes.push((now, ended));
+        let publication = &self.publications[number];
         if ended.status == Status::Success && publication.mode == Mode::Unicast {
             match ended.answer {
                 Some(key @ (answered, _)) if answered == message && self.answered.contains_key(&key) => {}
@@ -322,6 +370,7 @@ impl Oracle {
                     .push(format!("message {message} succeeded with {other:?}, no such answer was given")),
             }
         }
+        self.read_report(number, ended, report);
     }
 
     pub fn totals(&self) -> Totals {
@@ -333,6 +382,8 @@ impl Oracle {
                 Err(_) => succeeded += 1,
             }
         }
+        let count =
+            |of: fn(&Publication) -> bool| self.publications.iter().filter(|sent| of(sent)).count() as u64;
         Totals {
             publications: self.publications.len() as u64,
             succeeded,
@@ -341,6 +392,10 @@ impl Oracle {
             certain: self.certain,
             ordered: self.ordered,
             came_again: self.came_again,
+            addressed: count(|sent| sent.wants.is_addressed()),
+            reports: count(|sent| sent.report.is_some()),
+            words: count(|sent| sent.hand_over_told),
+            relay_refusals: self.relay_refusals,
             faults_injected: self.faults_injected,
             lists: 0,
             deltas: 0,

@@ -40,6 +40,7 @@ impl Oracle {
             self.by_message[&publication.message].iter().map(|n| self.publications[*n].session).collect();
         self.sessions.iter().map(|(session, life)| (*session, life)).filter(move |(session, life)| {
             publication.topic.is_some_and(|topic| life.wanted_throughout(topic, from, to))
+                && life.is_meant(publication)
                 && !publishers.contains(session)
                 && !self.shares_its_node(publication, *session, life)
                 && (life.node == origin || life.drained.is_none_or(|drained| drained > to))

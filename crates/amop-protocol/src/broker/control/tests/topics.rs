@@ -58,6 +58,38 @@ fn a_change_is_applied_and_passed_on() {
     assert_eq!(control.counters().deltas, 1);
 }
 
+/// One piece of two of a list.
+fn piece(sequence: u64, piece: u32, names: &[&str; 2]) -> Message {
+    let topics = entries(&names[piece as usize..=piece as usize], 1);
+    record(
+        3,
+        3,
+        10,
+        sequence,
+        Content::Topics(pb::TopicsContent { topics, piece, pieces: 2, hash: hash(names) }),
+    )
+}
+
+/// A list overtaken by a newer one on another way while both are coming in, piece by piece.
+#[test]
+fn who_sent_an_older_list_meanwhile_hears_that_it_has_settled() {
+    let mut control = knows_three(Config::default());
+    let (older, newer) = (["a", "b"], ["a", "c"]);
+    hear_at(&mut control, 0, 5, piece(4, 0, &newer));
+    for number in 0..2 {
+        assert_eq!(hear_at(&mut control, 1, 2, piece(3, number, &older)), [], "and nobody is asked");
+    }
+    hear_at(&mut control, 2, 5, piece(4, 1, &newer));
+    assert!(has(&control, &newer));
+    let settled = |sequence| {
+        let node = Bytes::copy_from_slice(id(3).as_bytes());
+        Message::Settled(pb::Settled { node, epoch: 10, sequence })
+    };
+    let told = hear_at(&mut control, 3, 2, settled(4));
+    assert!(told.contains(&settled(3)) && told.contains(&settled(4)), "{told:?}");
+    assert_eq!((control.claims(), control.unfinished_bytes()), (0, 0));
+}
+
 #[test]
 fn a_forged_change_is_not() {
     let mut control = knows_three(Config::default());
