@@ -110,6 +110,7 @@ impl Net {
     }
 
     /// Shows what the nodes have logged, but for clients that come and go.
+    #[expect(clippy::print_stdout, reason = "a scenario that fails is told with what its nodes said")]
     pub(crate) fn tell(&self) {
         for (index, node) in self.nodes.iter().enumerate() {
             let log = node.log();

@@ -82,7 +82,11 @@ pub fn of_sessions(config: &server::Config) -> Vec<Limit> {
 
 /// Bounds of what other nodes can make gossip hold.
 pub fn of_gossip(config: &control::Config) -> Vec<Limit> {
-    use Bound::{Bytes, Count, Time};
+    [of_nodes(config), of_lists(config), of_exchange(config)].concat()
+}
+
+fn of_nodes(config: &control::Config) -> Vec<Limit> {
+    use Bound::{Count, Time};
     vec![
         Limit::new(
             "topics of a node's clients together",
@@ -128,6 +132,12 @@ pub fn of_gossip(config: &control::Config) -> Vec<Limit> {
             "the record is refused",
         )
         .metric("amop_control_records_refused_total"),
+    ]
+}
+
+fn of_lists(config: &control::Config) -> Vec<Limit> {
+    use Bound::{Bytes, Count};
+    vec![
         Limit::new(
             "pieces of one node's list of topics",
             Count(lists::MAX_PIECES as usize),
@@ -156,6 +166,12 @@ pub fn of_gossip(config: &control::Config) -> Vec<Limit> {
             "the largest",
         )
         .metric("amop_control_lists_unfinished_total"),
+    ]
+}
+
+fn of_exchange(config: &control::Config) -> Vec<Limit> {
+    use Bound::{Count, Time};
+    vec![
         Limit::new(
             "changes of another node taken at once, as time at its pace",
             Time(config.burst),
