@@ -4,6 +4,7 @@
 //! events and its timer; it waits on nothing else, and what it sends it only queues.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,8 +28,8 @@ pub(super) const COMMANDS: usize = 1024;
 /// How long overlay events are handled after each command while commands keep coming, save that
 /// the last of them may take longer.
 const SLICE: Duration = Duration::from_millis(5);
-/// After a long message its link rests so many times as long as handling it took: no neighbour has
-/// more than a fifth of the task's time.
+/// After a long message its link rests so many times as long as handling it took, and so do long
+/// reports while others wait: none of them has more than a fifth of the task's time.
 const REST: u32 = 4;
 /// Topics, or entries of a vector, that take long to handle; bytes of a record.
 const MANY: usize = 500;
@@ -95,8 +96,20 @@ pub(super) struct ControlTask {
     waiting: Vec<(Version, oneshot::Sender<bool>)>,
     /// Places of links that rest, and until when.
     resting: Vec<(Instant, overlay::Turn)>,
+    /// Reports of many topics, in the order they came, at most one of each session. What is short
+    /// goes before them: a client with one topic must not wait for a hundred with thousands.
+    long: VecDeque<LongReport>,
+    /// When the next of them is handled though others wait.
+    long_at: Instant,
     /// Lines in the log about neighbours that break the rules.
     faults: Throttle,
+}
+
+/// All topics of a session; whoever sent the report waits for the end of it.
+struct LongReport {
+    session: SessionId,
+    topics: Vec<Topic>,
+    done: oneshot::Sender<()>,
 }
 
 /// A command queue and the task that serves it.
@@ -120,6 +133,8 @@ pub(super) fn new(
             counters,
             waiting,
             resting: Vec::new(),
+            long: VecDeque::new(),
+            long_at: Instant::now(),
             faults,
         },
     )
@@ -141,6 +156,7 @@ impl ControlTask {
                     self.waiting_events();
                 }
                 Some(event) = self.events.recv() => self.event(event),
+                () = tokio::task::yield_now(), if !self.long.is_empty() => self.long_report(),
             }
             self.carry_out();
             *self.counters.lock() = self.control.counters();
@@ -151,13 +167,17 @@ impl ControlTask {
     fn due(&self) -> Option<tokio::time::Instant> {
         let rested = self.resting.iter().map(|(until, _)| tokio::time::Instant::from_std(*until)).min();
         let control = self.control.poll_timeout().map(|at| self.data.instant(at));
-        rested.into_iter().chain(control).min()
+        let long = (!self.long.is_empty()).then(|| tokio::time::Instant::from_std(self.long_at));
+        rested.into_iter().chain(control).chain(long).min()
     }
 
     fn timeout(&mut self) {
         let now = self.data.now();
         let instant = Instant::now();
         self.resting.retain(|(until, _)| *until > instant);
+        if self.long_at <= instant {
+            self.long_report();
+        }
         if self.control.poll_timeout().is_none_or(|at| at > now) {
             return;
         }
@@ -172,15 +192,19 @@ impl ControlTask {
         let now = self.data.now();
         match command {
             Command::Report { session, topics, done } => {
+                // Whatever it has reported before is no longer so.
+                self.long.retain(|report| report.session != session);
                 if topics.len() > MANY {
-                    tasks::at_length(|| self.control.handle_report(now, session, topics));
-                } else {
-                    self.control.handle_report(now, session, topics);
+                    return self.long.push_back(LongReport { session, topics, done });
                 }
+                self.control.handle_report(now, session, topics);
                 self.carry_out();
                 let _ = done.send(());
             }
-            Command::Closed { session } => self.control.handle_session_closed(now, session),
+            Command::Closed { session } => {
+                self.long.retain(|report| report.session != session);
+                self.control.handle_session_closed(now, session);
+            }
             Command::Settled { done } => self.wait_settled(done),
             Command::Drain { done } => {
                 self.control.handle_drain(now);
@@ -188,6 +212,15 @@ impl ControlTask {
                 let _ = done.send(());
             }
         }
+    }
+
+    fn long_report(&mut self) {
+        let Some(LongReport { session, topics, done }) = self.long.pop_front() else { return };
+        let (now, began) = (self.data.now(), Instant::now());
+        tasks::at_length(|| self.control.handle_report(now, session, topics));
+        self.carry_out();
+        self.long_at = Instant::now() + began.elapsed() * REST;
+        let _ = done.send(());
     }
 
     /// Events get their turn however many commands there are: clients must not hold up gossip.

@@ -59,7 +59,7 @@ fn own(config: &Config) -> Vec<Limit> {
             "commands of sessions that wait for the control task",
             Count(control::COMMANDS),
             Policy::Wait,
-            "the sessions' further frames wait",
+            "the sessions' further frames wait; reports of more than 500 topics let shorter ones go first",
         ),
         Limit::new(
             "connections that wait to be accepted, of clients and of nodes each",

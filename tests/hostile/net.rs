@@ -39,8 +39,9 @@ pub(crate) const CEILING: usize = {
     let below_the_count = 300 * (64 << 10) * 2;
     let links = 2 * ((64 << 20) + (32 << 20));
     let window = (16 << 20) + 100_000 * 512;
-    let topics = 16 * 20_000 * 512;
-    PROGRAM + queues + frames + below_the_count + links + window + topics + (256 << 20)
+    // Of three hostile nodes: topics, what they signed of them, and what is not complete.
+    let lists = 3 * (100_000 * 512 + (32 << 20)) + (64 << 20);
+    PROGRAM + queues + frames + below_the_count + links + window + lists + (256 << 20)
 };
 /// The program itself, its TLS sessions, and what the allocator keeps.
 const PROGRAM: usize = 96 << 20;
@@ -109,6 +110,7 @@ impl Net {
     }
 
     /// Shows what the nodes have logged, but for clients that come and go.
+    #[expect(clippy::print_stdout, reason = "a scenario that fails is told with what its nodes said")]
     pub(crate) fn tell(&self) {
         for (index, node) in self.nodes.iter().enumerate() {
             let log = node.log();
@@ -126,7 +128,7 @@ impl Net {
             overlay: self.nodes[0].port("overlay"),
             far_overlay: self.nodes[1].port("overlay"),
             leaf: Arc::new(self.mallory.client("mallory")),
-            node: Arc::new(self.mallory.node("mallory")),
+            nodes: ["mallory", "mallory-2", "mallory-3"].map(|name| Arc::new(self.mallory.node(name))),
         }
     }
 }
@@ -138,7 +140,7 @@ pub(crate) struct Target {
     pub(crate) overlay: SocketAddr,
     pub(crate) far_overlay: SocketAddr,
     pub(crate) leaf: Arc<Leaf>,
-    pub(crate) node: Arc<Leaf>,
+    pub(crate) nodes: [Arc<Leaf>; 3],
 }
 
 /// A page of metrics.

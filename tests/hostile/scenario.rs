@@ -1,9 +1,10 @@
 //! One attack from beginning to end.
 
-use std::{sync::Mutex, thread};
+use std::thread;
 
 use amop_testkit::wait;
 use futures::future::LocalBoxFuture;
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -44,11 +45,11 @@ pub(crate) fn scenario(
 
 impl Scenario {
     pub(crate) fn run(self, attack: Attack) {
-        // A scenario that failed says so itself.
-        let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _turn = TURN.lock();
         runtime().block_on(self.play(attack));
     }
 
+    #[expect(clippy::print_stdout, reason = "the figures are what a scenario is run for")]
     async fn play(self, attack: Attack) {
         let net = Net::start(self.more, self.between).await;
         let mut pairs = Pairs::connect(&net).await;
@@ -119,7 +120,6 @@ impl Attacker {
                 let _ = stopped.run_until_cancelled(attack(target)).await;
             });
         };
-        #[expect(clippy::disallowed_methods, reason = "a thread with a runtime of its own")]
         let thread = thread::spawn(attacking);
         Self { stop, thread }
     }

@@ -12,11 +12,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures::FutureExt;
 use prost::Message;
 
-use super::Mallory;
+use super::{AHEAD, Mallory};
 use crate::{raw::Raw, scenario::scenario};
-
-/// Bytes that the attacker lets wait in its own queue.
-const AHEAD: usize = 4 << 20;
 
 impl Mallory {
     fn frame(&self, to: NodeId, flow: u32, body: Body, payload: &Bytes) -> LinkFrame {

@@ -1,44 +1,52 @@
-//! Announcements: forged, replayed, too long, too many.
+//! Announcements that are forged, replayed or too many, claims, and questions.
 
-use amop_protocol::{
-    broker::lists::ListHash,
-    wire::generated::{self as pb, RecordKind, SignedRecord, control::Message as Control, record::Content},
+use amop_protocol::wire::generated::{
+    self as pb, RecordKind, SignedRecord, control::Message as Control, record::Content,
 };
 use bytes::Bytes;
 use futures::FutureExt;
 use prost::Message;
 
-use super::Mallory;
+use super::{AHEAD, Mallory, lists};
 use crate::{node::RECORD, scenario::scenario};
+
+/// Nodes that take up almost all of a control frame.
+const MANY: usize = 20_000;
 
 impl Mallory {
     /// A record of its own, properly signed. Sequences only grow.
-    fn record(&self, sequence: u64, content: Content) -> SignedRecord {
+    pub(super) fn record(&self, sequence: u64, content: Content) -> Control {
         let node = Bytes::copy_from_slice(self.relay.id().as_bytes());
         let body = pb::Record { node, epoch: 1, sequence, content: Some(content) }.encode_to_vec();
         let signature = self.relay.credentials.sign(RECORD, &body).into();
-        SignedRecord { body: body.into(), signature }
+        Control::Record(SignedRecord { body: body.into(), signature })
     }
 
-    async fn say(&self, at_a_time: usize, mut next: impl FnMut() -> Control) {
-        self.flood(at_a_time, |link| link.send_control(next()).is_ok()).await;
+    pub(super) async fn say(&self, at_a_time: usize, mut next: impl FnMut() -> Control) {
+        self.flood(at_a_time, |link| link.queued() < AHEAD && link.send_control(next()).is_ok()).await;
     }
 }
 
-fn topics(prefix: &str, count: usize) -> Content {
-    let topic = |n| pb::TopicCount { topic: format!("{prefix}{n}"), subscribers: 1 };
-    let topics: Vec<_> = (0..count).map(topic).collect();
-    let hash = ListHash::of(topics.iter().map(|entry| (&*entry.topic, entry.subscribers))).to_bytes();
-    Content::Topics(pb::TopicsContent { topics, piece: 0, pieces: 1, hash: hash.to_vec().into() })
+/// An id of a node that nobody has heard of.
+fn stranger(n: usize) -> Bytes {
+    let mut id = [9; 32];
+    id[..8].copy_from_slice(&n.to_be_bytes());
+    Bytes::copy_from_slice(&id)
 }
 
 fn links(from: usize, count: usize) -> Content {
-    let node = |n: usize| {
-        let mut id = [9; 32];
-        id[..8].copy_from_slice(&n.to_be_bytes());
-        Bytes::copy_from_slice(&id)
-    };
-    Content::Links(pb::LinksContent { neighbours: (from..from + count).map(node).collect() })
+    Content::Links(pb::LinksContent { neighbours: (from..from + count).map(stranger).collect() })
+}
+
+/// A claim to hold something of so many strangers.
+fn claim(from: usize, count: usize) -> Control {
+    let entry = |n| pb::Versions { node: stranger(n), epoch: 1, links: 1, topics: 1 };
+    Control::Vector(pb::Vector { entries: (from..from + count).map(entry).collect(), partial: true })
+}
+
+fn pull(node: Bytes, kinds: &[RecordKind]) -> Control {
+    let kinds = kinds.iter().map(|kind| (*kind).into()).collect();
+    Control::Pull(pb::Pull { node, kinds, epoch: 0, topics: 0 })
 }
 
 #[test]
@@ -50,23 +58,16 @@ fn forged_announcements() {
             async move {
                 let mallory = Mallory::join(&target).await;
                 let of = mallory.bystander();
+                let lie = lists::pieces(&lists::names("lie-", 10), 1).remove(0);
                 let mut sequence = 1 << 40;
                 mallory
                     .say(5, || {
                         sequence += 1;
                         let node = Bytes::copy_from_slice(of.as_bytes());
-                        let record = pb::Record {
-                            node,
-                            epoch: u64::MAX >> 1,
-                            sequence,
-                            content: Some(topics("lie-", 10)),
-                        };
-                        let body = Bytes::from(record.encode_to_vec());
-                        let identity = pb::Record {
-                            content: Some(Content::Identity(pb::IdentityContent::default())),
-                            ..record
-                        };
-                        let body = if sequence % 2 == 0 { body } else { identity.encode_to_vec().into() };
+                        let identity = Content::Identity(pb::IdentityContent::default());
+                        let content = Some(if sequence % 2 == 0 { lie.clone() } else { identity });
+                        let record = pb::Record { node, epoch: u64::MAX >> 1, sequence, content };
+                        let body = record.encode_to_vec().into();
                         Control::Record(SignedRecord { body, signature: vec![7; 64].into() })
                     })
                     .await;
@@ -95,80 +96,10 @@ fn replayed_announcements() {
 }
 
 #[test]
-fn a_storm_of_announcements() {
-    scenario(
-        "thousands of own announcements a second",
-        &[("overlay_frames_received_total", 2_000)],
-        |target| {
-            async move {
-                let mallory = Mallory::join(&target).await;
-                let mut sequence = 1_000;
-                mallory
-                    .say(5, || {
-                        sequence += 1;
-                        Control::Record(
-                            mallory.record(sequence, topics(&format!("storm-{}-", sequence % 2), 20)),
-                        )
-                    })
-                    .await;
-            }
-            .boxed_local()
-        },
-    );
-}
-
-#[test]
-fn announcements_of_a_million_topics() {
-    scenario(
-        "a million topics announced, again and again",
-        &[("control_records_refused_total", 2)],
-        |target| {
-            async move {
-                let mallory = Mallory::join(&target).await;
-                let record = Control::Record(mallory.record(1_000, topics("", 1_000_000)));
-                flood_long(&mallory, || record.clone()).await;
-            }
-            .boxed_local()
-        },
-    );
-}
-
-/// Long messages, each once the link has taken the one before.
-async fn flood_long(mallory: &Mallory, mut next: impl FnMut() -> Control) {
-    loop {
-        for link in mallory.relay.links() {
-            let _ = link.send_control(next());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-}
-
-#[test]
-fn announcements_as_long_as_may_be() {
-    scenario(
-        "100,000 topics announced, ever other ones",
-        &[("control_records_accepted_total", 3)],
-        |target| {
-            async move {
-                let mallory = Mallory::join(&target).await;
-                let lists = [topics("this-", 100_000), topics("that-", 100_000)];
-                let mut sequence = 1_000;
-                flood_long(&mallory, || {
-                    sequence += 1;
-                    Control::Record(mallory.record(sequence, lists[sequence as usize % 2].clone()))
-                })
-                .await;
-            }
-            .boxed_local()
-        },
-    );
-}
-
-#[test]
 fn announcements_of_links() {
     scenario(
-        "100,000 links announced, and 1,024 that change all the time",
-        &[("control_records_refused_total", 2)],
+        "20,000 links announced, and 1,024 that change all the time",
+        &[("control_records_refused_total", 2), ("control_records_paced_total", 200)],
         |target| {
             async move {
                 let mallory = Mallory::join(&target).await;
@@ -176,11 +107,11 @@ fn announcements_of_links() {
                 mallory
                     .say(1, || {
                         sequence += 1;
-                        let links = match sequence % 50 {
-                            0 => links(0, 100_000),
+                        let links = match sequence % 20 {
+                            0 => links(0, MANY),
                             n => links(n as usize * 1_000, 1_024),
                         };
-                        Control::Record(mallory.record(sequence, links))
+                        mallory.record(sequence, links)
                     })
                     .await;
             }
@@ -190,34 +121,58 @@ fn announcements_of_links() {
 }
 
 #[test]
-fn claims_and_questions() {
+fn claims() {
     scenario(
-        "claims of 100,000 nodes, and asking for everything",
-        &[("overlay_frames_received_total", 200)],
+        "claims of nodes that do not exist, many and ever others",
+        &[("control_pulls_total", 50), ("control_pulls_unanswered_total", 10)],
         |target| {
             async move {
                 let mallory = Mallory::join(&target).await;
-                let of = Bytes::copy_from_slice(mallory.bystander().as_bytes());
-                let Content::Links(nodes) = links(0, 100_000) else { return };
-                let entry = |node| pb::Versions { node, epoch: 1, links: 1, topics: 1 };
-                let vector =
-                    pb::Vector { entries: nodes.neighbours.into_iter().map(entry).collect(), partial: true };
-                let kinds =
-                    [RecordKind::Identity, RecordKind::Links, RecordKind::Topics].map(i32::from).to_vec();
+                let all = claim(0, MANY);
                 let mut next = 0;
                 mallory
                     .say(1, || {
                         next += 1;
-                        match next % 100 {
-                            0 => Control::Vector(vector.clone()),
-                            _ => Control::Pull(pb::Pull {
-                                node: of.clone(),
-                                kinds: kinds.clone(),
-                                epoch: 0,
-                                topics: 0,
-                            }),
-                        }
+                        if next % 100 == 0 { all.clone() } else { claim(next * 16, 16) }
                     })
+                    .await;
+            }
+            .boxed_local()
+        },
+    );
+}
+
+#[test]
+fn questions() {
+    scenario(
+        "questions for everything of another node",
+        &[("overlay_frames_received_total", 2_000)],
+        |target| {
+            async move {
+                let mallory = Mallory::join(&target).await;
+                let of = Bytes::copy_from_slice(mallory.bystander().as_bytes());
+                let kinds = [RecordKind::Identity, RecordKind::Links, RecordKind::Topics];
+                mallory.say(5, || pull(of.clone(), &kinds)).await;
+            }
+            .boxed_local()
+        },
+    );
+}
+
+#[test]
+fn questions_with_long_answers() {
+    scenario(
+        "questions for a list of 100,000 topics, 1.6 MB each time",
+        &[("overlay_control_overflows_total", 1)],
+        |target| {
+            async move {
+                let mallory = Mallory::join(&target).await;
+                let own = Bytes::copy_from_slice(mallory.relay.id().as_bytes());
+                // What it announces itself it may ask for again.
+                let list = lists::pieces(&lists::names("topic-", 100_000), 8);
+                let mut list = list.into_iter().map(|piece| mallory.record(1_000, piece));
+                mallory
+                    .say(5, || list.next().unwrap_or_else(|| pull(own.clone(), &[RecordKind::Topics])))
                     .await;
             }
             .boxed_local()

@@ -2,13 +2,17 @@
 
 mod data;
 mod gossip;
+mod lists;
 mod relays;
 
 use amop::overlay::Link;
 use amop_protocol::NodeId;
-use amop_testkit::wait;
+use amop_testkit::{ca::Leaf, wait};
 
 use crate::{net::Target, node::Relay};
+
+/// Bytes that the attacker lets wait in its own queue.
+const AHEAD: usize = 4 << 20;
 
 /// A hostile node, linked to the attacked one.
 pub(crate) struct Mallory {
@@ -20,10 +24,15 @@ pub(crate) struct Mallory {
 impl Mallory {
     /// Starts it, and waits until it is linked.
     pub(crate) async fn join(target: &Target) -> Self {
-        let relay = Relay::start(&target.node, &[target.overlay]).await;
+        Self::join_as(target, &target.nodes[0]).await
+    }
+
+    /// The same with this certificate.
+    pub(crate) async fn join_as(target: &Target, leaf: &Leaf) -> Self {
+        let relay = Relay::start(leaf, &[target.overlay]).await;
         wait::until("a link to the victim", async || !relay.links().is_empty()).await;
         let victim = relay.links()[0].peer();
-        wait::until("a way to both nodes", async || relay.known().len() == 3).await;
+        wait::until("a way to both nodes", async || relay.known().len() >= 3).await;
         Self { relay, victim }
     }
 

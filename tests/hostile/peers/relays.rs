@@ -20,7 +20,7 @@ async fn between(
     target: &Target,
     deed: impl FnMut(&Passing) -> Vec<(NodeId, amop_protocol::wire::link::LinkFrame)> + Send + 'static,
 ) {
-    let relay = Relay::start(&target.node, &[target.overlay, target.far_overlay]).await;
+    let relay = Relay::start(&target.nodes[0], &[target.overlay, target.far_overlay]).await;
     wait::until("links to both ends", async || relay.links().len() == 2).await;
     relay.does(deed);
     std::future::pending().await
@@ -38,6 +38,19 @@ fn play(
 #[test]
 fn a_relay_that_drops() {
     play("a relay on the shortest way drops everything", &[("delivery_resends_total", 20)], |_| Vec::new());
+}
+
+#[test]
+fn a_relay_that_drops_every_third() {
+    let mut passed = 0;
+    play(
+        "a relay on the shortest way drops every third frame",
+        &[("delivery_resends_total", 20)],
+        move |passing| {
+            passed += 1;
+            if passed % 3 == 0 { Vec::new() } else { honest(passing) }
+        },
+    );
 }
 
 #[test]

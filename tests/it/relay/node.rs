@@ -36,6 +36,8 @@ use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::mpsc;
 
+/// Records that neighbours have sent are kept up to this length, in bytes, and so many.
+const KEPT: (usize, usize) = (16 * 1024, 10_000);
 /// What signatures on records are for.
 pub(super) const RECORD: &str = "amop/record/1";
 
@@ -204,7 +206,7 @@ async fn gossip(mut control: Control, shared: Arc<Shared>, mut events: mpsc::Rec
             }
             Ok(Some(Event::Control { peer, message, .. })) => {
                 if let Message::Record(record) = &message {
-                    shared.records.lock().push(record.clone());
+                    shared.keep(record);
                 }
                 control.handle_message(now, peer, message);
             }
@@ -216,6 +218,13 @@ async fn gossip(mut control: Control, shared: Arc<Shared>, mut events: mpsc::Rec
 }
 
 impl Shared {
+    fn keep(&self, record: &pb::SignedRecord) {
+        let mut records = self.records.lock();
+        if record.body.len() <= KEPT.0 && records.len() < KEPT.1 {
+            records.push(record.clone());
+        }
+    }
+
     fn carry_out(&self, action: Action) {
         match action {
             Action::Send { to, message } => {
