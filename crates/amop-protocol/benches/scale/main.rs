@@ -6,7 +6,8 @@
 //! - *networks*: all nodes, linked at random, on a virtual clock with 1 to 20 ms per link;
 //! - *one node*, neighbours and all others played by the bench: so a network may have 10,000.
 //!
-//! `-- --nodes N` runs only the network of N nodes, `-- --one` only the one node.
+//! `-- --nodes N` runs only a network of N nodes, `-- --heal` only the healing of one that was cut,
+//! `-- --one` only the one node.
 
 #![expect(unreachable_pub, clippy::print_stdout, reason = "a program that prints tables")]
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "what it takes is measured")]
@@ -31,27 +32,31 @@ fn main() {
         return one::print(nodes);
     }
     let only = number("--nodes");
-    if !args.iter().any(|arg| arg == "--one") {
-        networks(only);
+    let wanted = |part: &str| {
+        let parts = ["--nodes", "--heal", "--one"];
+        args.iter().any(|arg| arg == part) || !args.iter().any(|arg| parts.contains(&arg.as_str()))
+    };
+    if wanted("--nodes") {
+        networks(only.map_or(vec![100, 300, 1_000], |n| vec![n]));
     }
-    if only.is_none() {
-        one::table();
-    }
-}
-
-fn networks(only: Option<usize>) {
-    println!("networks of nodes with {TOPICS} topics and {DEGREE} links each\n");
-    println!(
-        "| nodes | formed after | bytes per node and period | one change known after | bytes for it per \
-         node | computing per node and period |\n|---|---|---|---|---|---|"
-    );
-    only.map_or(vec![100, 300, 1_000], |n| vec![n]).into_iter().for_each(network);
-    if only.is_none() {
+    if wanted("--heal") {
         println!(
             "\nhealing of 50 nodes, cut in two halves\n\n| cut for | all tables agree after |\n|---|---|"
         );
         [10, 60, 120].into_iter().for_each(heal);
     }
+    if wanted("--one") {
+        one::table();
+    }
+}
+
+fn networks(sizes: Vec<usize>) {
+    println!("networks of nodes with {TOPICS} topics and {DEGREE} links each\n");
+    println!(
+        "| nodes | formed after | bytes per node and period | one change known after | bytes for it per \
+         node | computing per node and period |\n|---|---|---|---|---|---|"
+    );
+    sizes.into_iter().for_each(network);
 }
 
 fn network(nodes: usize) {

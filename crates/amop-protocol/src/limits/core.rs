@@ -82,8 +82,8 @@ pub fn of_sessions(config: &server::Config) -> Vec<Limit> {
 
 /// Bounds of what other nodes can make gossip hold.
 pub fn of_gossip(config: &control::Config) -> Vec<Limit> {
-    use Bound::{Bytes, Count, Time};
-    vec![
+    use Bound::{Count, Time};
+    let mut all = vec![
         Limit::new(
             "topics of a node's clients together",
             Count(config.max_own_topics),
@@ -128,6 +128,28 @@ pub fn of_gossip(config: &control::Config) -> Vec<Limit> {
             "the record is refused",
         )
         .metric("amop_control_records_refused_total"),
+        Limit::new(
+            "announcements of a node under way",
+            Count(config.max_waves),
+            Policy::GiveWay,
+            "the two oldest are joined; acknowledgements of subscriptions take longer",
+        )
+        .metric("amop_control_waves_joined_total"),
+        Limit::new(
+            "time between two comparisons of what neighbours know",
+            Time(GOSSIP_PERIOD),
+            Policy::Wait,
+            "changes are sent at once in any case",
+        ),
+    ];
+    all.extend(of_lists(config));
+    all
+}
+
+/// Bounds of other nodes' lists and changes, and of how long they are waited for.
+fn of_lists(config: &control::Config) -> Vec<Limit> {
+    use Bound::{Bytes, Count, Time};
+    vec![
         Limit::new(
             "pieces of one node's list of topics",
             Count(lists::MAX_PIECES as usize),
@@ -177,19 +199,6 @@ pub fn of_gossip(config: &control::Config) -> Vec<Limit> {
             "the next one is asked",
         )
         .metric("amop_control_pulls_unanswered_total"),
-        Limit::new(
-            "announcements of a node under way",
-            Count(config.max_waves),
-            Policy::GiveWay,
-            "the two oldest are joined; acknowledgements of subscriptions take longer",
-        )
-        .metric("amop_control_waves_joined_total"),
-        Limit::new(
-            "time between two comparisons of what neighbours know",
-            Time(GOSSIP_PERIOD),
-            Policy::Wait,
-            "changes are sent at once in any case",
-        ),
     ]
 }
 
