@@ -20,6 +20,7 @@ use super::{Event, Place, Way, World};
 use crate::{
     client::{Client, Told, over_the_wire},
     node::topic,
+    oracle::Sent,
     plan::{BadTopic, Behaviour},
     wants::Wants,
 };
@@ -83,7 +84,8 @@ impl World {
         // A 2.x client cannot say how long it would wait, nor what else it would like.
         let says = client.dialect == crate::plan::Dialect::Extended;
         let (deadline, wants) = (deadline.filter(|_| says), if says { wants } else { wants.unsaid() });
-        self.oracle.publishes(message, number, mode, Some(wanted), deadline, wants, self.now);
+        let (session, topic) = (number, Some(wanted));
+        self.oracle.publishes(Sent { message, session, mode, topic, deadline, wants }, self.now);
         self.note("publishes", &[at.node as u64, number as u64, message]);
         self.client_sends(at, number, over_the_wire(&frame));
     }
@@ -98,7 +100,8 @@ impl World {
             BadTopic::Private => publish("#!$TopicNeedVerify_t"),
         };
         let at = *at;
-        self.oracle.publishes(message, number, Mode::Unicast, None, None, Wants::default(), self.now);
+        let (session, mode, wants) = (number, Mode::Unicast, Wants::default());
+        self.oracle.publishes(Sent { message, session, mode, topic: None, deadline: None, wants }, self.now);
         self.note("publishes badly", &[at.node as u64, number as u64, message]);
         self.client_sends(at, number, over_the_wire(&frame));
     }
