@@ -268,10 +268,12 @@ impl Delivery {
     /// After a change of routes: destinations that are gone are given up, those with another way
     /// get the message again.
     pub(super) fn reroute_fan_out(&mut self, now: Time, routing: &Routing, id: u64) {
+        let me = self.me;
         let Some(send) = self.sends.get_mut(&id) else { return };
         let Progress::FanOut(fan_out) = &mut send.progress else { return };
         let (mut again, mut gone) = (Vec::new(), Vec::new());
-        for (id, destination) in &mut fan_out.waiting {
+        // No way leads to this node itself, and it is here whatever epoch it has risen to.
+        for (id, destination) in fan_out.waiting.iter_mut().filter(|(id, _)| **id != me) {
             match routing.find(id) {
                 Some(node) if node.epoch == destination.epoch => {
                     if node.way != destination.way {
