@@ -251,7 +251,7 @@ async fn a_publisher_does_not_get_its_own_through_its_other_node() {
         let (seq, payload) = published(&mut first).await;
         second.deliver_named(Mode::Multicast, "t", 1, Some(seq), &payload).await;
         // Its node need not wait for it, though the application never sees the message.
-        assert_eq!(second.message().await, (Seq::from_u128(1), FromClient::Received));
+        assert_eq!(second.word().await, (Seq::from_u128(1), FromClient::Received));
         second.deliver_named(Mode::Multicast, "t", 2, MESSAGE, b"of another").await;
         first.end(seq, Cause::Delivered, b"").await;
     };
