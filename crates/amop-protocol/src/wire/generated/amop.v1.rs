@@ -715,3 +715,72 @@ impl Mode {
         }
     }
 }
+/// The payload of a message or of its answer, behind the label "amop/private/2" and one LF.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrivateStep {
+    #[prost(oneof = "private_step::Step", tags = "1, 2, 3, 4")]
+    pub step: ::core::option::Option<private_step::Step>,
+}
+/// Nested message and enum types in `PrivateStep`.
+pub mod private_step {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Step {
+        #[prost(message, tag = "1")]
+        Offer(super::PrivateOffer),
+        #[prost(message, tag = "2")]
+        Proof(super::PrivateProof),
+        #[prost(message, tag = "3")]
+        Grant(super::PrivateGrant),
+        #[prost(message, tag = "4")]
+        Granted(super::PrivateGranted),
+    }
+}
+/// The publisher asks for a proof.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrivateOffer {
+    /// 32 bytes, new for every offer
+    #[prost(bytes = "bytes", tag = "1")]
+    pub nonce: ::prost::bytes::Bytes,
+    /// since 1970, by the publisher's clock
+    #[prost(uint64, tag = "2")]
+    pub expires_ms: u64,
+}
+/// The subscriber proves that it holds a key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrivateProof {
+    /// as the subscriber's node named it
+    #[prost(message, optional, tag = "1")]
+    pub publisher: ::core::option::Option<PrivateParty>,
+    #[prost(message, optional, tag = "2")]
+    pub subscriber: ::core::option::Option<PrivateParty>,
+    /// 32 bytes: an X25519 public key of this exchange
+    #[prost(bytes = "bytes", tag = "3")]
+    pub sealing_key: ::prost::bytes::Bytes,
+    /// 65 bytes: r, s, recovery id, over the statement
+    #[prost(bytes = "bytes", tag = "4")]
+    pub signature: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrivateParty {
+    #[prost(string, tag = "1")]
+    pub institution: ::prost::alloc::string::String,
+    /// 32 bytes; all zero if it is not known
+    #[prost(bytes = "bytes", tag = "2")]
+    pub node: ::prost::bytes::Bytes,
+    /// 32 bytes: SHA-256 of its certificate
+    #[prost(bytes = "bytes", tag = "3")]
+    pub client: ::prost::bytes::Bytes,
+}
+/// The publisher gives the content key, now or when it has made another.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrivateGrant {
+    /// of the offer
+    #[prost(bytes = "bytes", tag = "1")]
+    pub nonce: ::prost::bytes::Bytes,
+    /// HPKE: encapsulated key (32), ciphertext of key id (16) and key (32), tag (16)
+    #[prost(bytes = "bytes", tag = "2")]
+    pub sealed: ::prost::bytes::Bytes,
+}
+/// The subscriber has it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrivateGranted {}
