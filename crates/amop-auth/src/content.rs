@@ -112,6 +112,11 @@ pub struct AnswerKey {
 #[derive(Debug)]
 pub struct Reply(u64);
 
+/// Whether a payload has the form of an encrypted message. Other payloads may have it by chance.
+pub fn is_sealed(payload: &[u8]) -> bool {
+    parts::<KEY_ID_BYTES>(payload).is_ok()
+}
+
 impl SealingKey {
     /// A new key pair.
     ///
@@ -219,6 +224,15 @@ impl Opener {
             return Err(ContentError::Replayed);
         }
         Ok((payload, Reply(counter)))
+    }
+
+    /// Takes over what `former` has opened, if it is of the same key; whether it is.
+    pub fn inherit(&mut self, former: &mut Self) -> bool {
+        let same = self.id == former.id;
+        if same {
+            self.seen = std::mem::take(&mut former.seen);
+        }
+        same
     }
 
     /// Encrypts the answer to a message, for its publisher alone.
@@ -425,8 +439,11 @@ mod tests {
             changed[at] ^= 1;
             assert!(opener.open(&changed, scope("t")).is_err(), "byte {at}");
         }
-        let elsewhere =
-            [scope("u"), Scope { unicast: false, ..scope("t") }, Scope { publisher: party(7).client, ..scope("t") }];
+        let elsewhere = [
+            scope("u"),
+            Scope { unicast: false, ..scope("t") },
+            Scope { publisher: party(7).client, ..scope("t") },
+        ];
         for scope in elsewhere {
             assert_eq!(opener.open(&message, scope).err(), Some(ContentError::NotGenuine));
         }
@@ -434,6 +451,19 @@ mod tests {
         assert_eq!(other.open(&message, scope("t")).err(), Some(ContentError::UnknownKey));
         assert_eq!(opener.open(b"plain text", scope("t")).err(), Some(ContentError::Malformed));
         assert!(opener.open(&message, scope("t")).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_is_given_again_opens_nothing_again() {
+        let content = ContentKey::generate().unwrap();
+        let ((mut first, _), (mut second, _)) = (handshake(&content), handshake(&content));
+        let messages = [content.seal(b"", scope("t")).unwrap(), content.seal(b"", scope("t")).unwrap()];
+        assert!(first.open(&messages[0], scope("t")).is_ok());
+        assert!(second.inherit(&mut first));
+        assert_eq!(second.open(&messages[0], scope("t")).err(), Some(ContentError::Replayed));
+        assert!(second.open(&messages[1], scope("t")).is_ok());
+        assert!(!handshake(&ContentKey::generate().unwrap()).0.inherit(&mut second));
+        assert!(is_sealed(&messages[0]) && !is_sealed(b"plain text"));
     }
 
     #[test]

@@ -234,7 +234,9 @@ impl Proving {
     /// When the step is no grant to this subscriber in this exchange.
     pub fn open(&self, step: &Step) -> Result<Opener, StepError> {
         match &step.0 {
-            Body::Grant(grant) if self.is_for(step) => Ok(self.sealing.open(&grant.sealed, &self.statement)?),
+            Body::Grant(grant) if self.is_for(step) => {
+                Ok(self.sealing.open(&grant.sealed, &self.statement)?)
+            }
             _ => Err(StepError::Unexpected),
         }
     }

@@ -111,7 +111,11 @@ mod tests {
     use super::*;
 
     fn party(institution: &str, n: u8) -> Party {
-        Party { institution: institution.into(), node: NodeId::new([n; 32]), client: Fingerprint::new([n; 32]) }
+        Party {
+            institution: institution.into(),
+            node: NodeId::new([n; 32]),
+            client: Fingerprint::new([n; 32]),
+        }
     }
 
     #[test]

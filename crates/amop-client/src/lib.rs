@@ -72,6 +72,7 @@ mod driver;
 mod error;
 mod options;
 mod pending;
+mod private;
 mod subscription;
 mod tls;
 
@@ -87,13 +88,21 @@ pub use amop_protocol::{
     wire::recipients::{NodeRecipients, Recipient, Recipients},
 };
 
+pub use amop_auth::{KeyError as PrivateKeyError, PrivateKey, PublicKey};
 pub use amop_tls::{ChainError, fisco::KeyError};
 
 pub use crate::{
     client::Client,
     connector::Node,
-    error::{ConnectError, DialError, ErrorKind, IdentityError, PublishError, RequestError, SubscribeError},
+    error::{
+        ConnectError, DialError, ErrorKind, IdentityError, PrivateError, PublishError, RequestError,
+        SubscribeError,
+    },
     options::{Certificates, Options, PublishOptions, Reconnect, Remember, RequestOptions},
     pending::PendingRequest,
-    subscription::{Delivery, REFUSED_BUSY, REFUSED_FORGOTTEN, REFUSED_UNANSWERED, Subscription},
+    private::{Compatibility, topic::PrivateTopic},
+    subscription::{
+        Delivery, REFUSED_BUSY, REFUSED_FORGOTTEN, REFUSED_UNANSWERED, REFUSED_UNPROVED, REFUSED_UNREADABLE,
+        Subscription,
+    },
 };
