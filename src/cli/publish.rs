@@ -2,8 +2,10 @@
 
 use std::{process::ExitCode, time::Instant};
 
+use amop_client::{PublishOptions, Recipients};
+
 use crate::cli::{
-    client::{self, Connection, EXIT_CODES, Message, Outcome},
+    client::{self, Connection, EXIT_CODES, Message, Outcome, To},
     output,
 };
 
@@ -17,6 +19,11 @@ pub(super) struct Args {
     topic: String,
     #[command(flatten)]
     message: Message,
+    #[command(flatten)]
+    to: To,
+    /// Wait for every subscriber and say how each fared
+    #[arg(long)]
+    report: bool,
 }
 
 /// Sends and says whether anybody was handed the message.
@@ -28,23 +35,59 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Err(code) => return Ok(code),
     };
     let started = Instant::now();
-    let sent = client.publish(&args.topic, message).await;
+    let mut options = PublishOptions::default();
+    options.to = args.to.address();
+    options.report = args.report;
+    let sent = client.publish_with(&args.topic, message, options).await;
     let took = started.elapsed();
     client.close().await;
+    let report = match &sent {
+        Ok(recipients) => recipients.clone(),
+        Err(error) => error.recipients(),
+    };
+    let report = Some(&report).filter(|_| args.report);
     let Err(error) = sent else {
         if json {
-            output::json(&Outcome::ok(&args.topic, took, None))?;
+            output::json(&Outcome::ok(&args.topic, took, None).report(report))?;
         } else {
             output::say(format_args!("{} in {}", output::good("delivered"), client::time(took)))?;
+            report.map_or(Ok(()), print)?;
         }
         return Ok(ExitCode::SUCCESS);
     };
     if json {
         let outcome = Outcome::failed(&args.topic, error.code(), error.cause(), error.to_string());
-        output::json(&outcome.took(took, error.retry_after()))?;
+        let outcome = outcome.took(took, error.retry_after()).failed_at(error.hop(), error.retry());
+        output::json(&outcome.report(report))?;
     } else {
         output::failure(&anyhow::Error::msg(error.to_string()));
+        report.map_or(Ok(()), print)?;
         client::advice(error.kind()).into_iter().for_each(output::note);
     }
     Ok(client::exit_code(error.code()))
+}
+
+/// How each recipient fared, for people.
+fn print(report: &Recipients) -> anyhow::Result<()> {
+    let mut rows = Vec::new();
+    for node in &report.nodes {
+        let at = if node.name.is_empty() { node.node.to_hex() } else { client::name(&node.name) };
+        let at = if node.institution.is_empty() {
+            at
+        } else {
+            format!("{}/{at}", client::name(&node.institution))
+        };
+        for recipient in &node.recipients {
+            let who =
+                recipient.client.as_ref().map_or_else(|| "somebody".into(), |who| client::name(&who.name));
+            rows.push([at.clone(), who, recipient.cause.to_string()]);
+        }
+        if let Some(cause) = node.cause {
+            rows.push([at, "the node".into(), cause.to_string()]);
+        }
+    }
+    if !rows.is_empty() {
+        output::say(output::table(["NODE", "CLIENT", "OUTCOME"], &rows))?;
+    }
+    Ok(output::say(format_args!("{} handed, {} failed", report.handed, report.failed))?)
 }

@@ -9,7 +9,7 @@ use amop_client::{Client, RequestError, RequestOptions, Status};
 use bytes::Bytes;
 
 use crate::cli::{
-    client::{self, Connection, EXIT_CODES, Message, Outcome, Text},
+    client::{self, Connection, EXIT_CODES, Message, Outcome, Text, To},
     output,
 };
 
@@ -26,6 +26,8 @@ pub(super) struct Args {
     /// How long the answer may take, such as 500ms or 5s; otherwise as long as the node allows
     #[arg(long, value_name = "TIME", value_parser = client::parse_duration)]
     deadline: Option<Duration>,
+    #[command(flatten)]
+    to: To,
     /// Ask this many times, one after the other
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
@@ -40,10 +42,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let mut options = RequestOptions::default();
     options.deadline = args.deadline;
+    options.to = args.to.address();
     let mut times = Vec::new();
     let mut worst = Status::Success;
     for _ in 0..args.count {
-        let (answer, took) = ask(&client, &args.topic, message.clone(), options).await;
+        let (answer, took) = ask(&client, &args.topic, message.clone(), options.clone()).await;
         match &answer {
             Ok(_) => times.push(took),
             Err(error) => {
@@ -82,7 +85,7 @@ fn print(args: &Args, answer: Result<Bytes, RequestError>, took: Duration) -> an
         }
         Err(error) if args.connection.json => {
             let outcome = Outcome::failed(&args.topic, error.code(), error.cause(), error.to_string());
-            output::json(&outcome.took(took, error.retry_after()))
+            output::json(&outcome.took(took, error.retry_after()).failed_at(error.hop(), error.retry()))
         }
         Err(error) => {
             output::failure(&anyhow::Error::msg(format!("{error}, after {}", client::time(took))));

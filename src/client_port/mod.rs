@@ -32,7 +32,7 @@ use std::{
 use amop_protocol::{
     ClientIdentity, SessionId, Topic,
     broker::{
-        event::{Answer, Publish, PushError, PushId},
+        event::{Answer, Publish, PushError, PushId, Subscriber},
         routing::Routing,
     },
 };
@@ -56,11 +56,17 @@ pub trait Broker: Send + Sync + 'static {
     fn report(&self, session: SessionId, topics: Vec<Topic>) -> BoxFuture<'static, ()>;
     /// Resolves true once all reachable nodes hold our current topics, false if a bound passed first.
     fn settled(&self) -> BoxFuture<'static, bool>;
+    /// Who is at the other end of the session, as far as its messages are concerned: told before the
+    /// first report of topics, and again if a handshake changes it.
+    fn subscriber(&self, session: SessionId, subscriber: Subscriber);
     /// Sends a message; its outcome comes through the registry, now or later.
     fn publish(&self, publish: Publish);
     /// Takes a subscriber's answer to a push.
     fn answer(&self, session: SessionId, push: PushId, answer: Answer);
-    /// All bytes of these pushes were written, or they never will be.
+    /// All bytes of these pushes were written to an extension client; it says itself when it has
+    /// received them.
+    fn written(&self, session: SessionId, pushes: &[PushId]);
+    /// The session was handed these pushes, or never will be.
     fn pushed(&self, session: SessionId, pushes: &[PushId], result: Result<(), PushError>);
     /// The session is gone. Exactly once per `opened`.
     fn closed(&self, session: SessionId);

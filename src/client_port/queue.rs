@@ -4,6 +4,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use amop_protocol::{
+    Seq,
     broker::event::{Mode, Outcome, Push, PushError, PushId},
     wire::channel::{Encoded, HEADER},
 };
@@ -18,6 +19,8 @@ pub(super) enum Item {
     Push(Push),
     Outcome(Outcome),
     Reply(Encoded),
+    /// A subscriber was handed the message of this name.
+    Handed(Seq),
     Goodbye(Duration),
 }
 
@@ -31,7 +34,7 @@ impl Item {
                 Self::Push(push) => HEADER + push.topic.as_str().len() + push.payload.len(),
                 Self::Outcome(outcome) => HEADER + outcome.body.prefix.len() + outcome.body.payload.len(),
                 Self::Reply(frame) => frame.wire_len(),
-                Self::Goodbye(_) => HEADER,
+                Self::Handed(_) | Self::Goodbye(_) => HEADER,
             }
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use amop_protocol::{
-    SessionId,
+    Seq, SessionId,
     broker::event::{Outcome, Push, PushError},
 };
 use dashmap::DashMap;
@@ -79,6 +79,14 @@ impl Registry {
     pub fn outcome(&self, outcome: Outcome) {
         if let Some(queue) = self.queue(outcome.session) {
             let _ = queue.offer(Item::Outcome(outcome));
+        }
+    }
+
+    /// Queues word for a publisher that a subscriber was handed its message. If its queue is full the
+    /// session ends; if it is gone already, nobody is left to tell.
+    pub fn handed(&self, publisher: SessionId, seq: Seq) {
+        if let Some(queue) = self.queue(publisher) {
+            let _ = queue.offer(Item::Handed(seq));
         }
     }
 

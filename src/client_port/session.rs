@@ -11,7 +11,7 @@ use std::{
 
 use amop_protocol::{
     Time,
-    broker::event::{Publish, PushError, PushId},
+    broker::event::{Publish, PushError, PushId, Subscriber},
     session::{
         server::{self, Acknowledge, Event, Server},
         startup::Facts,
@@ -105,6 +105,7 @@ pub(super) async fn run<S>(
         server: Server::new(shared.now()),
         connection: Connection::new(stream, shared.config.max_frame),
         reporting: None,
+        told: None,
         settling: FuturesUnordered::new(),
         batch: Batch::default(),
         charged: 0,
@@ -123,6 +124,8 @@ pub(super) async fn run<S>(
 #[derive(Debug, Default)]
 struct Batch {
     pushes: Vec<PushId>,
+    /// The client says itself when it has received them.
+    extended: bool,
     cost: usize,
     frames: u64,
     bytes: u64,
@@ -136,6 +139,8 @@ struct Session<S> {
     connection: Connection<S>,
     /// A topic report that is not in force yet: no frame is handled until it is.
     reporting: Option<(BoxFuture<'static, ()>, Option<Acknowledge>)>,
+    /// What the broker was last told of who this is.
+    told: Option<Subscriber>,
     /// Subscriptions that other nodes do not all know yet.
     settling: FuturesUnordered<BoxFuture<'static, (Acknowledge, bool)>>,
     batch: Batch,
@@ -197,6 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.batch.pushes.extend(item.push_id());
                 frames.extend(self.encode(item));
             }
+            self.batch.extended = self.server.is_extended();
             self.batch.frames += frames.len() as u64;
             self.batch.bytes += frames.iter().map(|frame| frame.wire_len() as u64).sum::<u64>();
             let records = if self.server.is_extended() { Records::Coalesced } else { Records::OfOneFrame };
@@ -213,6 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Item::Push(push) => Some(self.server.push(push)),
             Item::Outcome(outcome) => Some(self.server.outcome(outcome)),
             Item::Reply(frame) => Some(frame),
+            Item::Handed(seq) => self.server.handed_over(seq),
             Item::Goodbye(grace) => self.server.goodbye(grace),
         }
     }
@@ -269,13 +276,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     fn written(&mut self) {
-        let Batch { pushes, cost, frames, bytes } = std::mem::take(&mut self.batch);
+        let Batch { pushes, extended, cost, frames, bytes } = std::mem::take(&mut self.batch);
         self.queue.release(cost);
         let metrics = self.shared.metrics();
         metrics.frames_sent.inc_by(frames);
         metrics.bytes_sent.inc_by(bytes);
-        if !pushes.is_empty() {
-            self.shared.broker.pushed(self.info.id, &pushes, Ok(()));
+        let broker = &self.shared.broker;
+        match (pushes.is_empty(), extended) {
+            (true, _) => {}
+            (false, true) => broker.written(self.info.id, &pushes),
+            (false, false) => broker.pushed(self.info.id, &pushes, Ok(())),
         }
     }
 
@@ -307,16 +317,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
             Event::Report(report) => {
                 self.shared.metrics().bad_topics.inc_by(report.refused);
+                self.introduce();
+                let broker = &self.shared.broker;
                 self.reporting = Some((broker.report(self.info.id, report.topics), report.acknowledge));
             }
             Event::Publish(published) => {
-                let server::Published { seq, mode, topic, payload, deadline } = published;
+                let server::Published { seq, mode, topic, payload, deadline, wishes } = published;
                 let client = self.info.client.clone();
                 let session = self.info.id;
-                broker.publish(Publish { session, client, seq, mode, topic, payload, deadline });
+                broker.publish(Publish { session, client, seq, mode, topic, payload, deadline, wishes });
             }
-            Event::Answer(push, answer) => broker.answer(self.info.id, push, answer),
+            Event::Answer(push, answer, received) => {
+                if !received.is_empty() {
+                    broker.pushed(self.info.id, &received, Ok(()));
+                }
+                broker.answer(self.info.id, push, answer);
+            }
+            Event::Received(pushes) => broker.pushed(self.info.id, &pushes, Ok(())),
             Event::Ignored(why) => self.shared.metrics().count_ignored(why),
+        }
+    }
+
+    /// Tells the broker who this is, unless it knows.
+    fn introduce(&mut self) {
+        let subscriber = Subscriber { client: self.info.client.clone(), instance: self.server.instance() };
+        if self.told.as_ref() != Some(&subscriber) {
+            self.told = Some(subscriber.clone());
+            self.shared.broker.subscriber(self.info.id, subscriber);
         }
     }
 

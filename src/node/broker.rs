@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amop_protocol::{
     SessionId, Topic,
     broker::{
-        event::{Answer, Publish, PushError, PushId},
+        event::{Answer, Publish, PushError, PushId, Subscriber},
         routing::Routing,
     },
 };
@@ -49,6 +49,14 @@ impl Broker for NodeBroker {
 
     fn pushed(&self, session: SessionId, pushes: &[PushId], result: Result<(), PushError>) {
         self.data.pushed(session, pushes, result);
+    }
+
+    fn subscriber(&self, session: SessionId, subscriber: Subscriber) {
+        self.data.subscriber(session, &subscriber);
+    }
+
+    fn written(&self, session: SessionId, pushes: &[PushId]) {
+        self.data.written(session, pushes);
     }
 
     fn closed(&self, session: SessionId) {

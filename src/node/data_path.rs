@@ -20,7 +20,7 @@ use amop_protocol::{
         budget::Budget,
         dedup::{Keyer, MessageKey},
         deliver::{Config, Counters, Delivery, MAX_SHARDS, refusal, route_frame},
-        event::{Action, Answer, AnswerBody, Mode, Outcome, Publish, PushError, PushId},
+        event::{Action, Answer, AnswerBody, Hop, Mode, Outcome, Publish, PushError, PushId, Subscriber},
         routing::{NodeIndex, Routing},
         seal::{self, Unheard},
     },
@@ -138,7 +138,7 @@ impl DataPath {
         self.metrics.sends.inc();
         if let Err(refusal) = self.charge(&publish) {
             self.metrics.outcome(refusal.cause);
-            return self.registry.outcome(refused(&publish, refusal));
+            return self.registry.outcome(refused(&self.routing.load(), &publish, refusal));
         }
         let Publish { client, mode, topic, seq, payload, .. } = &publish;
         let key = self.keyer.key(&client.fingerprint, *mode, topic, seq, payload);
@@ -159,6 +159,20 @@ impl DataPath {
             self.in_shard(Delivery::shard_of_number(push.0), |delivery, now, routing| {
                 delivery.handle_pushed(now, routing, session, *push, result);
             });
+        }
+    }
+
+    /// Who is at the other end of a session.
+    pub(super) fn subscriber(&self, session: SessionId, subscriber: &Subscriber) {
+        self.in_every_shard(|delivery, _, _| delivery.handle_subscriber(session, subscriber.clone()));
+    }
+
+    /// Pushes were written to a session that says itself when it has received them.
+    pub(super) fn written(&self, session: SessionId, pushes: &[PushId]) {
+        for push in pushes {
+            if let Some(shard) = self.shards.get(Delivery::shard_of_number(push.0)) {
+                shard.lock().handle_written(session, *push);
+            }
         }
     }
 
@@ -263,7 +277,7 @@ impl DataPath {
     /// Everything in flight gets the outcome of how far it came; returns how many sends that were.
     pub(super) fn stop(&self) -> usize {
         let left = self.in_flight();
-        self.in_every_shard(|delivery, now, _| delivery.handle_stop(now));
+        self.in_every_shard(Delivery::handle_stop);
         left
     }
 
@@ -319,7 +333,7 @@ impl DataPath {
     }
 
     fn key_of(&self, body: &Body, payload: &[u8]) -> Option<MessageKey> {
-        let key = |Envelope { publisher, topic, seq }: &Envelope, mode| {
+        let key = |Envelope { publisher, topic, seq, .. }: &Envelope, mode| {
             self.keyer.key(&publisher.fingerprint, mode, topic, seq, payload)
         };
         match body {
@@ -367,6 +381,7 @@ impl DataPath {
                 self.metrics.outcome(outcome.cause);
                 self.registry.outcome(outcome);
             }
+            Action::Handed { session, seq } => self.registry.handed(session, seq),
             Action::Forward { to, frame } => self.forward(to, frame),
         }
     }
@@ -394,7 +409,7 @@ fn shard_of_report(body: &Body) -> usize {
     }
 }
 
-fn refused(publish: &Publish, Refusal { cause, retry_after }: Refusal) -> Outcome {
+fn refused(routing: &Routing, publish: &Publish, Refusal { cause, retry_after }: Refusal) -> Outcome {
     Outcome {
         session: publish.session,
         seq: publish.seq,
@@ -403,6 +418,8 @@ fn refused(publish: &Publish, Refusal { cause, retry_after }: Refusal) -> Outcom
         cause,
         body: AnswerBody::default(),
         retry_after,
+        retry: cause.retry(),
+        hop: Some(Box::new(Hop::of(routing, routing.me()))),
     }
 }
 

@@ -6,9 +6,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use amop_protocol::{Topic, broker::event::Mode, session::client::Message};
+use amop_protocol::{
+    Topic,
+    broker::{event::Mode, wishes::Wishes},
+    session::client::Message,
+    wire::recipients::Recipients,
+};
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -17,7 +23,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ConnectError, Node, Options, PublishError, RequestError, RequestOptions, SubscribeError, Subscription,
+    ConnectError, Node, Options, PendingRequest, PublishError, PublishOptions, RequestError, RequestOptions,
+    SubscribeError, Subscription,
     connector::Connector,
     driver::{Control, Driver, Ends, Send},
     error::Failure,
@@ -138,9 +145,26 @@ impl Client {
     /// When nobody was handed the message, or it is not known whether anybody was; see
     /// [`ErrorKind`](crate::ErrorKind).
     pub async fn publish(&self, topic: &str, payload: impl Into<Bytes>) -> Result<(), PublishError> {
-        let options = RequestOptions::default();
-        let sent = self.send(Mode::Multicast, topic, payload.into(), options).await;
-        Ok(sent.map(drop)?)
+        self.publish_with(topic, payload, PublishOptions::default()).await.map(drop)
+    }
+
+    /// As [`Client::publish`], with options. The report is empty unless
+    /// [`PublishOptions::report`] asks for one.
+    ///
+    /// # Errors
+    /// As [`Client::publish`]; [`PublishError::recipients`] has the report then.
+    pub async fn publish_with(
+        &self,
+        topic: &str,
+        payload: impl Into<Bytes>,
+        options: PublishOptions,
+    ) -> Result<Recipients, PublishError> {
+        let PublishOptions { deadline, to, report } = options;
+        let wishes = Wishes { recipients: report, address: to, ..Wishes::default() };
+        let sent = self.send(Mode::Multicast, topic, payload.into(), deadline, wishes, None).await?;
+        let payload = sent.await.unwrap_or(Err(Failure::not_connected()))?;
+        // What cannot be read says nothing; the message was delivered all the same.
+        Ok(if report { Recipients::decode(payload).unwrap_or_default() } else { Recipients::default() })
     }
 
     /// Sends a message to one subscriber of a topic and resolves with its answer.
@@ -153,7 +177,7 @@ impl Client {
         self.request_with(topic, payload, RequestOptions::default()).await
     }
 
-    /// As [`Client::request`], with a deadline of its own.
+    /// As [`Client::request`], with options.
     ///
     /// # Errors
     /// As [`Client::request`].
@@ -163,7 +187,28 @@ impl Client {
         payload: impl Into<Bytes>,
         options: RequestOptions,
     ) -> Result<Bytes, RequestError> {
-        Ok(self.send(Mode::Unicast, topic, payload.into(), options).await?)
+        let RequestOptions { deadline, to } = options;
+        let wishes = Wishes { address: to, ..Wishes::default() };
+        let sent = self.send(Mode::Unicast, topic, payload.into(), deadline, wishes, None).await?;
+        Ok(sent.await.unwrap_or(Err(Failure::not_connected()))?)
+    }
+
+    /// As [`Client::request_with`], and resolves when the message is on its way: with a handle that
+    /// tells when a subscriber was handed it, and is awaited for the answer.
+    ///
+    /// # Errors
+    /// When the topic is not valid, or the client is closed.
+    pub async fn start_request(
+        &self,
+        topic: &str,
+        payload: impl Into<Bytes>,
+        options: RequestOptions,
+    ) -> Result<PendingRequest, RequestError> {
+        let RequestOptions { deadline, to } = options;
+        let wishes = Wishes { address: to, tell_handed: true, ..Wishes::default() };
+        let (told, handed) = oneshot::channel();
+        let outcome = self.send(Mode::Unicast, topic, payload.into(), deadline, wishes, Some(told)).await?;
+        Ok(PendingRequest { outcome, handed, was_handed: None })
     }
 
     /// The node that messages are sent through now; `None` while no node is connected.
@@ -212,20 +257,23 @@ impl Client {
         confirmed.await.unwrap_or(Err(SubscribeError::Closed))
     }
 
+    /// Hands a send to the driver; a reply that never comes means that it never left.
     async fn send(
         &self,
         mode: Mode,
         topic: &str,
         payload: Bytes,
-        options: RequestOptions,
-    ) -> Result<Bytes, Failure> {
+        deadline: Option<Duration>,
+        wishes: Wishes,
+        handed: Option<oneshot::Sender<()>>,
+    ) -> Result<oneshot::Receiver<Result<Bytes, Failure>>, Failure> {
         let topic = Topic::parse(topic)?;
-        let message = Message { mode, topic, payload, deadline: options.deadline };
+        let wishes = (wishes != Wishes::default()).then(|| Box::new(wishes));
+        let message = Message { mode, topic, payload, deadline, wishes };
         let (reply, outcome) = oneshot::channel();
-        let send = Send { message, reply };
+        let send = Send { message, reply, handed };
         self.0.sends.send(send).await.map_err(|_| Failure::not_connected())?;
-        // Dropped with the queue: it never left.
-        outcome.await.unwrap_or(Err(Failure::not_connected()))
+        Ok(outcome)
     }
 }
 

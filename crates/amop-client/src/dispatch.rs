@@ -132,21 +132,21 @@ impl Dispatch {
         self.waiting.values().filter_map(|waiting| waiting.until).min()
     }
 
-    /// Hands a message to its subscribers. `reply` is there if it is a request.
-    pub(crate) fn deliver(&mut self, message: Deliver, reply: Option<Reply>) {
+    /// Hands a message to its subscribers; whether one took it. `reply` is there if it is a request.
+    pub(crate) fn deliver(&mut self, message: Deliver, reply: Option<Reply>) -> bool {
         let Deliver { mode, topic, sender, answer_within, payload, .. } = message;
         let delivery = Delivery { topic, payload, mode, sender, answer_within, reply };
         let subscribers = self.topics.get_mut(&delivery.topic);
         match (mode, subscribers) {
             (Mode::Multicast, Some(subscribers)) => subscribers.multicast(&delivery),
             (Mode::Unicast, Some(subscribers)) => {
-                if let Some(delivery) = subscribers.unicast(delivery) {
-                    tracing::debug!(topic = %delivery.topic, "subscription full: request refused");
-                    delivery.refuse(REFUSED_BUSY);
-                }
+                let Some(delivery) = subscribers.unicast(delivery) else { return true };
+                tracing::debug!(topic = %delivery.topic, "subscription full: request refused");
+                delivery.refuse(REFUSED_BUSY);
+                false
             }
             // Just unsubscribed: dropping a request refuses it.
-            (_, None) => {}
+            (_, None) => false,
         }
     }
 }
@@ -161,7 +161,9 @@ impl Subscribers {
         Some(delivery)
     }
 
-    fn multicast(&self, delivery: &Delivery) {
+    /// To all with room; whether there is one.
+    fn multicast(&self, delivery: &Delivery) -> bool {
+        let mut taken = false;
         for sink in &self.sinks {
             let copy = Delivery {
                 topic: delivery.topic.clone(),
@@ -174,7 +176,10 @@ impl Subscribers {
             if sink.offer(copy).is_some() {
                 sink.meter.dropped.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(topic = %delivery.topic, "subscription full: message dropped");
+            } else {
+                taken = true;
             }
         }
+        taken
     }
 }

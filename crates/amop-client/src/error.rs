@@ -3,10 +3,13 @@
 use std::{fmt, time::Duration};
 
 use amop_protocol::{
-    Cause, Status,
-    session::client::{Ended, TooLarge},
+    Cause, Retry, Status,
+    broker::event::Hop,
+    session::client::{Ended, SendError},
     topic,
+    wire::recipients::Recipients,
 };
+use bytes::Bytes;
 
 pub use crate::{connector::DialError, tls::IdentityError};
 
@@ -67,6 +70,9 @@ pub enum ErrorKind {
     Topic,
     /// The message does not fit a frame. Never retry.
     TooLarge,
+    /// The message is for certain subscribers only, and the node speaks plain 2.x frames, which cannot
+    /// say so. Retry at another node.
+    NotAddressable,
     /// No node is connected: the message went nowhere. Retry when connected.
     NotConnected,
     /// The node is shutting down: the message went nowhere. Retry at another node.
@@ -92,13 +98,17 @@ pub(crate) struct Failure {
     status: Status,
     cause: Cause,
     retry_after: Option<Duration>,
+    retry: Retry,
+    hop: Option<Box<Hop>>,
+    /// A report on each recipient of a multicast, as it came.
+    report: Bytes,
     detail: Option<Detail>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Detail {
     Topic(topic::ParseError),
-    TooLarge(TooLarge),
+    Unsent(SendError),
 }
 
 impl Failure {
@@ -124,12 +134,31 @@ impl Failure {
             (Status::TimedOut, _) => ErrorKind::TimedOut,
             (Status::Refused, _) => ErrorKind::Limited,
         };
-        let (status, cause, retry_after) = (ended.status, ended.cause, ended.retry_after);
-        Self { kind, status, cause, retry_after, detail: None }
+        let Ended { status, cause, retry_after, retry, ref hop, ref payload } = *ended;
+        Self {
+            kind,
+            status,
+            cause,
+            retry_after,
+            retry,
+            hop: hop.clone(),
+            report: payload.clone(),
+            detail: None,
+        }
     }
 
     fn new(kind: ErrorKind, cause: Cause) -> Self {
-        Self { kind, status: cause.status(), cause, retry_after: None, detail: None }
+        let (retry, report) = (cause.retry(), Bytes::new());
+        Self {
+            kind,
+            status: cause.status(),
+            cause,
+            retry_after: None,
+            retry,
+            hop: None,
+            report,
+            detail: None,
+        }
     }
 }
 
@@ -140,11 +169,14 @@ impl From<topic::ParseError> for Failure {
     }
 }
 
-impl From<TooLarge> for Failure {
-    fn from(error: TooLarge) -> Self {
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
         // It reached no node: the code for that, though nobody is missing.
-        let failure = Self::new(ErrorKind::TooLarge, Cause::NotConnected);
-        Self { detail: Some(Detail::TooLarge(error)), ..failure }
+        let kind = match error {
+            SendError::TooLarge(_) => ErrorKind::TooLarge,
+            _ => ErrorKind::NotAddressable,
+        };
+        Self { detail: Some(Detail::Unsent(error)), ..Self::new(kind, Cause::NotConnected) }
     }
 }
 
@@ -153,12 +185,32 @@ impl fmt::Display for Failure {
         let code = self.status.code();
         match (&self.detail, self.kind, self.cause) {
             (Some(Detail::Topic(error)), ..) => write!(f, "{error}"),
-            (Some(Detail::TooLarge(error)), ..) => write!(f, "{error}"),
+            (Some(Detail::Unsent(error)), ..) => write!(f, "{error}"),
             (None, ErrorKind::ConnectionLost, _) => {
                 write!(f, "the connection broke before the outcome came; the message may have arrived")
             }
             (None, _, Cause::Unspecified) => write!(f, "{} (code {code})", plain(self.status)),
             (None, _, cause) => write!(f, "{cause} (code {code})"),
+        }?;
+        match &self.hop {
+            Some(hop) => write!(f, ", at node {}", At(hop)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A node for people: `bank-b/node-2`, or its id if nothing else is known.
+struct At<'a>(&'a Hop);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Hop { node, name, institution } = self.0;
+        // Names come from certificates; nobody's terminal is to be changed by one.
+        let plain = |text: &str| text.chars().filter(|c| !c.is_control()).collect::<String>();
+        match (&**institution, &**name) {
+            (_, "") => write!(f, "{node}"),
+            ("", name) => f.write_str(&plain(name)),
+            (institution, name) => write!(f, "{}/{}", plain(institution), plain(name)),
         }
     }
 }
@@ -201,6 +253,17 @@ macro_rules! send_error {
             pub fn retry_after(&self) -> Option<Duration> {
                 self.0.retry_after
             }
+
+            /// Whether to send it again; as the node said, or as the cause has it.
+            pub fn retry(&self) -> Retry {
+                self.0.retry
+            }
+
+            /// Where it failed: the node that found out. `None` if it failed in this client, or the
+            /// node speaks plain 2.x frames.
+            pub fn hop(&self) -> Option<&Hop> {
+                self.0.hop.as_deref()
+            }
         }
 
         impl fmt::Display for $name {
@@ -227,4 +290,12 @@ send_error! {
 send_error! {
     /// A request brought no answer.
     RequestError
+}
+
+impl PublishError {
+    /// How each recipient fared, if [`PublishOptions::report`](crate::PublishOptions::report) asked
+    /// for it and the node told.
+    pub fn recipients(&self) -> Recipients {
+        Recipients::decode(self.0.report.clone()).unwrap_or_default()
+    }
 }

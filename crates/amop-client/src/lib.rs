@@ -71,15 +71,20 @@ mod dispatch;
 mod driver;
 mod error;
 mod options;
+mod pending;
 mod subscription;
 mod tls;
 
 pub use amop_protocol::{
-    Cause, ClientIdentity, Fingerprint, NodeId, NodeKey, Status, Topic,
-    broker::event::{Mode, Sender},
+    Cause, ClientIdentity, Fingerprint, NodeId, NodeKey, Retry, Status, Topic,
+    broker::{
+        event::{Hop, Mode, Sender},
+        wishes::Address,
+    },
     certificate,
     session::client::GreetingError,
     topic::ParseError as TopicError,
+    wire::recipients::{NodeRecipients, Recipient, Recipients},
 };
 
 pub use amop_tls::{ChainError, fisco::KeyError};
@@ -88,6 +93,7 @@ pub use crate::{
     client::Client,
     connector::Node,
     error::{ConnectError, DialError, ErrorKind, IdentityError, PublishError, RequestError, SubscribeError},
-    options::{Certificates, Options, Reconnect, Remember, RequestOptions},
+    options::{Certificates, Options, PublishOptions, Reconnect, Remember, RequestOptions},
+    pending::PendingRequest,
     subscription::{Delivery, REFUSED_BUSY, REFUSED_FORGOTTEN, REFUSED_UNANSWERED, Subscription},
 };

@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
-use amop_protocol::limits::MAX_CHANNEL_FRAME;
 pub use amop_protocol::session::once::Config as Remember;
+use amop_protocol::{broker::wishes::Address, limits::MAX_CHANNEL_FRAME};
 
 /// How to connect and within which bounds to work. Start with [`Options::new`] and change what
 /// does not suit.
@@ -126,12 +126,15 @@ impl Default for Reconnect {
     }
 }
 
-/// What a single request or publication may ask for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a single request may ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RequestOptions {
     /// How long the answer may take; `None`: as long as the node allows, by default 30 s.
     pub deadline: Option<Duration>,
+    /// Which subscribers may answer; by default any. With a node that speaks plain 2.x frames only
+    /// the default is possible.
+    pub to: Address,
 }
 
 impl RequestOptions {
@@ -139,6 +142,51 @@ impl RequestOptions {
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Only to subscribers that match.
+    #[must_use]
+    pub fn to(mut self, address: Address) -> Self {
+        self.to = address;
+        self
+    }
+}
+
+/// What a single publication may ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PublishOptions {
+    /// How long the outcome may take; `None`: as long as the node allows, by default 30 s.
+    pub deadline: Option<Duration>,
+    /// Which subscribers it is for; by default all. With a node that speaks plain 2.x frames only
+    /// the default is possible.
+    pub to: Address,
+    /// Whether to be told how each recipient fared. The publication then ends when all nodes have
+    /// reported, or at the deadline: subscribers may take up to 5 s. A node that speaks plain 2.x
+    /// frames tells nothing.
+    pub report: bool,
+}
+
+impl PublishOptions {
+    /// With a deadline.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Only to subscribers that match.
+    #[must_use]
+    pub fn to(mut self, address: Address) -> Self {
+        self.to = address;
+        self
+    }
+
+    /// With a report on each recipient.
+    #[must_use]
+    pub fn report(mut self) -> Self {
+        self.report = true;
         self
     }
 }

@@ -91,6 +91,7 @@ fn data_messages() {
         publisher: publisher.into(),
         seq: Seq::from_u128(5),
         topic: Topic::parse("a").expect("a topic"),
+        client: None,
     };
     let send = SendRef { epoch: 1, id: 256 };
     let outcome = Body::Outcome {
@@ -107,7 +108,7 @@ fn data_messages() {
         ("attempt", attempt),
         ("handed", Body::Handed { send, number: 1 }),
         ("outcome", outcome),
-        ("fan-out", Body::FanOut { send: 256, envelope }),
+        ("fan-out", Body::FanOut { send: 256, envelope, recipients: true }),
         ("fan-out-report", report),
     ] {
         let message = DataMessage { origin: id(5), origin_epoch: 1, body };

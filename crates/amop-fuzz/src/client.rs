@@ -103,6 +103,7 @@ impl Client {
                 seconds => Some(Duration::from_secs(seconds.into())),
             },
             payload: Bytes::copy_from_slice(script.bytes()),
+            wishes: None,
         };
         let id = self.session.send(self.now, message).expect("a small message");
         assert!(self.open.insert(id), "each send has a name of its own");
@@ -116,7 +117,11 @@ impl Client {
                     assert!(self.reported < Some(report), "reports are confirmed in order, each once");
                     self.reported = Some(report);
                 }
-                Action::Deliver(deliver) => self.pushes.push(deliver.push),
+                Action::Handed(id) => assert!(self.open.contains(&id), "before the outcome, of a send"),
+                Action::Deliver(deliver) => {
+                    self.session.received(self.now, &deliver.push, deliver.mode);
+                    self.pushes.push(deliver.push);
+                }
                 Action::Drain(_) => {}
             }
         }

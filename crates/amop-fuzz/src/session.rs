@@ -116,11 +116,12 @@ impl Node {
                     );
                 }
             }
-            Event::Answer(push, answer) => {
+            Event::Answer(push, answer, _) => {
                 assert_eq!(push.to_seq(), frame.seq);
                 let prefix = &answer.body.prefix;
                 assert!(prefix.first().is_none_or(|n| usize::from(*n) == prefix.len()));
             }
+            Event::Received(pushes) => assert!(!pushes.is_empty() && frame.kind == Type::RECEIVED),
             Event::Ignored(_) => {}
         }
         assert!(!is_send, "every send is admitted or refused");
@@ -144,6 +145,8 @@ impl Node {
             cause,
             body: AnswerBody { prefix, payload },
             retry_after: Duration::from_millis(5),
+            retry: cause.retry(),
+            hop: None,
         };
         let frame = written(self.server.outcome(outcome));
         assert_eq!((frame.seq, frame.result), (seq, cause.status().code()));
@@ -157,7 +160,7 @@ impl Node {
         }
     }
 
-    fn push(&self, script: &mut Script<'_>) {
+    fn push(&mut self, script: &mut Script<'_>) {
         let id = PushId(script.short().into());
         let mode = mode(script.byte() & 1 == 1);
         let topic = world::topic(script.byte());

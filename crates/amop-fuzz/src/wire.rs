@@ -98,7 +98,7 @@ fn link_frames(data: &[u8], step: usize) -> (Vec<LinkFrame>, Option<FrameFault>)
 }
 
 /// Types of extension frames, and one that is none.
-pub(crate) const EXTENSIONS: [Type; 8] = [
+pub(crate) const EXTENSIONS: [Type; 10] = [
     Type::SUBSCRIBE,
     Type::SUBSCRIBED,
     Type::PUBLISH,
@@ -106,6 +106,8 @@ pub(crate) const EXTENSIONS: [Type; 8] = [
     Type::DELIVER,
     Type::DELIVER_ANSWER,
     Type::GOODBYE,
+    Type::RECEIVED,
+    Type::HANDED_OVER,
     Type(0x0499),
 ];
 

@@ -29,13 +29,7 @@ impl NodeId {
 
     /// The id in 64 hex digits, as [`NodeId::to_hex`] writes it.
     pub fn from_hex(digits: &str) -> Option<Self> {
-        let digits: &[u8; 64] = digits.as_bytes().try_into().ok()?;
-        let mut x = [0; 32];
-        for (byte, pair) in x.iter_mut().zip(digits.chunks_exact(2)) {
-            let nibble = |digit: u8| char::from(digit).to_digit(16);
-            *byte = (nibble(pair[0])? << 4 | nibble(pair[1])?) as u8;
-        }
-        Some(Self(x))
+        from_hex(digits).map(Self)
     }
 
     /// All 64 lower-case hex digits; `Display` gives the first eight.
@@ -109,6 +103,11 @@ impl Fingerprint {
     /// The raw bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// The fingerprint in 64 hex digits, as [`Fingerprint::to_hex`] writes it.
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        from_hex(digits).map(Self)
     }
 
     /// All 64 lower-case hex digits.
@@ -203,6 +202,16 @@ pub struct Version {
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
+
+fn from_hex(digits: &str) -> Option<[u8; 32]> {
+    let digits: &[u8; 64] = digits.as_bytes().try_into().ok()?;
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let nibble = |digit: u8| char::from(digit).to_digit(16);
+        *byte = (nibble(pair[0])? << 4 | nibble(pair[1])?) as u8;
+    }
+    Some(bytes)
+}
 
 /// Lower-case hex digits of `bytes`.
 pub fn hex(bytes: &[u8]) -> String {

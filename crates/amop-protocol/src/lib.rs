@@ -22,6 +22,6 @@ pub mod topic;
 pub mod wire;
 
 pub use ident::{ClientIdentity, Fingerprint, NodeId, NodeKey, Seq, SessionId, Version};
-pub use status::{Cause, Status};
+pub use status::{Cause, Retry, Status};
 pub use time::Time;
 pub use topic::Topic;

@@ -19,3 +19,5 @@ pub const MAX_FRAGMENTED: usize = 32;
 pub const MAX_HOPS: u8 = 32;
 /// How often neighbours compare what they know, and how often a node repairs what was lost.
 pub const GOSSIP_PERIOD: Duration = Duration::from_secs(5);
+/// Recipients of one multicast that its publisher is told by name; of further ones only the number.
+pub const MAX_RECIPIENTS: usize = 10_000;

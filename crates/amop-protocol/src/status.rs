@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-pub use crate::wire::generated::Cause;
+pub use crate::wire::generated::{Cause, Retry};
 
 /// A documented AMOP status: the only ones a client ever sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +79,32 @@ impl Cause {
             }
             Self::PushTimeout | Self::Deadline | Self::OutcomeLost | Self::AnswerLost => Status::TimedOut,
             Self::NodeBandwidth | Self::ClientQuota | Self::RelayLimit | Self::NoRoom => Status::Refused,
+        }
+    }
+
+    /// Whether to send again what ended so; what counts is whether anybody may have been handed it.
+    pub const fn retry(self) -> Retry {
+        match self {
+            Self::Delivered | Self::BadTopic | Self::ReservedTopic | Self::SubscriberRefused => Retry::Never,
+            Self::Draining
+            | Self::NotConnected
+            | Self::NoSubscriber
+            | Self::HopLimit
+            | Self::NotVerified
+            | Self::QueueFull
+            | Self::NodeBandwidth
+            | Self::ClientQuota
+            | Self::RelayLimit
+            | Self::NoRoom => Retry::Safe,
+            Self::Unspecified
+            | Self::Unreachable
+            | Self::SessionGone
+            | Self::WriteFailed
+            | Self::PushTimeout
+            | Self::Deadline
+            | Self::OutcomeLost
+            | Self::NoneHanded
+            | Self::AnswerLost => Retry::MayRepeat,
         }
     }
 

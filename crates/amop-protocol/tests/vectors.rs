@@ -273,7 +273,7 @@ fn topic_reports_are_read_as_recorded() {
 fn messages_are_understood() {
     let publish = |mode, topic: &str, payload: &'static [u8], seq| {
         let (topic, payload) = (Topic::parse(topic).expect("a topic"), Bytes::from_static(payload));
-        Event::Publish(Published { seq, mode, topic, payload, deadline: None })
+        Event::Publish(Published { seq, mode, topic, payload, deadline: None, wishes: None })
     };
     let seq = Seq(*b"11223344556677889900aabbccdd000e");
     assert_eq!(handle("amop_unicast_request"), publish(Mode::Unicast, "hello", b"hi there", seq));
@@ -286,7 +286,7 @@ fn messages_are_understood() {
     assert_eq!(handle("amop_unicast_response"), Event::Ignored(Ignored::UnknownAnswer));
     let mut ours = frame("amop_unicast_response");
     ours.seq = Seq::from_u128(0xe);
-    let Ok(Event::Answer(push, Answer { result: 0, body })) =
+    let Ok(Event::Answer(push, Answer { result: 0, body }, _)) =
         Server::new(Time::ZERO).handle_frame(ours, &config())
     else {
         panic!("not an answer");

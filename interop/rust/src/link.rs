@@ -75,7 +75,7 @@ impl Link {
         let mut times = Vec::new();
         for _ in 0..command.count {
             let start = Instant::now();
-            let answered = self.client.request_with(&command.topic, data.clone(), options).await;
+            let answered = self.client.request_with(&command.topic, data.clone(), options.clone()).await;
             times.push(since(start));
             event = match answered {
                 Ok(answer) => with_code(payload::described(&answer), 0),

@@ -4,7 +4,9 @@ mod payload;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use amop_client::{Cause, Client, ConnectError, ErrorKind, Options};
+use amop_client::{
+    Address, Cause, Client, ConnectError, ErrorKind, Fingerprint, Hop, NodeId, Options, Recipients, Retry,
+};
 
 pub(super) use self::payload::{Message, Text, name};
 use crate::cli::output;
@@ -68,6 +70,39 @@ impl Connection {
     }
 }
 
+/// Which subscribers a message is for.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct To {
+    /// Only to subscribers whose node is one of this institution
+    #[arg(long, value_name = "NAME")]
+    to_institution: Option<String>,
+    /// Only to subscribers at this node: its id, as `amop peers` shows it, 64 or 128 hex digits
+    #[arg(long, value_name = "ID", value_parser = parse_node)]
+    to_node: Option<NodeId>,
+    /// Only to subscribers with this certificate: its SHA-256, 64 hex digits
+    #[arg(long, value_name = "FINGERPRINT", value_parser = parse_fingerprint)]
+    to_client: Option<Fingerprint>,
+}
+
+impl To {
+    pub(super) fn address(&self) -> Address {
+        let mut address = Address::default();
+        address.institution = self.to_institution.as_deref().map(Into::into);
+        address.node = self.to_node;
+        address.client = self.to_client;
+        address
+    }
+}
+
+fn parse_node(text: &str) -> Result<NodeId, String> {
+    let digits = if text.len() == 128 { text.get(..64).unwrap_or(text) } else { text };
+    NodeId::from_hex(digits).ok_or_else(|| "write 64 or 128 hex digits, as `amop peers` shows them".into())
+}
+
+fn parse_fingerprint(text: &str) -> Result<Fingerprint, String> {
+    Fingerprint::from_hex(text).ok_or_else(|| "write the 64 hex digits of a certificate's SHA-256".into())
+}
+
 /// How a send ended, as `--json` prints it.
 #[derive(Debug, serde::Serialize)]
 pub(super) struct Outcome<'a> {
@@ -83,18 +118,124 @@ pub(super) struct Outcome<'a> {
     micros: Option<u128>,
     #[serde(flatten)]
     answer: Option<Text>,
+    /// Where it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<JsonNode>,
+    /// Whether to send it again: `never`, `safe`, or `may_repeat`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipients: Option<JsonRecipients>,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct JsonNode {
+    node: String,
+    name: String,
+    institution: String,
+}
+
+/// How each recipient of a multicast fared, as `--json` prints it.
+#[derive(Debug, serde::Serialize)]
+struct JsonRecipients {
+    handed: u32,
+    failed: u32,
+    nodes: Vec<JsonNodeRecipients>,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct JsonNodeRecipients {
+    #[serde(flatten)]
+    at: JsonNode,
+    handed: u32,
+    failed: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
+    recipients: Vec<JsonRecipient>,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct JsonRecipient {
+    client: Option<String>,
+    fingerprint: Option<String>,
+    cause: String,
+}
+
+impl From<&Recipients> for JsonRecipients {
+    fn from(report: &Recipients) -> Self {
+        let nodes = report.nodes.iter().map(|node| JsonNodeRecipients {
+            at: JsonNode {
+                node: node.node.to_hex(),
+                name: node.name.to_string(),
+                institution: node.institution.to_string(),
+            },
+            handed: node.handed,
+            failed: node.failed,
+            cause: node.cause.map(cause_name),
+            recipients: node.recipients.iter().map(JsonRecipient::from).collect(),
+        });
+        Self { handed: report.handed, failed: report.failed, nodes: nodes.collect() }
+    }
+}
+
+impl From<&amop_client::Recipient> for JsonRecipient {
+    fn from(recipient: &amop_client::Recipient) -> Self {
+        let client = recipient.client.as_ref();
+        Self {
+            client: client.map(|client| client.name.to_string()),
+            fingerprint: client.map(|client| client.fingerprint.to_hex()),
+            cause: cause_name(recipient.cause),
+        }
+    }
 }
 
 impl<'a> Outcome<'a> {
     pub(super) fn ok(topic: &'a str, took: Duration, answer: Option<Text>) -> Self {
         let micros = Some(took.as_micros());
         let cause = cause_name(Cause::Delivered);
-        Self { topic, code: 0, cause, error: None, retry_after_ms: None, micros, answer }
+        Self { code: 0, cause, error: None, micros, answer, ..Self::bare(topic) }
     }
 
     pub(super) fn failed(topic: &'a str, code: i32, cause: Cause, error: String) -> Self {
         let (error, cause) = (Some(error), cause_name(cause));
-        Self { topic, code, cause, error, retry_after_ms: None, micros: None, answer: None }
+        Self { code, cause, error, ..Self::bare(topic) }
+    }
+
+    fn bare(topic: &'a str) -> Self {
+        Self {
+            topic,
+            code: 0,
+            cause: String::new(),
+            error: None,
+            retry_after_ms: None,
+            micros: None,
+            answer: None,
+            at: None,
+            retry: None,
+            recipients: None,
+        }
+    }
+
+    /// Where it failed, and whether to send it again.
+    pub(super) fn failed_at(mut self, hop: Option<&Hop>, retry: Retry) -> Self {
+        self.at = hop.map(|hop| JsonNode {
+            node: hop.node.to_hex(),
+            name: hop.name.to_string(),
+            institution: hop.institution.to_string(),
+        });
+        self.retry = match retry {
+            Retry::Unspecified => None,
+            Retry::Never => Some("never"),
+            Retry::Safe => Some("safe"),
+            Retry::MayRepeat => Some("may_repeat"),
+        };
+        self
+    }
+
+    /// How each recipient fared.
+    pub(super) fn report(mut self, report: Option<&Recipients>) -> Self {
+        self.recipients = report.map(JsonRecipients::from);
+        self
     }
 
     pub(super) fn took(mut self, took: Duration, retry_after: Option<Duration>) -> Self {

@@ -1,7 +1,7 @@
 //! Messages between clients, in the frames that each kind of client reads.
 
 use amop_protocol::{
-    Status,
+    Retry, Status,
     wire::extension::{FromClient, FromNode},
 };
 
@@ -100,13 +100,15 @@ async fn an_extension_client_reads_extension_frames_and_a_2x_client_never() {
     assert_eq!((outcome.kind, outcome.result, &outcome.body[..]), (Type::ANSWER, 0, &b"\x09extendedho"[..]));
 
     let (mode, topic) = (Mode::Unicast, Topic::parse("plain").expect("a topic"));
-    let publish = FromClient::Publish { mode, topic, deadline: None, payload: Bytes::from_static(b"yo") };
+    let publish =
+        FromClient::Publish { mode, topic, deadline: None, wishes: None, payload: Bytes::from_static(b"yo") };
     extended.send(publish.encode(Seq::from_u128(2))).await;
     let push = plain.receive().await;
     assert_eq!((push.kind, &push.body[..]), (Type::UNICAST, &b"\x06plainyo"[..]));
     plain.send(Encoded::new(Type::ANSWER, push.seq, 0, b"\x06plainho", Bytes::new())).await;
     let (status, cause) = (Status::Success, Cause::Delivered);
-    let expected = FromNode::PublishResult { status, cause, retry_after: None, payload };
+    let (retry, hop) = (Retry::Never, None);
+    let expected = FromNode::PublishResult { status, cause, retry_after: None, retry, hop, payload };
     assert_eq!(FromNode::decode(&extended.receive().await), Ok(expected));
 
     // Without the handshake the same frame is one of unknown type.

@@ -52,6 +52,8 @@ struct State {
     next_push: u64,
     answers: Vec<Answer>,
     pushed: Vec<Result<(), PushError>>,
+    written: Vec<PushId>,
+    introduced: Vec<(SessionId, Subscriber)>,
     opened: Vec<Arc<SessionInfo>>,
     closed: Vec<SessionId>,
 }
@@ -104,6 +106,8 @@ impl Broker for TestBroker {
             cause: Cause::NoSubscriber,
             body: AnswerBody::default(),
             retry_after: Duration::ZERO,
+            retry: Cause::NoSubscriber.retry(),
+            hop: None,
         };
         match publish.mode {
             Mode::Unicast if publish.topic.as_str() == "silence" => {}
@@ -127,6 +131,14 @@ impl Broker for TestBroker {
             let cause = if answer.result == 0 { Cause::Delivered } else { Cause::SubscriberRefused };
             self.registry.outcome(Outcome { cause, body: answer.body, ..outcome });
         }
+    }
+
+    fn subscriber(&self, session: SessionId, subscriber: Subscriber) {
+        self.state.lock().introduced.push((session, subscriber));
+    }
+
+    fn written(&self, _: SessionId, pushes: &[PushId]) {
+        self.state.lock().written.extend(pushes);
     }
 
     fn pushed(&self, _: SessionId, pushes: &[PushId], result: Result<(), PushError>) {

@@ -1,6 +1,7 @@
 //! The delivery contract, over real nodes: who gets a message, how often, and what its sender hears.
 
 mod causes;
+mod extensions;
 mod failures;
 mod paths;
 

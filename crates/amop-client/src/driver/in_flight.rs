@@ -135,6 +135,14 @@ impl InFlight {
         }
     }
 
+    /// A subscriber was handed the message of a send, says a node.
+    pub(super) fn handle_handed(&mut self, id: SendId) {
+        let number = self.number(id);
+        let handed = self.sends.get_mut(&number).and_then(|pending| pending.send.handed.take());
+        // Whoever asked may have gone.
+        handed.map(|handed| handed.send(()));
+    }
+
     /// A connection is gone. What went out on it waits for another, within its deadline.
     pub(super) fn handle_lost(&mut self, now: Time, home: &Home) {
         let theirs = self.sends.iter().filter(|(_, pending)| pending.home == Some(home.id));
@@ -183,7 +191,11 @@ impl InFlight {
 
     fn finish(&mut self, number: u64, result: Result<Bytes, Failure>) {
         self.parked.remove(&number);
-        if let Some(Pending { send, .. }) = self.sends.remove(&number) {
+        if let Some(Pending { mut send, .. }) = self.sends.remove(&number) {
+            // Who answered was handed it, and nobody may have said so before.
+            if let Some(handed) = send.handed.take_if(|_| result.is_ok()) {
+                let _ = handed.send(());
+            }
             self.bytes -= send.message.payload.len();
             // Whoever asked may have gone.
             let _ = send.reply.send(result);

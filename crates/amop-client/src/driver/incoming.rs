@@ -42,6 +42,7 @@ impl Driver {
                     self.drain(at, SILENT_GRACE);
                 }
             }
+            Action::Handed(id) => self.in_flight.handle_handed(id),
             Action::Reported { report, refused, complete } => {
                 if let Some(revision) = home.reported(report) {
                     self.dispatch.reported(home.id, revision, &refused, complete);
@@ -73,9 +74,18 @@ impl Driver {
         let now = self.connector.clock().now();
         let way = Way { home: home.id, push: message.push.clone() };
         match self.once.handle_deliver(now, &message, way) {
-            Admission::New(None) => self.dispatch.deliver(message, None),
-            Admission::New(Some(ticket)) => self.ask(ticket, message),
-            Admission::Known => {}
+            Admission::New(None) => {
+                let push = message.push.clone();
+                if self.dispatch.deliver(message, None) {
+                    home.session.received(now, &push, Mode::Multicast);
+                }
+            }
+            Admission::New(Some(ticket)) => {
+                home.session.received(now, &message.push, Mode::Unicast);
+                self.ask(ticket, message);
+            }
+            // The application has it, whichever way it came.
+            Admission::Known => home.session.received(now, &message.push, message.mode),
             Admission::Answered(Answer { result, payload }) => home.answer(&message.push, result, payload),
         }
     }
@@ -84,7 +94,8 @@ impl Driver {
     fn ask(&mut self, ticket: Ticket, message: Deliver) {
         let place = self.places.clone().try_reserve_owned().ok();
         match place.filter(|_| self.once.unanswered() <= self.options.max_unanswered) {
-            Some(place) => self.dispatch.deliver(message, Some(Reply::new(place, ticket))),
+            // If it is not taken, it is refused, which is an answer too.
+            Some(place) => drop(self.dispatch.deliver(message, Some(Reply::new(place, ticket)))),
             None => {
                 tracing::debug!("too many requests are unanswered: one refused");
                 self.answer(ticket, &Answer { result: REFUSED_BUSY, payload: Bytes::new() });

@@ -55,6 +55,8 @@ use crate::{
 pub(crate) struct Send {
     pub(crate) message: Message,
     pub(crate) reply: oneshot::Sender<Result<Bytes, Failure>>,
+    /// Told when a subscriber was handed the message, if anybody wants to know.
+    pub(crate) handed: Option<oneshot::Sender<()>>,
 }
 
 /// Everything else a client asks of its driver.

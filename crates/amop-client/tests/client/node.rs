@@ -154,6 +154,8 @@ impl Peer {
             status: cause.status(),
             cause,
             retry_after: (cause.status() == Status::Refused).then_some(Duration::from_millis(40)),
+            retry: cause.retry(),
+            hop: None,
             payload: Bytes::copy_from_slice(answer),
         };
         self.send(result.encode(seq)).await;

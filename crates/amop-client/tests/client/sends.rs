@@ -23,12 +23,15 @@ async fn a_request_brings_its_answer() {
     let options = RequestOptions::default().deadline(Duration::from_millis(1500));
     let node = async {
         let (seq, message) = peer.message().await;
-        let FromClient::Publish { mode, topic, deadline, payload } = message else { panic!("{message:?}") };
+        let FromClient::Publish { mode, topic, deadline, payload, .. } = message else {
+            panic!("{message:?}")
+        };
         assert_eq!((mode, topic.as_str(), &payload[..]), (Mode::Unicast, "t", &b"ask"[..]));
         assert_eq!(deadline, options.deadline);
         peer.end(seq, Cause::Delivered, b"answer").await;
     };
-    let (answer, ()) = within(async { tokio::join!(client.request_with("t", "ask", options), node) }).await;
+    let (answer, ()) =
+        within(async { tokio::join!(client.request_with("t", "ask", options.clone()), node) }).await;
     assert_eq!(answer.unwrap(), "answer");
     let connected = client.node().unwrap();
     assert_eq!((&*connected.name, &*connected.institution), ("node-1", "Bank A"));
@@ -126,7 +129,7 @@ async fn a_deadline_holds_even_if_a_plain_node_never_answers() {
     let (client, _node, mut peer) = connected(Speaks::Plain).await;
     let options = RequestOptions::default().deadline(Duration::from_millis(50));
     let (answer, frame) =
-        within(async { tokio::join!(client.request_with("t", "ask", options), peer.next()) }).await;
+        within(async { tokio::join!(client.request_with("t", "ask", options.clone()), peer.next()) }).await;
     assert!(frame.is_some());
     assert_eq!(answer.unwrap_err().kind(), ErrorKind::TimedOut);
 }

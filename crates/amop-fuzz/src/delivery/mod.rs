@@ -13,10 +13,14 @@ use amop_protocol::{
         control::{self, Control},
         dedup::{Bounds, Keyer, MessageKey},
         deliver::{Config, Delivery},
-        event::{Answer, AnswerBody, Mode, Publish, PushError},
+        event::{Answer, AnswerBody, Mode, Publish, PushError, Subscriber},
         routing::Routing,
+        wishes::{Address, Wishes},
     },
-    wire::peer::{Body, DataMessage, Envelope, SendRef},
+    wire::{
+        peer::{Body, DataMessage, Envelope, SendRef},
+        recipients::Roster,
+    },
 };
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
@@ -37,11 +41,13 @@ const MOST_WAKES: usize = 100_000;
 
 #[derive(Arbitrary, Debug)]
 enum Op {
-    Publish { session: u8, seq: u8, multicast: bool, topic: u8, len: u8, deadline: Option<u16> },
+    Publish { session: u8, seq: u8, multicast: bool, topic: u8, len: u8, deadline: Option<u16>, wishes: u8 },
+    Introduce { session: u8, instance: u8 },
     Message { from: u8, send: u8, number: u8, epoch: u8, client: u8, seq: u8, multicast: bool, topic: u8 },
     Handed { nth: u8, from: Option<u8>, skew: u8 },
     Outcome { nth: u8, from: Option<u8>, skew: u8, cause: u8, verdict: u8, answer: bool },
-    Report { nth: u8, from: Option<u8>, handed: u8, failed: u8, complete: bool },
+    Seen { nth: u8 },
+    Report { nth: u8, from: Option<u8>, handed: u8, failed: u8, complete: bool, names: u8 },
     Written { nth: u8, result: u8 },
     Answer { nth: u8, session: Option<u8>, result: u8, len: u8, prefix: bool },
     Close { session: u8 },
@@ -112,9 +118,23 @@ impl Node {
 
     fn apply(&mut self, op: Op) {
         match op {
-            Op::Publish { session, seq, multicast, topic, len, deadline } => {
+            Op::Publish { session, seq, multicast, topic, len, deadline, wishes } => {
                 let deadline = deadline.map(|millis| Duration::from_millis(u64::from(millis) * 4));
-                self.publish(session % 4, mode(multicast), topic, seq % 3, len, deadline);
+                let name =
+                    Name { client: session % 2, mode: mode(multicast), topic: topic % 4, seq: seq % 3 };
+                self.publish(session % 4, name, len, deadline, wishes);
+            }
+            Op::Introduce { session, instance } => {
+                let slot = session % 4;
+                let client = client(slot % 2);
+                let instance = (instance % 3 > 0).then_some(u128::from(instance % 3));
+                let session = self.sessions[usize::from(slot)];
+                self.delivery.handle_subscriber(session, Subscriber { client, instance });
+            }
+            Op::Seen { nth } => {
+                if let Some((push, session, _)) = self.model.push(nth) {
+                    self.delivery.handle_written(session, push);
+                }
             }
             Op::Message { from, send, number, epoch, client, seq, multicast, topic } => {
                 let name = Name { client: client % 2, mode: mode(multicast), topic: topic % 4, seq: seq % 3 };
@@ -124,7 +144,7 @@ impl Node {
                     Mode::Unicast => {
                         Body::Attempt { send, number: number.into(), envelope, push_timeout_ms: 3_000 }
                     }
-                    Mode::Multicast => Body::FanOut { send, envelope },
+                    Mode::Multicast => Body::FanOut { send, envelope, recipients: number & 1 == 1 },
                 };
                 let payload = name.payload(0);
                 self.message(other(from), epoch.into(), Some(key(name)), body, payload);
@@ -164,21 +184,21 @@ impl Node {
         }
     }
 
-    fn publish(&mut self, slot: u8, mode: Mode, topic: u8, seq: u8, len: u8, deadline: Option<Duration>) {
+    /// There are two sessions of each certificate.
+    fn publish(&mut self, slot: u8, name: Name, len: u8, deadline: Option<Duration>, wishes: u8) {
         let session = self.sessions[usize::from(slot)];
-        // Two sessions of each certificate.
-        let name = Name { client: slot % 2, mode, topic: topic % 4, seq };
         let envelope = envelope(name);
         let publish = Publish {
             session,
             client: envelope.publisher,
             seq: envelope.seq,
-            mode,
+            mode: name.mode,
             topic: envelope.topic,
             payload: name.payload(len),
             deadline,
+            wishes: wishes_of(wishes),
         };
-        self.model.published(session, name);
+        self.model.published(session, name, publish.wishes.as_deref());
         self.delivery.handle_publish(self.now, &self.routing, key(name), publish);
     }
 
@@ -211,7 +231,10 @@ impl Node {
                 let answer_prefix = Bytes::from_static(if *answer { b"\x02a" } else { b"" });
                 Body::Outcome { send, number, cause, is_final, exhausted, answer_prefix }
             }
-            Op::Report { handed, failed, complete, .. } => {
+            Op::Report { handed, failed, complete, names, .. } => {
+                let mut roster = Roster::default();
+                (0..*names).for_each(|n| roster.add(Some(&client(n)), Cause::QueueFull));
+                payload = roster.into_bytes();
                 if *handed > 0 {
                     self.model.succeeded(name);
                 }
@@ -293,7 +316,7 @@ impl Node {
 
     /// The end of the grace period: nobody is left without an outcome.
     fn stop(&mut self) {
-        self.delivery.handle_stop(self.now);
+        self.delivery.handle_stop(self.now, &self.routing);
         self.drain();
         assert_eq!(self.delivery.in_flight(), 0);
         self.model.all_told();
@@ -324,16 +347,31 @@ fn other(n: u8) -> u8 {
 }
 
 fn key(name: Name) -> MessageKey {
-    let Envelope { publisher, seq, topic } = envelope(name);
+    let Envelope { publisher, seq, topic, .. } = envelope(name);
     Keyer::new([1, 2]).key(&publisher.fingerprint, name.mode, &topic, &seq, b"")
 }
 
+fn client(n: u8) -> Arc<ClientIdentity> {
+    Arc::new(ClientIdentity { fingerprint: Fingerprint::new([n; 32]), name: "client".into() })
+}
+
+/// Mostly none; else every combination of what can be asked for.
+fn wishes_of(bits: u8) -> Option<Box<Wishes>> {
+    let address = Address {
+        institution: (bits & 1 == 1).then(|| if bits & 2 == 2 { "bank" } else { "no bank" }.into()),
+        node: (bits & 4 == 4).then(|| id(1 + (bits >> 6) % (OTHERS + 1))),
+        client: (bits & 8 == 8).then(|| Fingerprint::new([bits >> 7; 32])),
+    };
+    let wishes = Wishes { tell_handed: bits & 16 == 16, recipients: bits & 32 == 32, address };
+    (bits % 3 > 0).then(|| Box::new(wishes))
+}
+
 fn envelope(name: Name) -> Envelope {
-    let fingerprint = Fingerprint::new([name.client; 32]);
     Envelope {
-        publisher: Arc::new(ClientIdentity { fingerprint, name: "client".into() }),
+        publisher: client(name.client),
         seq: name.seq(),
         topic: world::topic(name.topic),
+        client: None,
     }
 }
 

@@ -8,9 +8,13 @@ use amop_protocol::{
         deliver::{Config, Delivery},
         event::{Action, Mode, Outcome, Push, PushId},
         routing::Routing,
+        wishes::Wishes,
     },
     limits::MAX_HOPS,
-    wire::peer::{self, Body},
+    wire::{
+        peer::{self, Body},
+        recipients::Recipients,
+    },
 };
 use bytes::Bytes;
 
@@ -61,6 +65,10 @@ pub(super) struct Model {
     /// With small windows a message may be forgotten and run again.
     forgetful: bool,
     waiting: BTreeMap<Told, usize>,
+    /// Sends whose publisher wants to hear that they were handed over.
+    curious: BTreeMap<(SessionId, Seq), usize>,
+    /// Whether some publisher wants to know of each recipient.
+    reporting: bool,
     publishes: u64,
     outcomes: u64,
     pushes: Vec<(PushId, SessionId, Name)>,
@@ -77,6 +85,8 @@ impl Model {
             config,
             forgetful,
             waiting: BTreeMap::new(),
+            curious: BTreeMap::new(),
+            reporting: false,
             publishes: 0,
             outcomes: 0,
             pushes: Vec::new(),
@@ -87,8 +97,11 @@ impl Model {
         }
     }
 
-    pub(super) fn published(&mut self, session: SessionId, name: Name) {
+    pub(super) fn published(&mut self, session: SessionId, name: Name, wishes: Option<&Wishes>) {
         self.publishes += 1;
+        let told = (session, name.seq());
+        *self.curious.entry(told).or_default() += usize::from(wishes.is_some_and(|w| w.tell_handed));
+        self.reporting |= wishes.is_some_and(|wishes| wishes.recipients);
         *self.waiting.entry((session, name.mode, world::topic(name.topic), name.seq())).or_default() += 1;
     }
 
@@ -110,6 +123,10 @@ impl Model {
         match action {
             Action::Push(push) => self.check_push(now, routing, push),
             Action::Outcome(outcome) => self.check_outcome(outcome),
+            Action::Handed { session, seq } => {
+                let left = self.curious.get_mut(&(session, seq)).filter(|left| **left > 0);
+                *left.expect("who asked is told, and once") -= 1;
+            }
             Action::Forward { to, frame } => {
                 assert!(routing.graph().is_linked(&routing.me(), &to), "{to} is no neighbour");
                 assert_eq!(frame.hops, MAX_HOPS);
@@ -144,14 +161,17 @@ impl Model {
     }
 
     fn check_outcome(&mut self, outcome: Outcome) {
-        let Outcome { session, seq, mode, topic, cause, body, .. } = outcome;
+        let Outcome { session, seq, mode, topic, cause, body, hop, .. } = outcome;
+        assert_eq!(hop.is_some(), cause != Cause::Delivered, "a failure says where");
         let topic = topic.expect("every outcome names its topic");
         self.outcomes += 1;
         let waits = self.waiting.get_mut(&(session, mode, topic.clone(), seq));
         let waits = waits.filter(|waits| **waits > 0).expect("an outcome for each send, and no more");
         *waits -= 1;
         let empty = body.prefix.is_empty() && body.payload.is_empty();
-        assert!(empty || cause == Cause::Delivered && mode == Mode::Unicast, "a body with {cause:?}");
+        let answered = cause == Cause::Delivered && mode == Mode::Unicast;
+        let reported = mode == Mode::Multicast && self.reporting && Recipients::decode(body.payload).is_ok();
+        assert!(empty || answered || reported, "a body with {cause:?}");
         if cause == Cause::Delivered {
             let (topic, seq) = (topic.to_string(), seq.to_u128());
             let mut arrived = self.arrived.iter();

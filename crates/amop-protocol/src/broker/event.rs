@@ -4,7 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use crate::{Cause, ClientIdentity, NodeId, Seq, SessionId, Topic, wire::link::LinkFrame};
+use super::{routing::Routing, wishes::Wishes};
+use crate::{Cause, ClientIdentity, NodeId, Retry, Seq, SessionId, Topic, wire::link::LinkFrame};
 
 /// To one subscriber, who answers, or to all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +33,60 @@ pub struct Publish {
     pub payload: Bytes,
     /// The publisher's own deadline, if it gave one.
     pub deadline: Option<Duration>,
+    /// What else it asks for; seldom anything.
+    pub wishes: Option<Box<Wishes>>,
+}
+
+impl Publish {
+    /// Whether the publisher wants to be told when a subscriber was handed the message.
+    pub(super) fn tell_handed(&self) -> bool {
+        self.wishes.as_ref().is_some_and(|wishes| wishes.tell_handed)
+    }
+
+    /// Whether the publisher wants to be told of each recipient.
+    pub(super) fn wants_recipients(&self) -> bool {
+        self.mode == Mode::Multicast && self.wishes.as_ref().is_some_and(|wishes| wishes.recipients)
+    }
+}
+
+/// Who is at the other end of a session of this node: what delivery needs to know of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscriber {
+    /// As TLS verified it.
+    pub client: Arc<ClientIdentity>,
+    /// The running application, if it named one: sessions with one certificate and one instance are
+    /// one subscriber.
+    pub instance: Option<u128>,
+}
+
+impl Subscriber {
+    /// Whether both are sessions of one running application.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.instance.is_some()
+            && self.instance == other.instance
+            && self.client.fingerprint == other.client.fingerprint
+    }
+}
+
+/// A node, as its certificate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Its id.
+    pub node: NodeId,
+    /// Its name; empty if it is not known any longer.
+    pub name: Arc<str>,
+    /// Its institution; empty if it is not known any longer.
+    pub institution: Arc<str>,
+}
+
+impl Hop {
+    /// What this node knows of another, or of itself.
+    pub fn of(routing: &Routing, node: NodeId) -> Self {
+        let known = routing.find(&node);
+        let text =
+            |of: fn(&super::routing::Node) -> &Arc<str>| known.map_or_else(|| "".into(), |n| of(n).clone());
+        Self { node, name: text(|n| &n.name), institution: text(|n| &n.institution) }
+    }
 }
 
 /// Names one push of one message to one session of this node; never used twice by a node process.
@@ -121,10 +176,15 @@ pub struct Outcome {
     pub topic: Option<Topic>,
     /// Why it ended so; [`Cause::status`] is its code.
     pub cause: Cause,
-    /// The answer; empty unless a unicast succeeded.
+    /// The answer to a unicast that succeeded; of a multicast what each recipient fared, if that was
+    /// asked for; else empty.
     pub body: AnswerBody,
     /// With 103: when to try again.
     pub retry_after: Duration,
+    /// With a failure: whether to try again.
+    pub retry: Retry,
+    /// With a failure: where it was found out.
+    pub hop: Option<Box<Hop>>,
 }
 
 /// Why a push could not be queued or written.
@@ -145,6 +205,13 @@ pub enum Action {
     Push(Push),
     /// Tell a publisher how its send ended.
     Outcome(Outcome),
+    /// Tell a publisher that a subscriber was handed its message; the outcome follows.
+    Handed {
+        /// The publisher's session.
+        session: SessionId,
+        /// The publisher's name for the message.
+        seq: Seq,
+    },
     /// Put this on the link to a neighbour; a frame that cannot be queued is dropped and counted.
     Forward {
         /// The neighbour.

@@ -16,3 +16,4 @@ pub mod subscriptions;
 mod testing;
 pub mod timer;
 pub mod topology;
+pub mod wishes;

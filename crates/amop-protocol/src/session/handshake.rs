@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::json;
-use crate::{NodeKey, limits::MAX_JSON_BODY, wire::extension};
+use crate::{NodeKey, broker::event::Hop, limits::MAX_JSON_BODY, wire::extension};
 
 /// The version of the channel protocol that a session speaks; it only changes heartbeats here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +86,13 @@ pub struct About {
     pub name: String,
     /// Its institution.
     pub institution: String,
+}
+
+impl About {
+    /// The node, as where something failed.
+    pub fn hop(&self) -> Hop {
+        Hop { node: self.key.id(), name: (*self.name).into(), institution: (*self.institution).into() }
+    }
 }
 
 /// Why a 0x14 cannot be answered.

@@ -7,3 +7,4 @@ pub mod generated;
 pub mod interleave;
 pub mod link;
 pub mod peer;
+pub mod recipients;

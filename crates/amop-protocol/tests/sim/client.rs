@@ -13,13 +13,14 @@ use amop_protocol::{
 };
 use bytes::{Bytes, BytesMut};
 
-use crate::plan::{Behaviour, Dialect};
+use crate::plan::{Behaviour, Dialect, Receipts};
 
 /// An application connected to a node.
 pub struct Client {
     pub node: usize,
     pub dialect: Dialect,
     pub behaviour: Behaviour,
+    pub receipts: Receipts,
     /// The application, if it has sessions at other nodes too.
     pub instance: Option<usize>,
     next_report: u128,
@@ -59,8 +60,14 @@ pub struct Ended {
 const REPORTS: u128 = 1 << 64;
 
 impl Client {
-    pub fn new(node: usize, dialect: Dialect, behaviour: Behaviour, instance: Option<usize>) -> Self {
-        Self { node, dialect, behaviour, instance, next_report: REPORTS }
+    pub fn new(
+        node: usize,
+        dialect: Dialect,
+        behaviour: Behaviour,
+        receipts: Receipts,
+        instance: Option<usize>,
+    ) -> Self {
+        Self { node, dialect, behaviour, receipts, instance, next_report: REPORTS }
     }
 
     /// The first frame, unless this client sends none.
@@ -90,9 +97,26 @@ impl Client {
         let seq = Seq::from_u128(message.into());
         let payload = Bytes::copy_from_slice(&message.to_be_bytes());
         match (self.dialect, mode) {
-            (Dialect::Extended, _) => FromClient::Publish { mode, topic, deadline, payload }.encode(seq),
+            (Dialect::Extended, _) => {
+                FromClient::Publish { mode, topic, deadline, wishes: None, payload }.encode(seq)
+            }
             (_, Mode::Unicast) => Encoded::with_topic(Type::UNICAST, seq, 0, &topic, payload),
             (_, Mode::Multicast) => Encoded::with_topic(Type::MULTICAST, seq, 0, &topic, payload),
+        }
+    }
+
+    /// Whether its node counts what was written as handed over, or waits for its word.
+    pub fn says_received(&self) -> bool {
+        self.dialect == Dialect::Extended
+    }
+
+    /// What it says of having received this, and how long after it has read it.
+    pub fn receipt(&self, push: Seq) -> Option<(Duration, Encoded)> {
+        match self.receipts {
+            Receipts::After(after) if self.says_received() => {
+                Some((after, FromClient::Received.encode(push)))
+            }
+            _ => None,
         }
     }
 
@@ -135,7 +159,7 @@ fn read_extension(frame: &Frame) -> Result<Told, String> {
     let seq = frame.seq;
     Ok(match FromNode::decode(frame).map_err(|error| error.to_string())? {
         FromNode::Subscribed { complete, .. } => Told::Subscribed { complete },
-        FromNode::Goodbye { .. } => Told::Other,
+        FromNode::Goodbye { .. } | FromNode::HandedOver => Told::Other,
         FromNode::Deliver { mode, topic, sender, answer_within, message, payload } => Told::Message {
             push: seq,
             mode,

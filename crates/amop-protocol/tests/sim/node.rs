@@ -9,13 +9,13 @@ use amop_protocol::{
         control::{self, Control},
         dedup::{Bounds, Keyer, MessageKey},
         deliver::{self, Delivery, route_frame},
-        event::{Action, Mode, Publish, PushError, PushId},
+        event::{Action, Mode, Publish, PushError, PushId, Subscriber},
         routing::{Routing, TopicRoutes},
         seal::{self, MacSecret, Unheard},
     },
     session::{
         handshake::About,
-        server::{self, Acknowledge, Event, Published, Report, Server},
+        server::{self, Acknowledge, Event, Ignored, Published, Report, Server},
     },
     wire::{
         channel::{Encoded, Frame},
@@ -173,10 +173,13 @@ impl SimNode {
             }
             Event::Report(report) => self.report(now, id, report),
             Event::Publish(published) => self.publish(now, id, published),
-            Event::Answer(push, answer) => {
+            Event::Answer(push, answer, received) => {
+                self.received(now, id, received);
                 let shard = Delivery::shard_of_number(push.0);
                 self.shards[shard].handle_answer(now, &self.routing, id, push, answer);
             }
+            Event::Received(received) => self.received(now, id, received),
+            Event::Ignored(Ignored::UnknownAnswer) => {}
             Event::Call { .. } | Event::Ignored(_) => panic!("clients here send nothing of the kind"),
         }
         self.drain(now);
@@ -187,6 +190,9 @@ impl SimNode {
         self.control.handle_report(now, id, topics.clone());
         let version = self.control.version();
         if let Some(session) = self.sessions.get_mut(&id) {
+            let subscriber =
+                Subscriber { client: session.identity.clone(), instance: session.server.instance() };
+            self.shards.iter_mut().for_each(|shard| shard.handle_subscriber(id, subscriber.clone()));
             session.topics = topics;
             session.unconfirmed.extend(acknowledge.map(|ack| (version, now + CONFIRMATION, ack)));
         }
@@ -197,10 +203,10 @@ impl SimNode {
     }
 
     fn publish(&mut self, now: Time, id: SessionId, published: Published) {
-        let Published { seq, mode, topic, payload, deadline } = published;
+        let Published { seq, mode, topic, payload, deadline, wishes } = published;
         let client = self.sessions[&id].identity.clone();
         let key = self.keyer.key(&client.fingerprint, mode, &topic, &seq, &payload);
-        let publish = Publish { session: id, client, seq, mode, topic, payload, deadline };
+        let publish = Publish { session: id, client, seq, mode, topic, payload, deadline, wishes };
         self.shards[Delivery::shard_of(key, SHARDS)].handle_publish(now, &self.routing, key, publish);
     }
 
@@ -232,6 +238,22 @@ impl SimNode {
         let shard = Delivery::shard_of_number(push.0);
         self.shards[shard].handle_pushed(now, &self.routing, session, push, result);
         self.drain(now);
+    }
+
+    /// A frame with a push was written; extension clients say themselves when they have received it.
+    pub fn written(&mut self, now: Time, session: SessionId, push: PushId) {
+        if self.sessions.get(&session).is_some_and(|session| session.server.is_extended()) {
+            self.shards[Delivery::shard_of_number(push.0)].handle_written(session, push);
+        } else {
+            self.pushed(now, session, push, Ok(()));
+        }
+    }
+
+    fn received(&mut self, now: Time, session: SessionId, pushes: Vec<PushId>) {
+        for push in pushes {
+            let shard = Delivery::shard_of_number(push.0);
+            self.shards[shard].handle_pushed(now, &self.routing, session, push, Ok(()));
+        }
     }
 
     pub fn link_up(&mut self, now: Time, peer: NodeId) {
@@ -269,7 +291,7 @@ impl SimNode {
 
     fn shard_for(&self, body: &Body, payload: &[u8]) -> (Option<MessageKey>, usize) {
         let of = |envelope: &peer::Envelope, mode| {
-            let peer::Envelope { publisher, topic, seq } = envelope;
+            let peer::Envelope { publisher, topic, seq, .. } = envelope;
             let key = self.keyer.key(&publisher.fingerprint, mode, topic, seq, payload);
             (Some(key), Delivery::shard_of(key, SHARDS))
         };
@@ -307,7 +329,7 @@ impl SimNode {
     }
 
     pub fn stop(&mut self, now: Time) {
-        self.shards.iter_mut().for_each(|shard| shard.handle_stop(now));
+        self.shards.iter_mut().for_each(|shard| shard.handle_stop(now, &self.routing));
         self.drain(now);
     }
 
@@ -383,6 +405,14 @@ impl SimNode {
                     }
                     Action::Push(push) => (push.session, Ok(push)),
                     Action::Outcome(outcome) => (outcome.session, Err(outcome)),
+                    Action::Handed { session, seq } => {
+                        if let Some(at) = self.sessions.get(&session)
+                            && let Some(frame) = at.server.handed_over(seq)
+                        {
+                            self.out.push(Out::Write { session, client: at.number, frame, push: None });
+                        }
+                        continue;
+                    }
                 };
                 let Some(at) = self.sessions.get_mut(&session) else {
                     gone.extend(push.ok().map(|push| (session, push.id)));

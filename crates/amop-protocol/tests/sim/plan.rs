@@ -83,6 +83,22 @@ pub enum Behaviour {
     Full,
 }
 
+/// When an extension client says that it has received what it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipts {
+    /// As soon as it has read it, or this much later.
+    After(Duration),
+    /// Never, unless it answers.
+    Never,
+}
+
+impl Receipts {
+    /// Whether its node knows soon enough that a message was handed over.
+    pub fn is_prompt(self) -> bool {
+        matches!(self, Self::After(after) if after < Duration::from_secs(3))
+    }
+}
+
 impl Behaviour {
     /// Whether it reads what its node writes.
     pub fn reads(self) -> bool {
@@ -110,6 +126,7 @@ pub enum Act {
         dialect: Dialect,
         certificate: u8,
         behaviour: Behaviour,
+        receipts: Receipts,
         instance: Option<usize>,
     },
     Subscribe {

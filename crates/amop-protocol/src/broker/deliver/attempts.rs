@@ -10,11 +10,11 @@ use super::{
     candidates::{self, Choice},
     detour::detour,
     reception,
-    send::{Attempt, Progress, Transmissions, Unicast},
+    send::{Attempt, Failed, Progress, Send, Transmissions, Unicast},
 };
 use crate::{
     Cause, NodeId, SessionId, Time,
-    broker::{event::AnswerBody, routing::Routing},
+    broker::routing::Routing,
     wire::peer::{Body, SendRef},
 };
 
@@ -27,18 +27,25 @@ impl Delivery {
     pub(super) fn next_attempt(&mut self, now: Time, routing: &Routing, id: u64) {
         let Some(send) = self.sends.get(&id) else { return };
         let Progress::Unicast(unicast) = &send.progress else { return };
-        let choice = match unicast.attempts {
-            ..MAX_ATTEMPTS => candidates::choose(routing, send, unicast, self.config.preference),
-            _ => return self.give_up(now, id),
-        };
+        if unicast.attempts >= most_attempts(routing, send) {
+            return self.give_up(now, routing, id);
+        }
+        let choice = candidates::choose(routing, send, unicast, self.config.preference, &self.subscribers);
         match choice {
             Ok(choice) => self.start_attempt(now, routing, id, choice),
             Err(_) if !unicast.unconfirmed.is_empty() => self.ask_again(now, routing, id),
-            Err(cause) => {
-                let cause = unicast.worst.map_or(cause, |worst| worst.worse(cause));
-                self.finish(now, id, cause, AnswerBody::default());
-            }
+            Err(cause) => self.nobody_left(now, routing, id, cause),
         }
+    }
+
+    /// No candidate is left; `cause` is why there is none.
+    fn nobody_left(&mut self, now: Time, routing: &Routing, id: u64, cause: Cause) {
+        let me = self.me;
+        let Some(send) = self.sends.get_mut(&id) else { return };
+        let Progress::Unicast(unicast) = &mut send.progress else { return };
+        unicast.failures.add(cause, me);
+        let ending = unicast.failures.ending();
+        self.finish(now, routing, id, ending);
     }
 
     /// Everybody else has failed: those who only did not confirm get another chance.
@@ -96,7 +103,13 @@ impl Delivery {
         let requester = Requester { node: self.me, send, over: None };
         let Some(send) = self.sends.get(&id) else { return };
         let Progress::Unicast(unicast) = &send.progress else { return };
-        let attempt = reception::Attempt { requester, number: unicast.attempts, push_timeout, exclude };
+        let attempt = reception::Attempt {
+            requester,
+            number: unicast.attempts,
+            push_timeout,
+            exclude,
+            recipients: false,
+        };
         let (key, envelope, payload) = (send.key, send.envelope(), send.publish.payload.clone());
         self.receive_attempt(now, routing, key, attempt, &envelope, payload);
     }
@@ -118,6 +131,7 @@ impl Delivery {
     }
 
     pub(super) fn attempt_overdue(&mut self, now: Time, routing: &Routing, id: u64) {
+        let me = self.me;
         let Some(send) = self.sends.get_mut(&id) else { return };
         let Progress::Unicast(unicast) = &mut send.progress else { return };
         let Some(attempt) = &mut unicast.attempt else { return };
@@ -128,7 +142,7 @@ impl Delivery {
         if attempt.give_up_at <= now && others {
             let cause = if attempt.handed { Cause::PushTimeout } else { Cause::Unreachable };
             unicast.unconfirmed.push((attempt.to, attempt.epoch));
-            return self.attempt_failed(now, routing, id, cause, false);
+            return self.attempt_failed(now, routing, id, Failed { cause, at: me, spent: false });
         }
         attempt.resends += 1;
         attempt.resend_at = now + self.config.resend_after(send.publish.payload.len(), attempt.resends);
@@ -139,19 +153,12 @@ impl Delivery {
     }
 
     /// The current attempt has failed for good: on to the next candidate.
-    pub(super) fn attempt_failed(
-        &mut self,
-        now: Time,
-        routing: &Routing,
-        id: u64,
-        cause: Cause,
-        spent: bool,
-    ) {
+    pub(super) fn attempt_failed(&mut self, now: Time, routing: &Routing, id: u64, failed: Failed) {
         let Some(send) = self.sends.get_mut(&id) else { return };
         let Progress::Unicast(unicast) = &mut send.progress else { return };
         let Some(attempt) = unicast.attempt.take() else { return };
-        unicast.worst = Some(unicast.worst.map_or(cause, |worst| worst.worse(cause)));
-        if spent {
+        unicast.failures.add(failed.cause, failed.at);
+        if failed.spent {
             unicast.spent.push((attempt.to, attempt.epoch));
         }
         self.next_attempt(now, routing, id);
@@ -160,4 +167,13 @@ impl Delivery {
 
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// To find one certificate every node with the topic may have to be asked.
+fn most_attempts(routing: &Routing, send: &Send) -> u32 {
+    if send.address().is_none_or(|address| address.client.is_none()) {
+        return MAX_ATTEMPTS;
+    }
+    let nodes = routing.topic(send.publish.topic.as_str()).map_or(0, |routes| routes.nodes.len());
+    MAX_ATTEMPTS.saturating_add(u32::try_from(nodes).unwrap_or(u32::MAX))
 }

@@ -1,58 +1,72 @@
 //! The subscriber's node: a multicast to all of its sessions, each at most once.
+//!
+//! Sessions of one running application are one subscriber: one of them is given the message, and
+//! another only if that one could not be.
 
 use bytes::Bytes;
 
 use super::{
     Delivery, Requester,
+    fan_out::NodeReport,
     outcome::Ended,
-    reception::{Attempt, Reception, To, Waiting},
+    reception::{Attempt, Reception, Stage, To, Waiting},
 };
 use crate::{
     Cause, SessionId, Time,
     broker::{
         dedup::{MessageKey, Seen},
-        event::PushId,
+        event::{AnswerBody, PushId},
         routing::Routing,
     },
-    wire::peer::Envelope,
+    wire::{peer::Envelope, recipients::Roster},
 };
+
+/// Who asks for a multicast to be handed out, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    pub(super) requester: Requester,
+    /// The publishing session, if it is one of this node.
+    pub(super) exclude: Option<SessionId>,
+    /// Whether each recipient is to be reported.
+    pub(super) recipients: bool,
+}
 
 impl Delivery {
     /// A multicast arrives, for the first time or again, from another node or from this one.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the message, whom it is from, and the context every step takes"
-    )]
     pub(super) fn receive_fan_out(
         &mut self,
         now: Time,
         routing: &Routing,
         key: MessageKey,
-        requester: Requester,
-        exclude: Option<SessionId>,
+        ask: Ask,
         envelope: &Envelope,
         payload: Bytes,
     ) {
-        let attempt = Attempt { requester, number: 0, push_timeout: self.config.push_timeout_max, exclude };
-        let waiting = Waiting { requester, number: 0, resends: 1 };
-        match self.received.get(key) {
-            None => self.begin_fan_out(now, routing, key, attempt, envelope, payload),
-            Some(Seen::Running(reception)) => {
-                let (handed, lost, worst) = (reception.handed, reception.lost, reception.worst);
-                self.counters.absorbed += 1;
-                if let Some(reception) = self.received.running(key) {
-                    reception.join(attempt);
-                }
-                if handed > 0 {
-                    self.report_fan_out(routing, waiting, [handed, lost], worst, false);
-                }
-            }
-            Some(Seen::Done(Ended { handed, failed, cause, .. })) => {
-                let (handed, failed, cause) = (*handed, *failed, *cause);
-                self.counters.absorbed += 1;
-                self.report_fan_out(routing, waiting, [handed, failed], cause, true);
-            }
-            Some(Seen::Dropped) => self.report_fan_out(routing, waiting, [0, 0], Cause::OutcomeLost, true),
+        let Ask { requester, exclude, recipients } = ask;
+        let push_timeout = self.config.push_timeout_max;
+        let attempt = Attempt { requester, number: 0, push_timeout, exclude, recipients };
+        let report = match self.received.get(key) {
+            None => return self.begin_fan_out(now, routing, key, attempt, envelope, payload),
+            Some(Seen::Running(_)) => return self.rejoin_fan_out(routing, key, attempt),
+            Some(Seen::Done(ended)) => NodeReport {
+                counts: [ended.handed, ended.failed],
+                cause: ended.cause,
+                complete: true,
+                roster: ended.body().payload,
+            },
+            Some(Seen::Dropped) => NodeReport::complete(Cause::OutcomeLost),
+        };
+        self.counters.absorbed += 1;
+        self.report_fan_out(routing, Waiting::again(&attempt), report);
+    }
+
+    fn rejoin_fan_out(&mut self, routing: &Routing, key: MessageKey, attempt: Attempt) {
+        self.counters.absorbed += 1;
+        let Some(reception) = self.received.running(key) else { return };
+        reception.join(attempt);
+        if reception.handed > 0 {
+            let report = reception.so_far();
+            self.report_fan_out(routing, Waiting::again(&attempt), report);
         }
     }
 
@@ -66,29 +80,67 @@ impl Delivery {
         payload: Bytes,
     ) {
         let Some(hold) = self.budget.hold(payload.len()) else {
-            let waiting = Waiting { requester: attempt.requester, number: 0, resends: 0 };
-            return self.report_fan_out(routing, waiting, [0, 0], Cause::NoRoom, true);
+            let waiting = Waiting { resends: 0, ..Waiting::again(&attempt) };
+            return self.report_fan_out(routing, waiting, NodeReport::complete(Cause::NoRoom));
         };
         let mut reception = Reception::new(envelope.clone(), payload, hold);
+        reception.roster = attempt.recipients.then(Box::<Roster>::default);
         reception.join(attempt);
-        let mut sessions = reception.untried(routing);
-        sessions.retain(|session| Some(*session) != attempt.exclude);
+        let mut sessions = reception.untried(routing, &self.subscribers);
+        if let Some(publisher) = attempt.exclude {
+            sessions.retain(|session| !self.subscribers.are_same(session, &publisher));
+        }
+        self.subscribers.one_each(&mut sessions);
         self.received.begin(key, Box::new(reception));
         if sessions.is_empty() {
             return self.fan_out_over(now, routing, key);
         }
         let wait = self.config.push_timeout_max;
-        self.give(now, routing, key, wait, To::All(sessions.into_iter().collect()));
+        let to = sessions.into_iter().map(|session| (session, Stage::Queued)).collect();
+        self.give(now, routing, key, wait, To::All(to));
     }
 
+    /// Another session of the application that could not be handed the message by this one.
+    pub(super) fn spare(
+        &mut self,
+        routing: &Routing,
+        key: MessageKey,
+        failed: SessionId,
+    ) -> Option<SessionId> {
+        self.subscribers.get(&failed)?.instance?;
+        let reception = self.received.running(key)?;
+        reception.tried.push(failed);
+        let untried = reception.untried(routing, &self.subscribers);
+        untried.into_iter().rev().find(|session| self.subscribers.are_same(session, &failed))
+    }
+
+    /// A session was handed the message, or failed to take it; `over` if it was the last one.
     pub(super) fn fan_out_progress(
         &mut self,
         now: Time,
         routing: &Routing,
         key: MessageKey,
-        failure: Option<Cause>,
+        (session, failure): (SessionId, Option<Cause>),
         over: Option<PushId>,
     ) {
+        self.note_recipient(key, session, failure);
+        if let Some(push) = over {
+            self.pushes.remove(&push);
+            return self.fan_out_over(now, routing, key);
+        }
+        let Some(reception) = self.received.running(key) else { return };
+        if failure.is_none() && reception.handed == 1 {
+            let requesters = reception.requesters.clone();
+            for waiting in requesters {
+                let Some(reception) = self.received.running(key) else { return };
+                let report = reception.so_far();
+                self.report_fan_out(routing, waiting, report);
+            }
+        }
+    }
+
+    /// Counts one recipient, and takes its name down if somebody asked.
+    pub(super) fn note_recipient(&mut self, key: MessageKey, session: SessionId, failure: Option<Cause>) {
         let Some(reception) = self.received.running(key) else { return };
         match failure {
             None => reception.handed += 1,
@@ -97,27 +149,25 @@ impl Delivery {
                 reception.worst = reception.worst.worse(cause);
             }
         }
-        let first = failure.is_none() && reception.handed == 1;
-        if let Some(push) = over {
-            self.pushes.remove(&push);
-            self.fan_out_over(now, routing, key);
-        } else if first {
-            let (counts, worst) = ([1, reception.lost], reception.worst);
-            for waiting in reception.requesters.clone() {
-                self.report_fan_out(routing, waiting, counts, worst, false);
-            }
+        if let Some(roster) = &mut reception.roster {
+            let client = self.subscribers.get(&session).map(|who| &*who.client);
+            roster.add(client, failure.unwrap_or(Cause::Delivered));
         }
     }
 
     /// Nobody here is waited for any longer: the requesters are told and the window remembers.
     pub(super) fn fan_out_over(&mut self, now: Time, routing: &Routing, key: MessageKey) {
         let Some(reception) = self.received.running(key) else { return };
-        let (handed, failed, worst) = (reception.handed, reception.lost, reception.worst);
-        let cause = if handed > 0 { Cause::Delivered } else { worst };
+        let counts = [reception.handed, reception.lost];
+        let cause = if reception.handed > 0 { Cause::Delivered } else { reception.worst };
+        let roster = reception.roster.take().map(|roster| roster.into_bytes()).unwrap_or_default();
         for waiting in std::mem::take(&mut reception.requesters) {
-            self.report_fan_out(routing, waiting, [handed, failed], cause, true);
+            let report = NodeReport { counts, cause, complete: true, roster: roster.clone() };
+            self.report_fan_out(routing, waiting, report);
         }
-        let ended = Ended { cause, handed, failed, body: None };
-        self.received.end(key, ended, 0, now + self.config.retention());
+        let body = AnswerBody { payload: roster, ..AnswerBody::default() };
+        let ended = Ended::with_body(cause, counts, &body);
+        let bytes = ended.bytes();
+        self.received.end(key, ended, bytes, now + self.config.retention());
     }
 }

@@ -7,10 +7,11 @@ use siphasher::sip::SipHasher13;
 use super::{
     Preference,
     send::{Send, Unicast},
+    subscribers::Subscribers,
 };
 use crate::{
     Cause, NodeId, SessionId,
-    broker::routing::{Node, Routing},
+    broker::routing::{Node, Routing, TopicRoutes},
     limits::MAX_HOPS,
     mutations::{self, Mutation},
 };
@@ -32,6 +33,7 @@ pub(super) fn choose(
     send: &Send,
     unicast: &Unicast,
     preference: Preference,
+    subscribers: &Subscribers,
 ) -> Result<Choice, Cause> {
     let routes = routing.topic(send.publish.topic.as_str()).ok_or(Cause::NoSubscriber)?;
     let publisher_subscribed = routes.sessions.binary_search(&send.publish.session).is_ok();
@@ -42,9 +44,11 @@ pub(super) fn choose(
             none = none_of(none, Cause::Unreachable);
             continue;
         };
+        if send.address().is_some_and(|address| !address.admits(node)) {
+            continue;
+        }
         let is_me = node.id == routing.me();
-        let weight =
-            if is_me { routes.sessions.len() as u32 - u32::from(publisher_subscribed) } else { *count };
+        let weight = if is_me { here(routes, send, subscribers) } else { *count };
         if node.hops > u32::from(MAX_HOPS) {
             none = none_of(none, Cause::HopLimit);
         } else if weight > 0 && !unicast.is_out(node) {
@@ -63,14 +67,36 @@ pub(super) fn choose(
             candidates,
             exclude: Some(send.publish.session),
         })
-        .or_else(|| itself(routing, unicast, publisher_subscribed))
+        .or_else(|| itself(routing, send, unicast, subscribers).filter(|_| publisher_subscribed))
         .ok_or(none)
 }
 
+/// Subscribers at this node, but for the publishing session.
+fn here(routes: &TopicRoutes, send: &Send, subscribers: &Subscribers) -> u32 {
+    let own = send.publish.session;
+    match send.address().and_then(|address| address.client) {
+        None => routes.sessions.len() as u32 - u32::from(routes.sessions.binary_search(&own).is_ok()),
+        Some(client) => {
+            let others = routes.sessions.iter().filter(|session| **session != own);
+            others.filter(|session| subscribers.has_certificate(session, &client)).count() as u32
+        }
+    }
+}
+
 /// The publishing session, if it is the only subscriber.
-fn itself(routing: &Routing, unicast: &Unicast, subscribed: bool) -> Option<Choice> {
+fn itself(routing: &Routing, send: &Send, unicast: &Unicast, subscribers: &Subscribers) -> Option<Choice> {
     let me = routing.find(&routing.me())?;
-    (subscribed && unicast.attempts == 0).then_some(Choice {
+    let address = send.address().filter(|address| !address.is_any());
+    let sole = match address.and_then(|address| address.client) {
+        None => unicast.attempts == 0,
+        // Others were asked only because nobody could know that they have no such subscriber.
+        Some(client) => {
+            subscribers.has_certificate(&send.publish.session, &client)
+                && unicast.failures.found_nobody()
+                && !unicast.asked.contains(&me.id)
+        }
+    };
+    (sole && address.is_none_or(|address| address.admits(me))).then_some(Choice {
         to: me.id,
         epoch: me.epoch,
         way: me.way,

@@ -7,11 +7,11 @@ use bytes::Bytes;
 
 use super::{
     Delivery,
-    reception::{ActivePush, Attempt, Reception, To, Waiting},
+    reception::{ActivePush, Attempt, Reception, Stage, To, Waiting},
     tell::Verdict,
 };
 use crate::{
-    Cause, Time,
+    Cause, SessionId, Time,
     broker::{
         dedup::{MessageKey, Seen},
         event::AnswerBody,
@@ -47,7 +47,7 @@ impl Delivery {
             Some(Seen::Dropped) => (Cause::OutcomeLost, Verdict::Final, AnswerBody::default()),
         };
         self.counters.absorbed += 1;
-        let waiting = Waiting { requester: attempt.requester, number: attempt.number, resends: 1 };
+        let waiting = Waiting::again(&attempt);
         self.report_outcome(routing, waiting, known.0, known.1, &known.2);
     }
 
@@ -58,8 +58,10 @@ impl Delivery {
         if let Some(push) = reception.push {
             let waiting = reception.join(attempt);
             self.counters.absorbed += 1;
-            let handed =
-                matches!(self.pushes.get(&push), Some(ActivePush { to: To::One { handed: true, .. }, .. }));
+            let handed = matches!(
+                self.pushes.get(&push),
+                Some(ActivePush { to: To::One { stage: Stage::Handed, .. }, .. })
+            );
             if let Some(waiting) = waiting.filter(|_| handed) {
                 self.report_handed(routing, waiting);
             }
@@ -68,7 +70,7 @@ impl Delivery {
         match reception.failure_of(attempt.requester, attempt.number) {
             Some(cause) => {
                 self.counters.absorbed += 1;
-                let waiting = Waiting { requester: attempt.requester, number: attempt.number, resends: 1 };
+                let waiting = Waiting::again(&attempt);
                 let verdict = self.verdict(routing, key);
                 self.report_outcome(routing, waiting, cause, verdict, &AnswerBody::default());
             }
@@ -85,7 +87,7 @@ impl Delivery {
 
     /// Nothing is begun, so nothing is remembered; the origin may try elsewhere.
     fn no_room(&mut self, routing: &Routing, attempt: Attempt) {
-        let waiting = Waiting { requester: attempt.requester, number: attempt.number, resends: 0 };
+        let waiting = Waiting { resends: 0, ..Waiting::again(&attempt) };
         let body = AnswerBody::default();
         self.report_outcome(routing, waiting, Cause::NoRoom, Verdict::Exhausted, &body);
     }
@@ -94,7 +96,7 @@ impl Delivery {
     fn push_next(&mut self, now: Time, routing: &Routing, key: MessageKey, attempt: Attempt) {
         let Some(reception) = self.received.running(key) else { return };
         reception.join(attempt);
-        let mut left = reception.untried(routing);
+        let mut left = reception.untried(routing, &self.subscribers);
         left.retain(|session| Some(*session) != attempt.exclude);
         if left.is_empty() {
             // Whoever comes late with a message that has failed here learns how it failed.
@@ -104,14 +106,24 @@ impl Delivery {
         }
         let session = left[key.spread() as usize % left.len()];
         reception.tried.push(session);
-        let to = To::One { session, handed: false };
+        let to = To::One { session, stage: Stage::Queued };
         let wait = attempt.push_timeout;
         self.give(now, routing, key, wait, to);
     }
 
     /// One session's push failed for good; whoever waits may ask for the next session.
-    pub(super) fn push_failed(&mut self, now: Time, routing: &Routing, key: MessageKey, cause: Cause) {
+    pub(super) fn push_failed(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        key: MessageKey,
+        (session, stage): (SessionId, Stage),
+        cause: Cause,
+    ) {
         let Some(reception) = self.received.running(key) else { return };
+        // Who may have had it does not get it again by another session of the same application.
+        let application = self.subscribers.get(&session).filter(|who| who.instance.is_some());
+        reception.reached.extend(application.filter(|_| stage != Stage::Queued).cloned());
         let failed: Vec<_> =
             reception.requesters.iter().map(|waiting| (waiting.requester, waiting.number, cause)).collect();
         reception.failed.extend(failed);
@@ -131,7 +143,7 @@ impl Delivery {
     /// Whether another session here could take the message of this reception.
     fn verdict(&mut self, routing: &Routing, key: MessageKey) -> Verdict {
         match self.received.running(key) {
-            Some(reception) if !reception.untried(routing).is_empty() => Verdict::Open,
+            Some(reception) if !reception.untried(routing, &self.subscribers).is_empty() => Verdict::Open,
             _ => Verdict::Exhausted,
         }
     }

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::{
     Delivery, Requester,
+    audience::Ask,
     detour::detour,
+    ledger::Ledger,
+    outcome::Ending,
     send::{Progress, Transmissions},
 };
 use crate::{
@@ -15,11 +20,17 @@ use crate::{
     wire::peer::{Body, MAX_DESTINATIONS, SendRef},
 };
 
-/// Nodes a multicast still waits for.
+/// Nodes a multicast still waits for, and what the others said.
 #[derive(Debug, Default)]
 pub(super) struct FanOut {
     waiting: BTreeMap<NodeId, Destination>,
     told: bool,
+    /// Somebody was handed the message.
+    handed: bool,
+    /// Somebody could not be, or it is not known of everybody.
+    failed: bool,
+    /// What becomes the publisher's list of recipients, if it asked for one.
+    ledger: Option<Box<Ledger>>,
 }
 
 #[derive(Debug)]
@@ -29,9 +40,31 @@ struct Destination {
     resends: u32,
     transmissions: Transmissions,
     resend_at: Time,
+    /// Subscribers that it said were handed the message, and that could not be.
+    counts: [u32; 2],
+}
+
+/// How a multicast fares at one node, as it says itself.
+pub(super) struct NodeReport {
+    pub(super) counts: [u32; 2],
+    pub(super) cause: Cause,
+    pub(super) complete: bool,
+    /// Its recipients, if they were asked for.
+    pub(super) roster: Bytes,
+}
+
+impl NodeReport {
+    /// That of a node which hands the message to nobody.
+    pub(super) fn complete(cause: Cause) -> Self {
+        Self { counts: [0, 0], cause, complete: true, roster: Bytes::new() }
+    }
 }
 
 impl FanOut {
+    pub(super) fn new(recipients: bool) -> Self {
+        Self { ledger: recipients.then(Box::default), ..Self::default() }
+    }
+
     pub(super) fn is_told(&self) -> bool {
         self.told
     }
@@ -42,12 +75,34 @@ impl FanOut {
     }
 
     /// Waits for this destination no longer.
-    pub(super) fn give_up_on(&mut self, to: &NodeId) {
-        self.waiting.remove(to);
+    pub(super) fn give_up_on(&mut self, to: &NodeId, cause: Cause) {
+        let Some(destination) = self.waiting.remove(to) else { return };
+        self.failed = true;
+        if let Some(ledger) = &mut self.ledger {
+            ledger.missing(*to, destination.counts, cause);
+        }
+    }
+
+    /// A node with subscribers is beyond the hop limit.
+    fn too_far(&mut self, node: NodeId) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.missing(node, [0, 0], Cause::HopLimit);
+        }
     }
 
     pub(super) fn next_resend(&self) -> Option<Time> {
         self.waiting.values().map(|destination| destination.resend_at).min()
+    }
+
+    /// How it ends when nobody is waited for any longer.
+    fn ending(&self, routing: &Routing) -> Ending {
+        let cause = match (self.handed || mutations::on(Mutation::MulticastWithoutRecipient), self.failed) {
+            (true, _) => Cause::Delivered,
+            (false, true) => Cause::NoneHanded,
+            (false, false) => Cause::NoSubscriber,
+        };
+        let payload = self.ledger.as_ref().map(|ledger| ledger.write(routing)).unwrap_or_default();
+        Ending { body: AnswerBody { payload, ..AnswerBody::default() }, ..cause.into() }
     }
 }
 
@@ -60,19 +115,29 @@ impl Delivery {
         let (mut by_hop, mut none) = (BTreeMap::<NodeId, Vec<NodeId>>::new(), Cause::NoSubscriber);
         let routes = routing.topic(send.publish.topic.as_str());
         for (index, _) in routes.map_or(&[][..], |routes| &routes.nodes) {
-            let Some(node) = routing.node(*index).filter(|node| node.hops <= u32::from(MAX_HOPS)) else {
+            let Some(node) = routing.node(*index) else {
                 none = Cause::Unreachable;
                 continue;
             };
+            if send.publish.wishes.as_ref().is_some_and(|wishes| !wishes.address.admits(node)) {
+                continue;
+            }
+            if node.hops > u32::from(MAX_HOPS) {
+                none = Cause::HopLimit;
+                fan_out.too_far(node.id);
+                continue;
+            }
             let resend_at = if node.id == self.me { send.deadline } else { resend_at };
             let transmissions = Transmissions::first();
+            let (epoch, way) = (node.epoch, node.way);
             let destination =
-                Destination { epoch: node.epoch, way: node.way, resends: 0, transmissions, resend_at };
+                Destination { epoch, way, resends: 0, transmissions, resend_at, counts: [0, 0] };
             fan_out.waiting.insert(node.id, destination);
             by_hop.entry(node.next_hop).or_default().push(node.id);
         }
         if by_hop.is_empty() {
-            return self.finish(now, id, none, AnswerBody::default());
+            let ending = Ending { cause: none, retry: none.retry(), ..fan_out.ending(routing) };
+            return self.finish(now, routing, id, ending);
         }
         let here = by_hop.remove(&self.me).is_some();
         for destinations in by_hop.into_values() {
@@ -91,8 +156,9 @@ impl Delivery {
         let requester = Requester { node: self.me, send, over: None };
         let Some(send) = self.sends.get(&id) else { return };
         let (key, envelope, payload) = (send.key, send.envelope(), send.publish.payload.clone());
-        let publisher = Some(send.publish.session);
-        self.receive_fan_out(now, routing, key, requester, publisher, &envelope, payload);
+        let recipients = send.publish.wants_recipients();
+        let ask = Ask { requester, exclude: Some(send.publish.session), recipients };
+        self.receive_fan_out(now, routing, key, ask, &envelope, payload);
     }
 
     pub(super) fn send_fan_out(
@@ -103,20 +169,20 @@ impl Delivery {
         path: &[NodeId],
     ) {
         let Some(send) = self.sends.get(&id) else { return };
-        let body = Body::FanOut { send: id, envelope: send.envelope() };
+        let recipients = send.publish.wants_recipients();
+        let body = Body::FanOut { send: id, envelope: send.envelope(), recipients };
         let (flow, payload) = (send.flow(), send.publish.payload.clone());
         self.forward(routing, destinations, path, flow, body, payload);
     }
 
-    /// A destination reports: `[handed, failed]` subscribers, and whether it has done all it can.
+    /// A destination reports.
     pub(super) fn fan_out_reported(
         &mut self,
         now: Time,
+        routing: &Routing,
         from: NodeId,
         id: u64,
-        [handed, _failed]: [u32; 2],
-        _cause: Cause,
-        complete: bool,
+        report: NodeReport,
     ) {
         let Some(send) = self.sends.get_mut(&id) else { return };
         let payload = send.publish.payload.len();
@@ -125,20 +191,32 @@ impl Delivery {
             self.counters.stale_reports += 1;
             return;
         };
-        if complete {
+        destination.counts = report.counts;
+        let [handed, failed] = report.counts;
+        fan_out.handed |= handed > 0;
+        fan_out.failed |= failed > 0 || handed == 0 && report.cause != Cause::NoSubscriber;
+        if report.complete {
             fan_out.waiting.remove(&from);
+            if let Some(ledger) = &mut fan_out.ledger {
+                ledger.complete(from, report, &self.budget);
+            }
         } else if from != self.me {
             let patience = self.config.push_timeout_max + self.config.resend_after(payload, 0);
             destination.resend_at = now + patience;
         }
         if handed > 0 {
-            self.tell_handed(id);
+            self.tell_handed(routing, id);
         }
-        self.finish_fan_out(now, id);
+        self.finish_fan_out(now, routing, id);
     }
 
-    fn tell_handed(&mut self, id: u64) {
-        self.tell_early(id, Cause::Delivered);
+    /// The publisher has its outcome now, unless it waits for that of every recipient.
+    fn tell_handed(&mut self, routing: &Routing, id: u64) {
+        let Some(send) = self.sends.get(&id) else { return };
+        if send.publish.wants_recipients() {
+            return self.note_handed(id);
+        }
+        self.tell_early(routing, id, Cause::Delivered);
         if let Some(send) = self.sends.get_mut(&id)
             && let Progress::FanOut(fan_out) = &mut send.progress
         {
@@ -147,19 +225,22 @@ impl Delivery {
     }
 
     /// Ends a multicast that waits for nobody any longer.
-    pub(super) fn finish_fan_out(&mut self, now: Time, id: u64) {
+    pub(super) fn finish_fan_out(&mut self, now: Time, routing: &Routing, id: u64) {
         let Some(send) = self.sends.get(&id) else { return };
         let Progress::FanOut(fan_out) = &send.progress else { return };
         if fan_out.waiting.is_empty() {
-            self.end_fan_out(now, id);
+            let ending = fan_out.ending(routing);
+            self.finish(now, routing, id, ending);
         }
     }
 
-    pub(super) fn end_fan_out(&mut self, now: Time, id: u64) {
-        let told = self.sends.get(&id).is_some_and(|send| send.is_told());
-        let told = told || mutations::on(Mutation::MulticastWithoutRecipient);
-        let cause = if told { Cause::Delivered } else { Cause::NoneHanded };
-        self.finish(now, id, cause, AnswerBody::default());
+    /// The deadline, or the node's own end: who has not reported is waited for no longer.
+    pub(super) fn fan_out_given_up(&mut self, now: Time, routing: &Routing, id: u64) {
+        let Some(send) = self.sends.get_mut(&id) else { return };
+        let Progress::FanOut(fan_out) = &mut send.progress else { return };
+        let left: Vec<NodeId> = fan_out.waiting.keys().copied().collect();
+        left.iter().for_each(|node| fan_out.give_up_on(node, Cause::Deadline));
+        self.finish_fan_out(now, routing, id);
     }
 
     pub(super) fn fan_out_overdue(&mut self, now: Time, routing: &Routing, id: u64) {
@@ -185,22 +266,24 @@ impl Delivery {
     pub(super) fn reroute_fan_out(&mut self, now: Time, routing: &Routing, id: u64) {
         let Some(send) = self.sends.get_mut(&id) else { return };
         let Progress::FanOut(fan_out) = &mut send.progress else { return };
-        let mut again = Vec::new();
-        fan_out.waiting.retain(|id, destination| match routing.find(id) {
-            Some(node) if node.epoch == destination.epoch => {
-                if node.way != destination.way {
-                    destination.way = node.way;
-                    destination.transmissions.add(&[]);
-                    again.push(node.id);
+        let (mut again, mut gone) = (Vec::new(), Vec::new());
+        for (id, destination) in &mut fan_out.waiting {
+            match routing.find(id) {
+                Some(node) if node.epoch == destination.epoch => {
+                    if node.way != destination.way {
+                        destination.way = node.way;
+                        destination.transmissions.add(&[]);
+                        again.push(node.id);
+                    }
                 }
-                true
+                _ => gone.push(*id),
             }
-            _ => false,
-        });
+        }
+        gone.iter().for_each(|node| fan_out.give_up_on(node, Cause::Unreachable));
         for node in again {
             self.counters.resends += 1;
             self.send_fan_out(routing, id, vec![node], &[]);
         }
-        self.finish_fan_out(now, id);
+        self.finish_fan_out(now, routing, id);
     }
 }

@@ -16,6 +16,7 @@ mod counters;
 mod destination;
 mod detour;
 mod fan_out;
+mod ledger;
 mod origin;
 mod outcome;
 mod pushes;
@@ -26,6 +27,7 @@ mod reports;
 mod resting;
 mod send;
 mod stale;
+mod subscribers;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -42,21 +44,22 @@ pub use counters::Counters;
 pub use relay::{Routed, refusal, route_frame};
 
 use self::{
-    outcome::{Ended, Ending},
+    outcome::Ended,
     reception::{ActivePush, Reception},
     send::Send,
     stale::Numbers,
+    subscribers::Subscribers,
 };
 use super::{
     budget::Budget,
     dedup::{Load, MessageKey, Window},
-    event::{Action, Answer, Outcome, Publish, PushError, PushId},
+    event::{Action, Answer, Publish, PushError, PushId, Subscriber},
     routing::Routing,
     seal,
     timer::Wheel,
 };
 use crate::{
-    NodeId, Seq, SessionId, Time,
+    NodeId, SessionId, Time,
     mutations::{self, Mutation},
     wire::peer::{self, Body, DataMessage, Route, SendRef},
 };
@@ -94,6 +97,7 @@ pub struct Delivery {
     epoch: u64,
     shard: u8,
     next: u64,
+    subscribers: Subscribers,
     sends: BTreeMap<u64, Send>,
     pushes: BTreeMap<PushId, ActivePush>,
     sent: Window<u64, Ended>,
@@ -118,6 +122,7 @@ impl Delivery {
             epoch,
             shard,
             next: 1,
+            subscribers: Subscribers::default(),
             sends: BTreeMap::new(),
             pushes: BTreeMap::new(),
             sent: Window::new(config.sent),
@@ -208,11 +213,13 @@ impl Delivery {
                     push_timeout: Duration::from_millis(push_timeout_ms.into())
                         .min(self.config.push_timeout_max),
                     exclude: None,
+                    recipients: false,
                 };
                 self.receive_attempt(now, routing, key, attempt, &envelope, payload);
             }
-            (Body::FanOut { send, envelope }, Some(key)) => {
-                self.receive_fan_out(now, routing, key, requester(send), None, &envelope, payload);
+            (Body::FanOut { send, envelope, recipients }, Some(key)) => {
+                let ask = audience::Ask { requester: requester(send), exclude: None, recipients };
+                self.receive_fan_out(now, routing, key, ask, &envelope, payload);
             }
             (report, _) => self.handle_report(now, routing, from, report, payload),
         }
@@ -235,7 +242,19 @@ impl Delivery {
         old && self.received.get(key).is_none()
     }
 
-    /// A push was written to its session in full, or could not be.
+    /// Who is at the other end of a session; to be told before its topics are in the routing snapshot.
+    pub fn handle_subscriber(&mut self, session: SessionId, subscriber: Subscriber) {
+        self.subscribers.insert(session, subscriber);
+    }
+
+    /// A push was written in full to a session that says itself when it has received it.
+    pub fn handle_written(&mut self, session: SessionId, push: PushId) {
+        if let Some(push) = self.pushes.get_mut(&push) {
+            push.written(session);
+        }
+    }
+
+    /// A session was handed a push, or could not be.
     pub fn handle_pushed(
         &mut self,
         now: Time,
@@ -268,6 +287,7 @@ impl Delivery {
         for push in pushes {
             self.push_written(now, routing, session, push, Err(PushError::Gone));
         }
+        self.subscribers.remove(session);
         self.settle(now, routing);
     }
 
@@ -286,10 +306,10 @@ impl Delivery {
     }
 
     /// The end of the grace period: everything in flight gets the outcome of how far it came.
-    pub fn handle_stop(&mut self, now: Time) {
+    pub fn handle_stop(&mut self, now: Time, routing: &Routing) {
         let ids: Vec<u64> = self.sends.keys().copied().collect();
         for id in ids {
-            self.give_up(now, id);
+            self.give_up(now, routing, id);
         }
     }
 
@@ -369,20 +389,6 @@ impl Delivery {
         let number = self.next << 8 | u64::from(self.shard);
         self.next += 1;
         number
-    }
-
-    fn tell(&mut self, (session, seq): (SessionId, Seq), publish: &Publish, ending: Ending) {
-        let Ending { cause, body, retry_after } = ending;
-        self.counters.outcomes += 1;
-        self.actions.push_back(Action::Outcome(Outcome {
-            session,
-            seq,
-            mode: publish.mode,
-            topic: Some(publish.topic.clone()),
-            cause,
-            body,
-            retry_after,
-        }));
     }
 
     /// Sends a data message along the routing table, or along `path` if it is not empty.

@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::{
     Delivery, Wake,
     fan_out::FanOut,
-    outcome::{Ended, Ending, compact},
-    send::{Progress, Send, Unicast},
+    outcome::{Ended, Ending},
+    send::{Failed, Progress, Send, Unicast, Waiter},
 };
 use crate::{
-    Cause, Status, Time,
+    Cause, Seq, SessionId, Time,
     broker::{
         dedup::{MessageKey, Seen},
-        event::{AnswerBody, Mode, Publish},
+        event::{Action, Mode, Publish},
         routing::Routing,
     },
     mutations::{self, Mutation},
@@ -27,16 +27,16 @@ const WAIT_FOR_ROOM: Duration = Duration::from_millis(100);
 impl Delivery {
     pub(super) fn publish(&mut self, now: Time, routing: &Routing, key: MessageKey, publish: Publish) {
         if let Some(cause) = self.refusal(&publish) {
-            return self.tell((publish.session, publish.seq), &publish, cause.into());
+            return self.tell(routing, (publish.session, publish.seq), &publish, cause.into());
         }
         let ending = match self.sent.get(key) {
             None => return self.begin(now, routing, key, publish),
-            Some(Seen::Running(id)) => return self.join(*id, &publish),
-            Some(Seen::Done(ended)) => Ending { body: ended.body(), ..ended.cause.into() },
+            Some(Seen::Running(id)) => return self.join(routing, *id, &publish),
+            Some(Seen::Done(ended)) => ended.again(),
             Some(Seen::Dropped) => Cause::OutcomeLost.into(),
         };
         self.counters.duplicates += 1;
-        self.tell((publish.session, publish.seq), &publish, ending);
+        self.tell(routing, (publish.session, publish.seq), &publish, ending);
     }
 
     fn refusal(&self, publish: &Publish) -> Option<Cause> {
@@ -49,7 +49,7 @@ impl Delivery {
     }
 
     /// The same message again, while the first is in flight: its outcome will serve both.
-    fn join(&mut self, id: u64, publish: &Publish) {
+    fn join(&mut self, routing: &Routing, id: u64, publish: &Publish) {
         self.counters.duplicates += 1;
         let Some(send) = self.sends.get_mut(&id) else { return };
         let cause = if send.is_told() {
@@ -57,16 +57,19 @@ impl Delivery {
         } else if send.waiters.len() >= MAX_WAITERS {
             Cause::ClientQuota
         } else {
-            send.waiters.push((publish.session, publish.seq));
+            let waiter = Waiter::of(publish);
+            send.waiters.push(waiter);
+            let handed = send.handed && waiter.tell_handed;
+            self.actions.extend(handed.then(|| handed_over(waiter.who)));
             return;
         };
-        self.tell((publish.session, publish.seq), publish, cause.into());
+        self.tell(routing, (publish.session, publish.seq), publish, cause.into());
     }
 
     fn begin(&mut self, now: Time, routing: &Routing, key: MessageKey, publish: Publish) {
         let Some(hold) = self.budget.hold(publish.payload.len()) else {
             let ending = Ending { retry_after: WAIT_FOR_ROOM, ..Cause::NoRoom.into() };
-            return self.tell((publish.session, publish.seq), &publish, ending);
+            return self.tell(routing, (publish.session, publish.seq), &publish, ending);
         };
         let id = self.number();
         let life = publish.deadline.unwrap_or(self.config.default_deadline).min(self.config.max_deadline);
@@ -74,11 +77,12 @@ impl Delivery {
         let send = Send {
             key,
             deadline: now + life,
-            waiters: vec![(publish.session, publish.seq)],
+            waiters: vec![Waiter::of(&publish)],
+            handed: false,
             armed: Time::from_start(Duration::MAX),
             progress: match mode {
                 Mode::Unicast => Progress::Unicast(Unicast::default()),
-                Mode::Multicast => Progress::FanOut(FanOut::default()),
+                Mode::Multicast => Progress::FanOut(FanOut::new(publish.wants_recipients())),
             },
             publish,
             _hold: hold,
@@ -95,7 +99,7 @@ impl Delivery {
         let Some(send) = self.sends.get_mut(&id) else { return };
         send.armed = Time::from_start(Duration::MAX);
         if send.deadline <= now {
-            return self.give_up(now, id);
+            return self.give_up(now, routing, id);
         }
         match &send.progress {
             Progress::Unicast(_) => self.attempt_overdue(now, routing, id),
@@ -127,58 +131,65 @@ impl Delivery {
             }
             _ => {
                 let cause = if attempt.handed { Cause::AnswerLost } else { Cause::Unreachable };
-                self.attempt_failed(now, routing, id, cause, false);
+                self.attempt_failed(now, routing, id, Failed { cause, at: self.me, spent: false });
             }
         }
     }
 
     /// Ends a send: everybody who waits is told, and the window remembers.
-    pub(super) fn finish(&mut self, now: Time, id: u64, cause: Cause, body: AnswerBody) {
+    pub(super) fn finish(&mut self, now: Time, routing: &Routing, id: u64, ending: Ending) {
         let Some(send) = self.sends.remove(&id) else { return };
-        self.tell_waiters(&send, cause, &body);
-        let ended = Ended { cause, handed: 0, failed: 0, body: compact(&body) };
+        self.tell_waiters(routing, &send, &ending);
+        let ended = Ended::of_send(&ending);
         let bytes = ended.bytes();
         self.sent.end(send.key, ended, bytes, now + self.config.retention());
     }
 
-    fn tell_waiters(&mut self, send: &Send, cause: Cause, body: &AnswerBody) {
+    fn tell_waiters(&mut self, routing: &Routing, send: &Send, ending: &Ending) {
         if send.is_told() {
             return;
         }
-        let retry_after = match &send.progress {
-            Progress::Unicast(unicast) if cause.status() == Status::Refused => unicast.retry_after,
-            _ => Duration::ZERO,
-        };
         for waiter in &send.waiters {
-            let ending = Ending { cause, body: body.clone(), retry_after };
-            self.tell(*waiter, &send.publish, ending);
+            self.tell(routing, waiter.who, &send.publish, ending.clone());
         }
     }
 
     /// Tells everybody who waits, while the send goes on.
-    pub(super) fn tell_early(&mut self, id: u64, cause: Cause) {
+    pub(super) fn tell_early(&mut self, routing: &Routing, id: u64, cause: Cause) {
         let Some(send) = self.sends.remove(&id) else { return };
-        self.tell_waiters(&send, cause, &AnswerBody::default());
+        self.tell_waiters(routing, &send, &cause.into());
         self.sends.insert(id, send);
     }
 
+    /// A subscriber was handed the message: who wants to know it ahead of the outcome is told, once.
+    pub(super) fn note_handed(&mut self, id: u64) {
+        let Some(send) = self.sends.get_mut(&id) else { return };
+        if std::mem::replace(&mut send.handed, true) {
+            return;
+        }
+        let told = send.waiters.iter().filter(|waiter| waiter.tell_handed);
+        self.actions.extend(told.map(|waiter| handed_over(waiter.who)));
+    }
+
     /// The deadline, or the node's own end: the outcome says how far the send came.
-    pub(super) fn give_up(&mut self, now: Time, id: u64) {
-        let Some(send) = self.sends.get(&id) else { return };
-        let cause = match &send.progress {
+    pub(super) fn give_up(&mut self, now: Time, routing: &Routing, id: u64) {
+        let me = self.me;
+        let Some(send) = self.sends.get_mut(&id) else { return };
+        let ending = match &mut send.progress {
             Progress::Unicast(unicast) => {
                 let handed = unicast.attempt.as_ref().is_some_and(|attempt| attempt.handed);
-                let here = unicast.attempt.as_ref().is_some_and(|attempt| attempt.to == self.me);
+                let here = unicast.attempt.as_ref().is_some_and(|attempt| attempt.to == me);
                 let now = match (handed, here) {
                     (true, _) => Cause::Deadline,
                     (false, true) => Cause::WriteFailed,
                     (false, false) => Cause::Unreachable,
                 };
-                unicast.worst.map_or(now, |worst| worst.worse(now))
+                unicast.failures.add(now, me);
+                unicast.failures.ending()
             }
-            Progress::FanOut(_) => Cause::NoneHanded,
+            Progress::FanOut(_) => return self.fan_out_given_up(now, routing, id),
         };
-        self.finish(now, id, cause, AnswerBody::default());
+        self.finish(now, routing, id, ending);
     }
 
     pub(super) fn arm_send(&mut self, now: Time, id: u64) {
@@ -189,4 +200,8 @@ impl Delivery {
             self.wheel.arm(now, wake, Wake::Send(id));
         }
     }
+}
+
+fn handed_over((session, seq): (SessionId, Seq)) -> Action {
+    Action::Handed { session, seq }
 }

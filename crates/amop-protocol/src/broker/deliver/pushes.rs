@@ -6,12 +6,12 @@ use bytes::{BufMut, BytesMut};
 
 use super::{
     Delivery, Wake,
-    outcome::{Ended, compact},
-    reception::{ActivePush, To},
+    outcome::Ended,
+    reception::{ActivePush, Reception, Stage, To},
     tell::Verdict,
 };
 use crate::{
-    Cause, SessionId, Time, Topic,
+    Cause, NodeId, SessionId, Time, Topic,
     broker::{
         dedup::MessageKey,
         event::{Action, Answer, AnswerBody, Mode, Push, PushError, PushId, Sender},
@@ -28,31 +28,18 @@ impl Delivery {
         let deadline = now + wait + self.config.transfer(reception.payload.len());
         let (mode, sessions) = match &to {
             To::One { session, .. } => (Mode::Unicast, vec![*session]),
-            To::All(sessions) => (Mode::Multicast, sessions.iter().copied().collect()),
+            To::All(sessions) => (Mode::Multicast, sessions.keys().copied().collect()),
         };
-        let origin = reception.requesters.first().map_or(self.me, |waiting| waiting.requester.node);
-        let sender = Sender {
-            institution: routing.find(&origin).map_or_else(|| "".into(), |node| node.institution.clone()),
-            node: origin,
-            client: reception.envelope.publisher.clone(),
-        };
+        let push = push_of(reception, self.me, routing, id, mode, wait);
         for session in sessions {
             self.counters.pushes += 1;
-            self.actions.push_back(Action::Push(Push {
-                id,
-                session,
-                mode,
-                topic: reception.envelope.topic.clone(),
-                payload: reception.payload.clone(),
-                sender: sender.clone(),
-                answer_within: wait,
-                message: reception.envelope.seq,
-            }));
+            self.actions.push_back(Action::Push(Push { session, ..push.clone() }));
         }
         self.pushes.insert(id, ActivePush { key, deadline, to });
         self.wheel.arm(now, deadline, Wake::Push(id));
     }
 
+    /// A session was handed a push, or could not be.
     pub(super) fn push_written(
         &mut self,
         now: Time,
@@ -64,21 +51,53 @@ impl Delivery {
         let Some(push) = self.pushes.get_mut(&id).filter(|push| push.concerns(session)) else { return };
         let key = push.key;
         match (&mut push.to, result) {
-            (To::One { handed, .. }, Ok(())) => {
-                *handed = true;
+            (To::One { stage, .. }, Ok(())) => {
+                *stage = Stage::Handed;
                 self.tell_handed_to(routing, key);
             }
-            (To::One { handed, .. }, Err(error)) => {
-                let cause = if *handed { Cause::AnswerLost } else { cause_of(error) };
+            (To::One { stage, .. }, Err(error)) => {
+                let stage = *stage;
+                let cause = if stage == Stage::Handed { Cause::AnswerLost } else { cause_of(error) };
                 self.pushes.remove(&id);
-                self.push_failed(now, routing, key, cause);
+                self.push_failed(now, routing, key, (session, stage), cause);
             }
-            (To::All(sessions), result) => {
+            (To::All(sessions), Ok(())) => {
                 sessions.remove(&session);
-                let over = sessions.is_empty();
-                self.fan_out_progress(now, routing, key, result.err().map(cause_of), over.then_some(id));
+                let over = sessions.is_empty().then_some(id);
+                self.fan_out_progress(now, routing, key, (session, None), over);
             }
+            (To::All(_), Err(error)) => self.recipient_failed(now, routing, (session, id), error),
         }
+    }
+
+    /// One recipient of a multicast could not be handed it; perhaps it has another session.
+    fn recipient_failed(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        (session, id): (SessionId, PushId),
+        error: PushError,
+    ) {
+        let Some(ActivePush { key, to: To::All(sessions), .. }) = self.pushes.get_mut(&id) else { return };
+        let (key, stage) = (*key, sessions.remove(&session));
+        let spare = match stage {
+            Some(Stage::Queued) => self.spare(routing, key, session),
+            // It may have arrived.
+            _ => None,
+        };
+        let Some(ActivePush { to: To::All(sessions), .. }) = self.pushes.get_mut(&id) else { return };
+        if let Some(spare) = spare
+            && let Some(reception) = self.received.running(key)
+        {
+            sessions.insert(spare, Stage::Queued);
+            let wait = self.config.push_timeout_max;
+            let push = push_of(reception, self.me, routing, id, Mode::Multicast, wait);
+            self.counters.pushes += 1;
+            self.actions.push_back(Action::Push(Push { session: spare, ..push }));
+            return;
+        }
+        let over = sessions.is_empty().then_some(id);
+        self.fan_out_progress(now, routing, key, (session, Some(cause_of(error))), over);
     }
 
     fn tell_handed_to(&mut self, routing: &Routing, key: MessageKey) {
@@ -115,7 +134,7 @@ impl Delivery {
         for waiting in std::mem::take(&mut reception.requesters) {
             self.report_outcome(routing, waiting, cause, Verdict::Final, &body);
         }
-        let ended = Ended { cause, handed: 1, failed: 0, body: compact(&body) };
+        let ended = Ended::with_body(cause, [1, 0], &body);
         let bytes = ended.bytes();
         self.received.end(key, ended, bytes, now + self.config.retention());
     }
@@ -129,16 +148,42 @@ impl Delivery {
         let key = push.key;
         let Some(push) = self.pushes.remove(&id) else { return };
         match push.to {
-            To::One { handed: true, .. } => self.push_failed(now, routing, key, Cause::PushTimeout),
-            To::One { handed: false, .. } => self.push_failed(now, routing, key, Cause::WriteFailed),
+            To::One { session, stage } => {
+                self.push_failed(now, routing, key, (session, stage), stage.timed_out());
+            }
             To::All(sessions) => {
-                if let Some(reception) = self.received.running(key) {
-                    reception.lost += sessions.len() as u32;
-                    reception.worst = reception.worst.worse(Cause::WriteFailed);
+                for (session, stage) in sessions {
+                    self.note_recipient(key, session, Some(stage.timed_out()));
                 }
                 self.fan_out_over(now, routing, key);
             }
         }
+    }
+}
+
+/// The message of a reception, as a push to nobody yet.
+fn push_of(
+    reception: &Reception,
+    me: NodeId,
+    routing: &Routing,
+    id: PushId,
+    mode: Mode,
+    wait: Duration,
+) -> Push {
+    let origin = reception.requesters.first().map_or(me, |waiting| waiting.requester.node);
+    Push {
+        id,
+        session: SessionId(0),
+        mode,
+        topic: reception.envelope.topic.clone(),
+        payload: reception.payload.clone(),
+        sender: Sender {
+            institution: routing.find(&origin).map_or_else(|| "".into(), |node| node.institution.clone()),
+            node: origin,
+            client: reception.envelope.publisher.clone(),
+        },
+        answer_within: wait,
+        message: reception.envelope.seq,
     }
 }
 

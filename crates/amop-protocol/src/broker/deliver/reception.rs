@@ -1,14 +1,19 @@
 //! A message on its way to this node's sessions: who asked for it, and who has had it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 
-use super::Requester;
+use super::{Requester, fan_out::NodeReport, subscribers::Subscribers};
 use crate::{
     Cause, SessionId, Time,
-    broker::{budget::Hold, dedup::MessageKey, event::PushId, routing::Routing},
-    wire::peer::Envelope,
+    broker::{
+        budget::Hold,
+        dedup::MessageKey,
+        event::{PushId, Subscriber},
+        routing::Routing,
+    },
+    wire::{peer::Envelope, recipients::Roster},
 };
 
 /// Sends, of whichever nodes, that may wait for the same message; more are ignored until they resend.
@@ -22,6 +27,8 @@ pub(super) struct Attempt {
     pub(super) push_timeout: Duration,
     /// The publishing session, unless it is the only subscriber.
     pub(super) exclude: Option<SessionId>,
+    /// Of a multicast: whether each recipient is to be reported.
+    pub(super) recipients: bool,
 }
 
 /// A message that came for this node's sessions and is not done with.
@@ -32,8 +39,12 @@ pub(super) struct Reception {
     /// Its part of the node's budget, as long as there is a payload.
     pub(super) hold: Option<Hold>,
     pub(super) requesters: Vec<Waiting>,
-    /// Unicast: sessions that have had it.
+    /// Sessions that have had it, or could not; of a multicast only the latter.
     pub(super) tried: Vec<SessionId>,
+    /// Applications with several sessions that it came to; they are not given it again by another.
+    pub(super) reached: Vec<Subscriber>,
+    /// Multicast: how each recipient fared, if somebody asked.
+    pub(super) roster: Option<Box<Roster>>,
     /// Unicast: attempts that failed, so that a lost report can be repeated.
     pub(super) failed: Vec<(Requester, u32, Cause)>,
     pub(super) push: Option<PushId>,
@@ -51,6 +62,16 @@ pub(super) struct Waiting {
     pub(super) requester: Requester,
     pub(super) number: u32,
     pub(super) resends: u32,
+    /// Whether each recipient is to be reported.
+    pub(super) recipients: bool,
+}
+
+impl Waiting {
+    /// Who asks for something that is known.
+    pub(super) fn again(attempt: &Attempt) -> Self {
+        let Attempt { requester, number, recipients, .. } = *attempt;
+        Self { requester, number, resends: 1, recipients }
+    }
 }
 
 /// A message given to one session, or to several at once, and not yet done with.
@@ -63,15 +84,46 @@ pub(super) struct ActivePush {
 
 #[derive(Debug)]
 pub(super) enum To {
-    One { session: SessionId, handed: bool },
-    All(BTreeSet<SessionId>),
+    One {
+        session: SessionId,
+        stage: Stage,
+    },
+    /// Those who have not been handed it yet.
+    All(BTreeMap<SessionId, Stage>),
+}
+
+/// How far a push has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Queued,
+    /// Written to a session that has not said that it received it.
+    Written,
+    Handed,
+}
+
+impl Stage {
+    /// Why a push that has stopped here failed.
+    pub(super) fn timed_out(self) -> Cause {
+        if self == Self::Queued { Cause::WriteFailed } else { Cause::PushTimeout }
+    }
 }
 
 impl ActivePush {
     pub(super) fn concerns(&self, session: SessionId) -> bool {
         match &self.to {
             To::One { session: one, .. } => *one == session,
-            To::All(sessions) => sessions.contains(&session),
+            To::All(sessions) => sessions.contains_key(&session),
+        }
+    }
+
+    /// Its frame was written to this session.
+    pub(super) fn written(&mut self, session: SessionId) {
+        let stage = match &mut self.to {
+            To::One { session: one, stage } => Some(stage).filter(|_| *one == session),
+            To::All(sessions) => sessions.get_mut(&session),
+        };
+        if let Some(stage) = stage.filter(|stage| **stage == Stage::Queued) {
+            *stage = Stage::Written;
         }
     }
 }
@@ -84,6 +136,8 @@ impl Reception {
             hold: Some(hold),
             requesters: Vec::new(),
             tried: Vec::new(),
+            reached: Vec::new(),
+            roster: None,
             failed: Vec::new(),
             push: None,
             rests_until: Time::ZERO,
@@ -105,14 +159,25 @@ impl Reception {
             known.requester.over = attempt.requester.over;
             known.number = attempt.number;
             known.resends += 1;
+            known.recipients |= attempt.recipients;
             return Some(*known);
         }
         if self.requesters.len() == MAX_REQUESTERS {
             return None;
         }
-        let waiting = Waiting { requester: attempt.requester, number: attempt.number, resends: 0 };
+        let waiting = Waiting { resends: 0, ..Waiting::again(&attempt) };
         self.requesters.push(waiting);
         Some(waiting)
+    }
+
+    /// Of a multicast: how it fares, while some are waited for.
+    pub(super) fn so_far(&self) -> NodeReport {
+        NodeReport {
+            counts: [self.handed, self.lost],
+            cause: self.worst,
+            complete: false,
+            roster: Bytes::new(),
+        }
     }
 
     pub(super) fn failure_of(&self, requester: Requester, number: u32) -> Option<Cause> {
@@ -123,9 +188,18 @@ impl Reception {
             .map(|(_, _, cause)| *cause)
     }
 
-    pub(super) fn untried(&self, routing: &Routing) -> Vec<SessionId> {
+    /// Sessions here that it is for and that have not had it.
+    pub(super) fn untried(&self, routing: &Routing, subscribers: &Subscribers) -> Vec<SessionId> {
         let routes = routing.topic(self.envelope.topic.as_str());
         let sessions = routes.map_or(&[][..], |routes| &routes.sessions);
-        sessions.iter().filter(|session| !self.tried.contains(session)).copied().collect()
+        let untried = sessions.iter().filter(|session| !self.tried.contains(session));
+        untried.filter(|session| self.is_for(session, subscribers)).copied().collect()
+    }
+
+    fn is_for(&self, session: &SessionId, subscribers: &Subscribers) -> bool {
+        let had = |other: &Subscriber| subscribers.get(session).is_some_and(|who| who.is_same(other));
+        let wanted = self.envelope.client.as_ref();
+        wanted.is_none_or(|client| subscribers.has_certificate(session, client))
+            && !self.reached.iter().any(had)
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{
     Delivery,
-    send::{Progress, Transmissions},
+    send::{Failed, Progress, Transmissions},
 };
 use crate::{Cause, NodeId, Status, Time, broker::routing::Routing, limits::MAX_HOPS};
 
@@ -71,8 +71,10 @@ impl Delivery {
             Next::Wait => {}
             Next::Ignore => self.counters.stale_reports += 1,
             Next::Fail => {
-                unicast.retry_after = unicast.retry_after.max(retry_after);
-                self.attempt_failed(now, routing, id, refused.cause, true);
+                let failures = &mut unicast.failures;
+                failures.retry_after = failures.retry_after.max(retry_after);
+                let failed = Failed { cause: refused.cause, at: from, spent: true };
+                self.attempt_failed(now, routing, id, failed);
             }
         }
     }
@@ -89,10 +91,10 @@ impl Delivery {
                 }
                 Next::Wait => {}
                 Next::Ignore => self.counters.stale_reports += 1,
-                Next::Fail => fan_out.give_up_on(to),
+                Next::Fail => fan_out.give_up_on(to, refused.cause),
             }
         }
-        self.finish_fan_out(now, id);
+        self.finish_fan_out(now, routing, id);
     }
 }
 
@@ -190,6 +192,7 @@ mod tests {
                 topic: topic(),
                 payload: Bytes::from_static(b"hello"),
                 deadline: None,
+                wishes: None,
             };
             let key = Keyer::new([1, 2]).key(
                 &publish.client.fingerprint,
@@ -209,6 +212,7 @@ mod tests {
                     Action::Forward { to, frame } => self.sent.push((to, frame)),
                     Action::Outcome(outcome) => self.outcomes.push(outcome),
                     Action::Push(_) => unreachable!("nobody here is subscribed"),
+                    Action::Handed { .. } => unreachable!("nobody asked"),
                 }
             }
         }

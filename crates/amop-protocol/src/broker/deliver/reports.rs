@@ -7,7 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Delivery, refused::Refused, send::Progress};
+use super::{
+    Delivery,
+    fan_out::NodeReport,
+    outcome::Ending,
+    refused::Refused,
+    send::{Failed, Progress},
+};
 use crate::{
     Cause, NodeId, Time,
     broker::{event::AnswerBody, routing::Routing},
@@ -49,7 +55,8 @@ impl Delivery {
                 self.attempt_ended(now, routing, from, send.id, end);
             }
             Body::FanOutReport { send, handed, failed, cause, complete } if ours(&send, self) => {
-                self.fan_out_reported(now, from, send.id, [handed, failed], cause, complete);
+                let report = NodeReport { counts: [handed, failed], cause, complete, roster: payload };
+                self.fan_out_reported(now, routing, from, send.id, report);
             }
             Body::Refused { send, number, destinations, cause, retry_after_ms } if ours(&send, self) => {
                 let retry_after = Duration::from_millis(retry_after_ms.into());
@@ -73,6 +80,7 @@ impl Delivery {
                 } else if first && from != self.me {
                     attempt.resend_at = now + attempt.push_timeout + self.config.resend_after(payload, 0);
                 }
+                self.note_handed(id);
             }
             _ => self.counters.stale_reports += 1,
         }
@@ -90,9 +98,11 @@ impl Delivery {
         if answered || current && is_final {
             // A failure has no answer, whatever came with it.
             let body = if end.cause == Cause::Delivered { end.body } else { AnswerBody::default() };
-            self.finish(now, id, end.cause, body);
+            let ending = Ending { body, at: Some(from), ..end.cause.into() };
+            self.finish(now, routing, id, ending);
         } else if current {
-            self.attempt_failed(now, routing, id, end.cause, end.exhausted);
+            let failed = Failed { cause: end.cause, at: from, spent: end.exhausted };
+            self.attempt_failed(now, routing, id, failed);
         } else {
             self.counters.stale_reports += 1;
         }

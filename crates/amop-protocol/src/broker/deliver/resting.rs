@@ -47,7 +47,7 @@ impl Delivery {
             reception.listed = true;
             self.resting.push_back((until, key));
         } else {
-            let ended = Ended { cause: reception.worst, handed: 0, failed: reception.lost, body: None };
+            let ended = Ended::plain(reception.worst, [0, reception.lost]);
             self.received.end(key, ended, 0, now + self.config.retention());
         }
     }

@@ -4,10 +4,10 @@ use std::{hash::Hasher, time::Duration};
 
 use siphasher::sip::SipHasher13;
 
-use super::fan_out::FanOut;
+use super::{fan_out::FanOut, outcome::Ending};
 use crate::{
-    Cause, NodeId, Seq, SessionId, Time,
-    broker::{budget::Hold, dedup::MessageKey, event::Publish, routing::Node},
+    Cause, NodeId, Retry, Seq, SessionId, Status, Time,
+    broker::{budget::Hold, dedup::MessageKey, event::Publish, routing::Node, wishes::Address},
     mutations::{self, Mutation},
     wire::peer::Envelope,
 };
@@ -18,10 +18,26 @@ pub(super) struct Send {
     pub(super) key: MessageKey,
     pub(super) publish: Publish,
     pub(super) deadline: Time,
-    pub(super) waiters: Vec<(SessionId, Seq)>,
+    pub(super) waiters: Vec<Waiter>,
+    /// Whether a subscriber was handed the message.
+    pub(super) handed: bool,
     pub(super) armed: Time,
     pub(super) progress: Progress,
     pub(super) _hold: Hold,
+}
+
+/// Somebody who waits for the outcome.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiter {
+    pub(super) who: (SessionId, Seq),
+    /// It also waits to hear that a subscriber was handed the message.
+    pub(super) tell_handed: bool,
+}
+
+impl Waiter {
+    pub(super) fn of(publish: &Publish) -> Self {
+        Self { who: (publish.session, publish.seq), tell_handed: publish.tell_handed() }
+    }
 }
 
 #[derive(Debug)]
@@ -40,9 +56,54 @@ pub(super) struct Unicast {
     /// Nodes that did not confirm in time; asked again when nobody else is left.
     pub(super) unconfirmed: Vec<(NodeId, u64)>,
     pub(super) asked: Vec<NodeId>,
-    pub(super) worst: Option<Cause>,
+    pub(super) failures: Failures,
+}
+
+/// How attempts of one send have failed so far.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    /// The failure to report, and where it happened.
+    worst: Option<(Cause, NodeId)>,
+    /// Some attempt may have been handed over.
+    may_have_run: bool,
     /// The longest wait that a node which refused asked for.
     pub(super) retry_after: Duration,
+}
+
+impl Failures {
+    pub(super) fn add(&mut self, cause: Cause, at: NodeId) {
+        self.may_have_run |= cause.retry() != Retry::Safe;
+        match self.worst {
+            Some((worst, _)) if worst.worse(cause) == worst => {}
+            _ => self.worst = Some((cause, at)),
+        }
+    }
+
+    /// Whether nothing worse has been found than that nobody was there.
+    pub(super) fn found_nobody(&self) -> bool {
+        self.worst.is_none_or(|(worst, _)| worst == Cause::NoSubscriber)
+    }
+
+    /// The end of a send that has failed.
+    pub(super) fn ending(&self) -> Ending {
+        let Some((cause, at)) = self.worst else { return Cause::NoSubscriber.into() };
+        let retry = match cause.retry() {
+            Retry::Safe if self.may_have_run => Retry::MayRepeat,
+            retry => retry,
+        };
+        let retry_after = if cause.status() == Status::Refused { self.retry_after } else { Duration::ZERO };
+        Ending { retry, retry_after, at: Some(at), ..cause.into() }
+    }
+}
+
+/// How one attempt failed for good.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failed {
+    pub(super) cause: Cause,
+    /// Where: at its destination, at a node on the way, or here.
+    pub(super) at: NodeId,
+    /// Nobody else at its destination can take the message.
+    pub(super) spent: bool,
 }
 
 /// What is known of the frames sent towards one destination, and not refused on the way; some may
@@ -93,11 +154,17 @@ impl Send {
         matches!(&self.progress, Progress::FanOut(fan_out) if fan_out.is_told())
     }
 
+    /// Whom the message is for, if not for any subscriber.
+    pub(super) fn address(&self) -> Option<&Address> {
+        self.publish.wishes.as_ref().map(|wishes| &wishes.address)
+    }
+
     pub(super) fn envelope(&self) -> Envelope {
         Envelope {
             publisher: self.publish.client.clone(),
             seq: self.publish.seq,
             topic: self.publish.topic.clone(),
+            client: self.address().and_then(|address| address.client),
         }
     }
 

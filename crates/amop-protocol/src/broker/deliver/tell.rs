@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Delivery, detour::way_back, reception::Waiting};
+use super::{Delivery, detour::way_back, fan_out::NodeReport, reception::Waiting};
 use crate::{
     Cause,
     broker::{event::AnswerBody, routing::Routing},
@@ -38,12 +38,11 @@ impl Delivery {
         &mut self,
         routing: &Routing,
         waiting: Waiting,
-        [handed, failed]: [u32; 2],
-        cause: Cause,
-        complete: bool,
+        NodeReport { counts: [handed, failed], cause, complete, roster }: NodeReport,
     ) {
         let body = Body::FanOutReport { send: waiting.requester.send, handed, failed, cause, complete };
-        self.report(routing, waiting, body, Bytes::new());
+        let payload = if waiting.recipients { roster } else { Bytes::new() };
+        self.report(routing, waiting, body, payload);
     }
 
     /// Reports to a requester, the way it asked.

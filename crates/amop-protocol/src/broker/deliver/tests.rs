@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::{
-    Cause, ClientIdentity, Fingerprint,
+    Cause, ClientIdentity, Fingerprint, Seq,
     broker::{
         dedup::{Bounds, Keyer},
-        event::{AnswerBody, Mode, Push},
+        event::{AnswerBody, Mode, Outcome, Push},
         testing::{id, routing, topic},
     },
     wire::{link::LinkFrame, peer::Envelope},
@@ -23,6 +23,8 @@ struct Pair {
     wire: VecDeque<(usize, LinkFrame)>,
     pushes: Vec<Push>,
     outcomes: Vec<Outcome>,
+    /// Messages whose publishers were told that they were handed over.
+    noted: Vec<Seq>,
 }
 
 impl Pair {
@@ -40,6 +42,7 @@ impl Pair {
             wire: VecDeque::new(),
             pushes: Vec::new(),
             outcomes: Vec::new(),
+            noted: Vec::new(),
         }
     }
 
@@ -56,6 +59,7 @@ impl Pair {
             topic: topic(),
             payload: Bytes::from_static(b"hello"),
             deadline: None,
+            wishes: None,
         };
         self.nodes[0].handle_publish(self.now, &self.routing[0], key(mode, seq), publish);
         self.collect();
@@ -68,6 +72,7 @@ impl Pair {
                     Action::Push(push) => self.pushes.push(push),
                     Action::Outcome(outcome) => self.outcomes.push(outcome),
                     Action::Forward { frame, .. } => self.wire.push_back((1 - at, frame)),
+                    Action::Handed { seq, .. } => self.noted.push(seq),
                 }
             }
         }
@@ -403,7 +408,8 @@ fn messages_that_nobody_here_takes_are_remembered_within_the_bound() {
     let bounds = Bounds { entries: 3, bytes: 100 };
     let mut pair = Pair::with(Config { received: bounds, ..Config::default() }, &[]);
     let attempt = |pair: &mut Pair, seq: u128, number: u32| {
-        let envelope = Envelope { publisher: client(), seq: Seq::from_u128(seq), topic: topic() };
+        let envelope =
+            Envelope { publisher: client(), seq: Seq::from_u128(seq), topic: topic(), client: None };
         let body = Body::Attempt { send: 256, number, envelope, push_timeout_ms: 1_000 };
         let message = DataMessage { origin: id(1), origin_epoch: 1, body };
         let key = Some(key(Mode::Unicast, seq));
@@ -429,7 +435,7 @@ fn draining_refuses_the_new_and_stopping_ends_the_old() {
     pair.nodes[0].handle_drain();
     pair.publish(Mode::Unicast, 3);
     assert_eq!(pair.causes(), [Cause::Draining]);
-    pair.nodes[0].handle_stop(pair.now);
+    pair.nodes[0].handle_stop(pair.now, &pair.routing[0]);
     pair.collect();
     assert_eq!(pair.causes(), [Cause::Draining, Cause::Deadline, Cause::NoneHanded]);
     assert_eq!(pair.nodes[0].in_flight(), 0);

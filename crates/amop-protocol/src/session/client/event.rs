@@ -5,8 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    Cause, Seq, Status, Topic,
-    broker::event::{Mode, Sender},
+    Cause, Retry, Seq, Status, Topic,
+    broker::{
+        event::{Hop, Mode, Sender},
+        wishes::Wishes,
+    },
     limits::MAX_CHANNEL_FRAME,
     wire::extension::ExtensionError,
 };
@@ -65,6 +68,8 @@ pub struct Message {
     pub payload: Bytes,
     /// How long its outcome may take; `None`: as long as the node allows.
     pub deadline: Option<Duration>,
+    /// What else is asked for; a plain node cannot be asked.
+    pub wishes: Option<Box<Wishes>>,
 }
 
 /// How a send ended.
@@ -76,7 +81,11 @@ pub struct Ended {
     pub cause: Cause,
     /// With 103: when to try again.
     pub retry_after: Option<Duration>,
-    /// The answer to a unicast.
+    /// Whether to try again.
+    pub retry: Retry,
+    /// Where it failed, if the node says.
+    pub hop: Option<Box<Hop>>,
+    /// The answer to a unicast; `Recipients` of a multicast, if they were asked for.
     pub payload: Bytes,
 }
 
@@ -118,6 +127,8 @@ pub struct Deliver {
 pub enum Action {
     /// Tell the publisher how its send ended.
     Ended(SendId, Ended),
+    /// A subscriber was handed the message of this send; it ends later.
+    Handed(SendId),
     /// The topics of this report, and of all before it, are in force.
     Reported {
         /// From [`Session::report`].
@@ -147,6 +158,18 @@ pub enum Fault {
     /// Nothing came for too long.
     #[error("the node sent nothing for {0:?}, not even an answer to a heartbeat")]
     Silent(Duration),
+}
+
+/// A message cannot be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// It does not fit a frame.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// It is for certain subscribers only, and the node would give it to others.
+    #[error("the node speaks plain 2.x frames and cannot be told which subscriber a message is for")]
+    NotAddressable,
 }
 
 /// A message does not fit a frame.

@@ -28,8 +28,11 @@ use crate::{
 mod event;
 mod greeting;
 mod plain;
+mod receipts;
 
-pub use event::{Action, Config, Deliver, Dialect, Ended, Fault, Message, Push, ReportId, SendId, TooLarge};
+pub use event::{
+    Action, Config, Deliver, Dialect, Ended, Fault, Message, Push, ReportId, SendError, SendId, TooLarge,
+};
 pub use greeting::{Greeting, GreetingError, Step};
 
 /// Topic reports of which an acknowledgement is awaited; beyond this the oldest is forgotten,
@@ -57,6 +60,8 @@ pub struct Session {
     heard: Time,
     next_beat: Time,
     ignored: u64,
+    /// What the node is yet to be told to have arrived.
+    receipt: Option<receipts::Receipt>,
 }
 
 impl Session {
@@ -74,6 +79,7 @@ impl Session {
             actions: VecDeque::new(),
             heard: now,
             ignored: 0,
+            receipt: None,
         }
     }
 
@@ -95,8 +101,8 @@ impl Session {
     /// Sends a message.
     ///
     /// # Errors
-    /// When it does not fit a frame.
-    pub fn send(&mut self, now: Time, message: Message) -> Result<SendId, TooLarge> {
+    /// When it does not fit a frame, or is for certain subscribers and the node is a plain one.
+    pub fn send(&mut self, now: Time, message: Message) -> Result<SendId, SendError> {
         let id = self.next_id();
         let id = SendId(self.seq(id));
         self.send_as(now, id, message).map(|()| id)
@@ -106,8 +112,12 @@ impl Session {
     /// what was sent under this name through another connection.
     ///
     /// # Errors
-    /// When it does not fit a frame.
-    pub fn send_as(&mut self, now: Time, id: SendId, message: Message) -> Result<(), TooLarge> {
+    /// As [`Session::send`].
+    pub fn send_as(&mut self, now: Time, id: SendId, message: Message) -> Result<(), SendError> {
+        let addressed = message.wishes.as_ref().is_some_and(|wishes| !wishes.address.is_any());
+        if addressed && self.dialect != Dialect::Extended {
+            return Err(SendError::NotAddressable);
+        }
         let patience = message.deadline.map_or(self.config.patience, |deadline| match self.dialect {
             Dialect::Extended => deadline.saturating_add(MARGIN),
             // The node knows of no deadline; this end keeps it.
@@ -115,7 +125,7 @@ impl Session {
         });
         let frame = self.encode(id.0, message);
         if frame.wire_len() > self.config.max_frame {
-            return Err(TooLarge { len: frame.wire_len(), max: self.config.max_frame });
+            return Err(TooLarge { len: frame.wire_len(), max: self.config.max_frame }.into());
         }
         self.frames.push_back(frame);
         let expires = now + patience;
@@ -160,6 +170,7 @@ impl Session {
             return Err(TooLarge { len: frame.wire_len(), max: self.config.max_frame });
         }
         self.frames.push_back(frame);
+        self.receipt_by_answer(push.seq);
         Ok(())
     }
 
@@ -202,17 +213,19 @@ impl Session {
         if now >= self.earliest {
             self.give_up(now);
         }
+        self.receipt_timeout(now);
         Ok(())
     }
 
     /// When [`Session::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Time {
-        self.next_beat.min(self.earliest).min(self.heard + self.config.silence)
+        let receipt = self.receipt_due().unwrap_or(NEVER);
+        self.next_beat.min(self.earliest).min(receipt).min(self.heard + self.config.silence)
     }
 
     /// The next frame to write.
     pub fn poll_frame(&mut self) -> Option<Encoded> {
-        self.frames.pop_front()
+        self.frames.pop_front().or_else(|| self.receipt_frame())
     }
 
     /// The next thing to do.
@@ -226,9 +239,11 @@ impl Session {
     }
 
     fn encode(&self, seq: Seq, message: Message) -> Encoded {
-        let Message { mode, topic, payload, deadline } = message;
+        let Message { mode, topic, payload, deadline, wishes } = message;
         match (self.dialect, mode) {
-            (Dialect::Extended, _) => FromClient::Publish { mode, topic, deadline, payload }.encode(seq),
+            (Dialect::Extended, _) => {
+                FromClient::Publish { mode, topic, deadline, wishes, payload }.encode(seq)
+            }
             (Dialect::Plain(_), Mode::Unicast) => Encoded::with_topic(Type::UNICAST, seq, 0, &topic, payload),
             (Dialect::Plain(_), Mode::Multicast) => {
                 Encoded::with_topic(Type::MULTICAST, seq, 0, &topic, payload)
@@ -250,9 +265,10 @@ impl Session {
             FromNode::Subscribed { refused, complete, .. } => {
                 self.reported(frame.seq, refused, complete);
             }
-            FromNode::PublishResult { status, cause, retry_after, payload } => {
-                self.ended(frame.seq, Ended { status, cause, retry_after, payload });
+            FromNode::PublishResult { status, cause, retry_after, retry, hop, payload } => {
+                self.ended(frame.seq, Ended { status, cause, retry_after, retry, hop, payload });
             }
+            FromNode::HandedOver => self.handed_over(frame.seq),
             FromNode::Deliver { mode, topic, sender, answer_within, message, payload } => {
                 self.actions.push_back(Action::Deliver(Deliver {
                     push: Push { seq: frame.seq, topic: topic.clone() },
@@ -293,6 +309,13 @@ impl Session {
         }
     }
 
+    fn handed_over(&mut self, seq: Seq) {
+        match self.pending.contains_key(&seq) {
+            true => self.actions.push_back(Action::Handed(SendId(seq))),
+            false => self.ignored += 1,
+        }
+    }
+
     fn give_up(&mut self, now: Time) {
         let overdue: Vec<Seq> =
             self.pending.iter().filter(|(_, expires)| **expires <= now).map(|(id, _)| *id).collect();
@@ -302,6 +325,8 @@ impl Session {
                 status: Status::TimedOut,
                 cause: Cause::Deadline,
                 retry_after: None,
+                retry: Cause::Deadline.retry(),
+                hop: None,
                 payload: Bytes::new(),
             };
             self.actions.push_back(Action::Ended(SendId(id), ended));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Action, Deliver, Ended, Push, Session};
 use crate::{
-    Cause, Status,
+    Cause, Retry, Status,
     broker::event::Mode,
     wire::channel::{Frame, TopicBody},
 };
@@ -21,7 +21,8 @@ impl Session {
             Ok(body) if status == Status::Success => body.payload,
             _ => Bytes::new(),
         };
-        self.ended(frame.seq, Ended { status, cause, retry_after: None, payload });
+        let retry = if status == Status::NotHanded { Retry::MayRepeat } else { cause.retry() };
+        self.ended(frame.seq, Ended { status, cause, retry_after: None, retry, hop: None, payload });
     }
 
     pub(super) fn handle_push(&mut self, frame: Frame, mode: Mode) {

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::*;
 use crate::broker::event::Sender;
-use crate::{ClientIdentity, Fingerprint, NodeId, wire::channel::Decoder};
+use crate::{ClientIdentity, Fingerprint, NodeId, Retry, wire::channel::Decoder};
 
 const BASE: u64 = 0xfeed_0000_0000_0001;
 const GRANTED: &[u8] =
@@ -41,7 +41,7 @@ fn topic(name: &str) -> Topic {
 }
 
 fn message(mode: Mode, deadline: Option<Duration>) -> Message {
-    Message { mode, topic: topic("t"), payload: Bytes::from_static(b"hi"), deadline }
+    Message { mode, topic: topic("t"), payload: Bytes::from_static(b"hi"), deadline, wishes: None }
 }
 
 fn sent(session: &mut Session) -> Frame {
@@ -93,6 +93,8 @@ fn a_request_is_matched_to_its_outcome_once() {
         status: Status::Success,
         cause: Cause::Delivered,
         retry_after: None,
+        retry: Retry::Never,
+        hop: None,
         payload: Bytes::from_static(b"yes"),
     };
     let reply = read(&result.encode(request.seq));
@@ -241,7 +243,7 @@ fn what_does_not_fit_a_frame_is_refused_before_it_is_sent() {
     let Ok(Step::Ready(mut session)) = greeting.handle_frame(at(0), &reply) else { panic!("a session") };
     let mut large = message(Mode::Unicast, None);
     large.payload = Bytes::from_static(&[0; 7]);
-    assert_eq!(session.send(at(0), large), Err(TooLarge { len: 51, max: 50 }));
+    assert_eq!(session.send(at(0), large), Err(TooLarge { len: 51, max: 50 }.into()));
     assert_eq!(session.in_flight(), 0);
     assert!(session.poll_frame().is_none());
 }

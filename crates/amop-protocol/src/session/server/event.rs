@@ -6,7 +6,10 @@ use bytes::Bytes;
 
 use crate::{
     Seq, Topic,
-    broker::event::{Answer, Mode, PushId},
+    broker::{
+        event::{Answer, Mode, PushId},
+        wishes::Wishes,
+    },
     session::{
         handshake::{About, HandshakeError},
         startup,
@@ -47,8 +50,10 @@ pub enum Event {
     Report(Report),
     /// A message to send; its outcome is to come back, once.
     Publish(Published),
-    /// The answer to a push.
-    Answer(PushId, Answer),
+    /// The answer to a push, and pushes before it that have arrived, as it says.
+    Answer(PushId, Answer, Vec<PushId>),
+    /// These pushes have arrived.
+    Received(Vec<PushId>),
     /// Nothing is to be done.
     Ignored(Ignored),
 }
@@ -85,6 +90,8 @@ pub struct Published {
     pub payload: Bytes,
     /// The publisher's own deadline, if it gave one.
     pub deadline: Option<Duration>,
+    /// What else an extension client asks for.
+    pub wishes: Option<Box<Wishes>>,
 }
 
 /// Why a frame led to nothing.

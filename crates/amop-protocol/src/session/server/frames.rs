@@ -40,7 +40,7 @@ pub(super) fn answer(frame: Frame) -> Event {
 pub(super) fn answered(seq: Seq, result: i32, body: AnswerBody) -> Event {
     let Some(push) = PushId::from_seq(seq) else { return Event::Ignored(Ignored::UnknownAnswer) };
     let body = if result == 0 { body } else { AnswerBody::default() };
-    Event::Answer(push, Answer { result, body })
+    Event::Answer(push, Answer { result, body }, Vec::new())
 }
 
 pub(super) fn report(frame: &Frame, config: &Config) -> Result<Event, Close> {

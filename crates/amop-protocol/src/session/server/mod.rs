@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Cause, Seq, Status, Time,
-    broker::event::{AnswerBody, Mode, Outcome, Push},
+    broker::event::{AnswerBody, Mode, Outcome, Push, PushId},
     topic::{Kind, MAX_TOPIC_BYTES},
     wire::{
         channel::{Encoded, Frame, TopicBody, Type},
@@ -27,11 +27,13 @@ mod event;
 mod frames;
 mod outcome;
 mod topics;
+mod unreceived;
 
 pub use event::{Acknowledge, Close, Config, Event, Ignored, Published, Report};
 
 use frames::{answer, answered, no_such_group, reply, report, subscribe};
 use outcome::{extended_outcome, plain_outcome};
+use unreceived::Unreceived;
 
 /// The state of one session.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub struct Server {
     in_flight: BTreeMap<Seq, usize>,
     in_flight_total: usize,
     last_byte: Time,
+    /// What an extension client was sent and has not said to have received.
+    unreceived: Unreceived,
 }
 
 impl Server {
@@ -54,6 +58,7 @@ impl Server {
             in_flight: BTreeMap::new(),
             in_flight_total: 0,
             last_byte: now,
+            unreceived: Unreceived::default(),
         }
     }
 
@@ -67,9 +72,9 @@ impl Server {
         self.extension.is_some()
     }
 
-    /// The running application that an extension client named; 0 if it named none.
+    /// The running application that an extension client named.
     pub fn instance(&self) -> Option<u128> {
-        self.extension
+        self.extension.filter(|instance| *instance != 0)
     }
 
     /// Sends that have no outcome yet.
@@ -127,9 +132,10 @@ impl Server {
     }
 
     /// The frame that hands a message to this client.
-    pub fn push(&self, push: Push) -> Encoded {
+    pub fn push(&mut self, push: Push) -> Encoded {
         let seq = push.id.to_seq();
         if self.is_extended() {
+            self.unreceived.sent(push.id, push.mode);
             let answer_within = match push.mode {
                 Mode::Unicast => push.answer_within,
                 Mode::Multicast => Duration::ZERO,
@@ -149,6 +155,11 @@ impl Server {
     pub fn outcome(&mut self, outcome: Outcome) -> Encoded {
         self.settle(outcome.seq);
         if self.is_extended() { extended_outcome(outcome) } else { plain_outcome(outcome) }
+    }
+
+    /// The frame that tells an extension client that a subscriber was handed its message.
+    pub fn handed_over(&self, seq: Seq) -> Option<Encoded> {
+        self.is_extended().then(|| FromNode::HandedOver.encode(seq))
     }
 
     /// The frame that tells an extension client to go elsewhere; 2.x clients know no such thing.
@@ -171,6 +182,7 @@ impl Server {
         };
         self.protocol = agreed.protocol;
         self.extension = agreed.extension;
+        self.unreceived.clear();
         let body = handshake::reply(&config.startup.version, &agreed, &config.about);
         Ok(reply(Type::HANDSHAKE, frame.seq, body))
     }
@@ -181,9 +193,9 @@ impl Server {
             TopicBody::parse(frame.body).ok().and_then(|body| Some((body.topic().ok()?, body.payload)));
         match parsed {
             Some((topic, payload)) => {
-                self.admit(Published { seq, mode, topic, payload, deadline: None }, config)
+                self.admit(Published { seq, mode, topic, payload, deadline: None, wishes: None }, config)
             }
-            None => self.refuse(seq, Cause::BadTopic),
+            None => self.refuse(seq, Cause::BadTopic, config),
         }
     }
 
@@ -192,10 +204,10 @@ impl Server {
         let Published { seq, ref topic, .. } = published;
         // go-sdk has no handler for these, and a message on one ends the client.
         if topic.kind() == Kind::BlockNotify {
-            return self.refuse(seq, Cause::ReservedTopic);
+            return self.refuse(seq, Cause::ReservedTopic, config);
         }
         if self.in_flight_total >= config.max_in_flight {
-            return self.refuse(seq, Cause::ClientQuota);
+            return self.refuse(seq, Cause::ClientQuota, config);
         }
         *self.in_flight.entry(seq).or_default() += 1;
         self.in_flight_total += 1;
@@ -212,14 +224,31 @@ impl Server {
         }
     }
 
-    fn refuse(&self, seq: Seq, cause: Cause) -> Event {
+    fn refuse(&self, seq: Seq, cause: Cause, config: &Config) -> Event {
         let status = cause.status();
         Event::Refused(if self.is_extended() {
             let retry_after = (status == Status::Refused).then_some(QUOTA_RETRY);
-            FromNode::PublishResult { status, cause, retry_after, payload: Bytes::new() }.encode(seq)
+            let hop = Some(Box::new(config.about.hop()));
+            let (retry, payload) = (cause.retry(), Bytes::new());
+            FromNode::PublishResult { status, cause, retry_after, retry, hop, payload }.encode(seq)
         } else {
             Encoded::empty(Type::ANSWER, seq, status.code())
         })
+    }
+
+    fn received(&mut self, seq: Seq) -> Event {
+        let received = PushId::from_seq(seq).map(|push| self.unreceived.received(push)).unwrap_or_default();
+        match received.is_empty() {
+            true => Event::Ignored(Ignored::UnknownAnswer),
+            false => Event::Received(received),
+        }
+    }
+
+    fn answered(&mut self, seq: Seq, result: i32, body: AnswerBody) -> Event {
+        match answered(seq, result, body) {
+            Event::Answer(push, answer, _) => Event::Answer(push, answer, self.unreceived.answered(push)),
+            other => other,
+        }
     }
 
     fn handle_extension(&mut self, frame: &Frame, config: &Config) -> Result<Event, Close> {
@@ -230,15 +259,16 @@ impl Server {
         }
         Ok(match FromClient::decode(frame) {
             Ok(FromClient::Subscribe { topics }) => return subscribe(frame.seq, topics, config),
-            Ok(FromClient::Publish { mode, topic, deadline, payload }) => {
-                self.admit(Published { seq: frame.seq, mode, topic, payload, deadline }, config)
+            Ok(FromClient::Publish { mode, topic, deadline, wishes, payload }) => {
+                self.admit(Published { seq: frame.seq, mode, topic, payload, deadline, wishes }, config)
             }
+            Ok(FromClient::Received) => self.received(frame.seq),
             Ok(FromClient::Answer { result, payload }) => {
-                answered(frame.seq, result, AnswerBody { prefix: Bytes::new(), payload })
+                self.answered(frame.seq, result, AnswerBody { prefix: Bytes::new(), payload })
             }
             Err(ExtensionError::Unknown(_)) => Event::Ignored(Ignored::UnknownType),
             // Every send gets an outcome, also one that cannot be read.
-            Err(_) if frame.kind == Type::PUBLISH => self.refuse(frame.seq, Cause::BadTopic),
+            Err(_) if frame.kind == Type::PUBLISH => self.refuse(frame.seq, Cause::BadTopic, config),
             Err(_) => Event::Ignored(Ignored::Malformed),
         })
     }

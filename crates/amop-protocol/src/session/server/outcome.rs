@@ -14,8 +14,8 @@ use crate::{
 pub(super) fn extended_outcome(outcome: Outcome) -> Encoded {
     let status = outcome.cause.status();
     let retry_after = (status == Status::Refused).then_some(outcome.retry_after);
-    let payload = outcome.body.payload;
-    FromNode::PublishResult { status, cause: outcome.cause, retry_after, payload }.encode(outcome.seq)
+    let Outcome { seq, cause, retry, hop, body, .. } = outcome;
+    FromNode::PublishResult { status, cause, retry_after, retry, hop, payload: body.payload }.encode(seq)
 }
 
 pub(super) fn plain_outcome(outcome: Outcome) -> Encoded {

@@ -49,6 +49,8 @@ fn outcome(mode: Mode, cause: Cause, prefix: &'static [u8], payload: &'static [u
         cause,
         body: AnswerBody { prefix: Bytes::from_static(prefix), payload: Bytes::from_static(payload) },
         retry_after: Duration::from_secs(1),
+        retry: cause.retry(),
+        hop: None,
     }
 }
 
@@ -128,7 +130,9 @@ fn an_unreadable_publish_of_an_extension_client_gets_an_outcome() {
         let event = extended().handle_frame(frame(Type::PUBLISH, body), &config());
         let Ok(Event::Refused(refused)) = event else { panic!("{event:?}") };
         let (status, cause) = (Status::NoPath, Cause::BadTopic);
-        let expected = FromNode::PublishResult { status, cause, retry_after: None, payload: Bytes::new() };
+        let (retry, hop) = (cause.retry(), Some(Box::new(config().about.hop())));
+        let payload = Bytes::new();
+        let expected = FromNode::PublishResult { status, cause, retry_after: None, retry, hop, payload };
         assert_eq!(refused, expected.encode(SEQ));
     }
 }
@@ -147,7 +151,7 @@ fn silence_closes_and_bytes_keep_open() {
 proptest! {
     #[test]
     fn no_frame_panics(
-        kind in prop_oneof![0x10u16..0x40, 0x0400u16..0x0408, any::<u16>()],
+        kind in prop_oneof![0x10u16..0x40, 0x0400u16..0x040a, any::<u16>()],
         seq: [u8; 32], result: i32, body in prop::collection::vec(any::<u8>(), 0..200),
     ) {
         for mut server in [server(), extended()] {

@@ -75,6 +75,10 @@ impl Type {
     pub const DELIVER_ANSWER: Self = Self(0x0405);
     /// Extension, node to client: the node drains.
     pub const GOODBYE: Self = Self(0x0406);
+    /// Extension, client to node: messages have arrived.
+    pub const RECEIVED: Self = Self(0x0407);
+    /// Extension, node to client: a subscriber was handed a message.
+    pub const HANDED_OVER: Self = Self(0x0408);
 
     /// Whether this is an extension frame, which 2.x clients neither send nor see.
     pub const fn is_extension(self) -> bool {

@@ -9,8 +9,11 @@ use bytes::{Buf, Bytes};
 use prost::Message;
 
 use crate::{
-    Cause, ClientIdentity, Fingerprint, NodeId, Seq, Status, Topic,
-    broker::event::{Mode, Sender},
+    Cause, ClientIdentity, Fingerprint, NodeId, Retry, Seq, Status, Topic,
+    broker::{
+        event::{Hop, Mode, Sender},
+        wishes::Wishes,
+    },
     topic,
     wire::{
         channel::{Encoded, Frame, Type},
@@ -37,9 +40,13 @@ pub enum FromClient {
         topic: Topic,
         /// The publisher's own deadline, at least a millisecond; `None`: the node's default.
         deadline: Option<Duration>,
+        /// What else is asked for; `None` if nothing is.
+        wishes: Option<Box<Wishes>>,
         /// The message.
         payload: Bytes,
     },
+    /// The `Deliver` with the same seq, and all before it, have arrived.
+    Received,
     /// The answer to the `Deliver` with the same seq.
     Answer {
         /// 0, or the subscriber's own error.
@@ -69,9 +76,15 @@ pub enum FromNode {
         cause: Cause,
         /// With 103: when to try again.
         retry_after: Option<Duration>,
-        /// The answer to a unicast.
+        /// Whether to try again; never with success.
+        retry: Retry,
+        /// Where it failed.
+        hop: Option<Box<Hop>>,
+        /// The answer to a unicast, or the recipients of a multicast if they were asked for.
         payload: Bytes,
     },
+    /// A subscriber was handed the message of the `Publish` with the same seq.
+    HandedOver,
     /// A message.
     Deliver {
         /// Whether an answer is expected.
@@ -130,8 +143,13 @@ impl FromClient {
                     mode: mode(publish.mode)?,
                     topic: Topic::parse(&publish.topic)?,
                     deadline: millis(publish.deadline_ms),
+                    wishes: detail::wishes(publish)?,
                     payload,
                 }
+            }
+            Type::RECEIVED => {
+                pb::Received::decode(header)?;
+                Self::Received
             }
             Type::DELIVER_ANSWER => {
                 pb::Answer::decode(header)?;
@@ -145,15 +163,17 @@ impl FromClient {
     pub fn encode(self, seq: Seq) -> Encoded {
         match self {
             Self::Subscribe { topics } => list(Type::SUBSCRIBE, seq, &pb::Subscribe { topics }),
-            Self::Publish { mode, topic, deadline, payload } => {
+            Self::Publish { mode, topic, deadline, wishes, payload } => {
                 let header = pb::Publish {
                     mode: pb::Mode::from(mode).into(),
                     topic: topic.as_str().to_owned(),
                     // A deadline under a millisecond must not become "the default".
                     deadline_ms: deadline.map_or(0, |d| to_millis(d).max(1)),
+                    ..wishes.map_or_else(pb::Publish::default, |wishes| detail::asking_for(&wishes))
                 };
                 encode(Type::PUBLISH, seq, 0, &header, payload)
             }
+            Self::Received => encode(Type::RECEIVED, seq, 0, &pb::Received {}, Bytes::new()),
             Self::Answer { result, payload } => {
                 encode(Type::DELIVER_ANSWER, seq, result, &pb::Answer {}, payload)
             }
@@ -174,7 +194,7 @@ impl FromNode {
                 Self::Subscribed { accepted, refused, complete }
             }
             Type::PUBLISH_RESULT => {
-                publish_result(frame.result, &pb::PublishResult::decode(header)?, payload)?
+                detail::publish_result(frame.result, pb::PublishResult::decode(header)?, payload)?
             }
             Type::DELIVER => {
                 let deliver = pb::Deliver::decode(header)?;
@@ -186,6 +206,10 @@ impl FromNode {
                     message: message(&deliver.message)?,
                     payload,
                 }
+            }
+            Type::HANDED_OVER => {
+                pb::HandedOver::decode(header)?;
+                Self::HandedOver
             }
             Type::GOODBYE => {
                 let goodbye = pb::Goodbye::decode(header)?;
@@ -201,13 +225,16 @@ impl FromNode {
             Self::Subscribed { accepted, refused, complete } => {
                 list(Type::SUBSCRIBED, seq, &pb::Subscribed { accepted, refused, complete })
             }
-            Self::PublishResult { status, cause, retry_after, payload } => {
+            Self::PublishResult { status, cause, retry_after, retry, hop, payload } => {
                 let header = pb::PublishResult {
                     cause: cause.into(),
                     retry_after_ms: retry_after.map_or(0, to_millis),
+                    hop: hop.as_deref().map(detail::from_hop),
+                    retry: if status == Status::Success { 0 } else { retry.into() },
                 };
                 encode(Type::PUBLISH_RESULT, seq, status.code(), &header, payload)
             }
+            Self::HandedOver => encode(Type::HANDED_OVER, seq, 0, &pb::HandedOver {}, Bytes::new()),
             Self::Deliver { mode, topic, sender, answer_within, message, payload } => {
                 let header =
                     deliver::header(mode, &topic, &sender, to_millis(answer_within), message.as_ref());
@@ -246,17 +273,6 @@ fn encode(kind: Type, seq: Seq, result: i32, header: &impl Message, payload: Byt
 
 fn list(kind: Type, seq: Seq, message: &impl Message) -> Encoded {
     Encoded::new(kind, seq, 0, &[0, 0], message.encode_to_vec().into())
-}
-
-fn publish_result(code: i32, result: &pb::PublishResult, payload: Bytes) -> Result<FromNode, ExtensionError> {
-    let status = Status::from_code(code).ok_or(ExtensionError::Field("result"))?;
-    let cause = Cause::try_from(result.cause).ok().filter(|cause| cause.status() == status);
-    Ok(FromNode::PublishResult {
-        status,
-        cause: cause.unwrap_or(Cause::Unspecified),
-        retry_after: millis(result.retry_after_ms),
-        payload,
-    })
 }
 
 fn sender(sender: pb::Sender) -> Result<Sender, ExtensionError> {
@@ -305,5 +321,6 @@ fn to_millis(duration: Duration) -> u32 {
 }
 
 mod deliver;
+mod detail;
 #[cfg(test)]
 mod tests;

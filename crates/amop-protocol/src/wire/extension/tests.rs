@@ -2,7 +2,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::{deliver::MAX_NAME, *};
-use crate::wire::channel::Decoder;
+use crate::{broker::wishes::Address, wire::channel::Decoder};
 
 const SEQ: Seq = Seq([b'7'; 32]);
 
@@ -21,12 +21,14 @@ fn from_client() -> impl Strategy<Value = FromClient> {
     let payload = || prop::collection::vec(any::<u8>(), 0..50).prop_map(Bytes::from);
     prop_oneof![
         prop::collection::vec(".{0,20}", 0..5).prop_map(|topics| FromClient::Subscribe { topics }),
-        (any::<bool>(), "[a-z]{1,9}", prop::option::of(1u32..), payload()).prop_map(
-            |(one, name, ms, payload)| {
+        Just(FromClient::Received),
+        (any::<bool>(), "[a-z]{1,9}", prop::option::of(1u32..), wishes(), payload()).prop_map(
+            |(one, name, ms, wishes, payload)| {
                 FromClient::Publish {
                     mode: if one { Mode::Unicast } else { Mode::Multicast },
                     topic: Topic::parse(&name).unwrap(),
                     deadline: ms.map(|ms| Duration::from_millis(ms.into())),
+                    wishes,
                     payload,
                 }
             }
@@ -35,16 +37,41 @@ fn from_client() -> impl Strategy<Value = FromClient> {
     ]
 }
 
+fn wishes() -> impl Strategy<Value = Option<Box<Wishes>>> {
+    let address = (".{0,9}", any::<Option<[u8; 32]>>(), any::<Option<[u8; 32]>>());
+    (any::<bool>(), any::<bool>(), address).prop_map(|(tell_handed, recipients, (name, node, client))| {
+        let address = Address {
+            institution: (!name.is_empty()).then(|| name.into()),
+            node: node.map(NodeId::new),
+            client: client.map(Fingerprint::new),
+        };
+        let wishes = Wishes { tell_handed, recipients, address };
+        (wishes != Wishes::default()).then(|| Box::new(wishes))
+    })
+}
+
+fn hop() -> impl Strategy<Value = Option<Box<Hop>>> {
+    let hop = (any::<[u8; 32]>(), ".{0,9}", ".{0,9}").prop_map(|(id, name, institution)| {
+        Box::new(Hop { node: NodeId::new(id), name: name.into(), institution: institution.into() })
+    });
+    prop::option::of(hop)
+}
+
 fn from_node() -> impl Strategy<Value = FromNode> {
     let payload = || prop::collection::vec(any::<u8>(), 0..50).prop_map(Bytes::from);
     prop_oneof![
         (any::<u32>(), prop::collection::vec(".{0,20}", 0..5), any::<bool>())
             .prop_map(|(accepted, refused, complete)| FromNode::Subscribed { accepted, refused, complete }),
-        (1i32..20, prop::option::of(1u64..9999), payload()).prop_map(|(cause, retry, payload)| {
-            let cause = Cause::try_from(cause).unwrap();
-            let retry_after = retry.map(Duration::from_millis);
-            FromNode::PublishResult { status: cause.status(), cause, retry_after, payload }
-        }),
+        Just(FromNode::HandedOver),
+        (1i32..20, prop::option::of(1u64..9999), 1i32..4, hop(), payload()).prop_map(
+            |(cause, retry, kind, hop, payload)| {
+                let cause = Cause::try_from(cause).unwrap();
+                let retry_after = retry.map(Duration::from_millis);
+                let retry = Retry::try_from(kind).unwrap();
+                let retry = if cause == Cause::Delivered { Retry::Never } else { retry };
+                FromNode::PublishResult { status: cause.status(), cause, retry_after, retry, hop, payload }
+            }
+        ),
         ("[a-z]{1,9}", 0u64..9999, any::<Option<[u8; 32]>>(), payload()).prop_map(
             |(name, ms, seq, payload)| FromNode::Deliver {
                 mode: Mode::Unicast,
@@ -77,7 +104,7 @@ proptest! {
 
     #[test]
     fn truncated_and_arbitrary_bodies_never_panic(
-        message in from_node(), kind in 0x0400u16..0x0408, noise in prop::collection::vec(any::<u8>(), 0..99),
+        message in from_node(), kind in 0x0400u16..0x040a, noise in prop::collection::vec(any::<u8>(), 0..99),
     ) {
         let whole = frame(&message.encode(SEQ));
         for len in 0..whole.body.len() {
@@ -92,7 +119,8 @@ proptest! {
 fn a_short_deadline_is_not_the_default_one() {
     let deadline = Some(Duration::from_micros(10));
     let topic = Topic::parse("t").unwrap();
-    let publish = FromClient::Publish { mode: Mode::Unicast, topic, deadline, payload: Bytes::new() };
+    let publish =
+        FromClient::Publish { mode: Mode::Unicast, topic, deadline, wishes: None, payload: Bytes::new() };
     let FromClient::Publish { deadline, .. } = FromClient::decode(&frame(&publish.encode(SEQ))).unwrap()
     else {
         panic!("a publish stays one");
@@ -103,7 +131,7 @@ fn a_short_deadline_is_not_the_default_one() {
 #[test]
 fn a_cause_from_the_future_or_of_another_code_is_unspecified() {
     for cause in [1000, Cause::Deadline as i32] {
-        let header = pb::PublishResult { cause, retry_after_ms: 0 };
+        let header = pb::PublishResult { cause, ..pb::PublishResult::default() };
         let result = encode(Type::PUBLISH_RESULT, SEQ, 101, &header, Bytes::new());
         let Ok(FromNode::PublishResult { status, cause, .. }) = FromNode::decode(&frame(&result)) else {
             panic!("a result stays one");

@@ -10,6 +10,52 @@ pub struct ClientIdentity {
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
 }
+/// One subscriber of a multicast, and what became of the message there.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Recipient {
+    #[prost(message, optional, tag = "1")]
+    pub client: ::core::option::Option<ClientIdentity>,
+    /// CAUSE_DELIVERED, or why it could not be handed the message
+    #[prost(enumeration = "Cause", tag = "2")]
+    pub cause: i32,
+}
+/// Whether to send again what failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Retry {
+    /// as the cause says
+    Unspecified = 0,
+    /// it would end the same way
+    Never = 1,
+    /// nobody was handed the message
+    Safe = 2,
+    /// somebody may have been: only what may be handled twice
+    MayRepeat = 3,
+}
+impl Retry {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RETRY_UNSPECIFIED",
+            Self::Never => "RETRY_NEVER",
+            Self::Safe => "RETRY_SAFE",
+            Self::MayRepeat => "RETRY_MAY_REPEAT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RETRY_UNSPECIFIED" => Some(Self::Unspecified),
+            "RETRY_NEVER" => Some(Self::Never),
+            "RETRY_SAFE" => Some(Self::Safe),
+            "RETRY_MAY_REPEAT" => Some(Self::MayRepeat),
+            _ => None,
+        }
+    }
+}
 /// Why a send ended as it did. The status code is the documented one (0, 99..103).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -322,6 +368,9 @@ pub struct Envelope {
     pub seq: ::prost::bytes::Bytes,
     #[prost(string, tag = "3")]
     pub topic: ::prost::alloc::string::String,
+    /// 32 bytes: only to subscribers with this certificate; empty: to any
+    #[prost(bytes = "bytes", tag = "4")]
+    pub client: ::prost::bytes::Bytes,
 }
 /// One message towards one subscriber at the destination.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -376,6 +425,8 @@ pub struct FanOut {
     pub send_id: u64,
     #[prost(message, optional, tag = "2")]
     pub envelope: ::core::option::Option<Envelope>,
+    #[prost(bool, tag = "3")]
+    pub report_recipients: bool,
 }
 /// Sent when the first subscriber was handed the message, and when none is left to wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -394,6 +445,13 @@ pub struct FanOutReport {
     pub cause: i32,
     #[prost(bool, tag = "6")]
     pub complete: bool,
+}
+/// Payload of the complete FanOutReport, if the FanOut asked for it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RecipientList {
+    /// numbered as in NodeRecipients
+    #[prost(message, repeated, tag = "7")]
+    pub recipients: ::prost::alloc::vec::Vec<Recipient>,
 }
 /// A node on the way did not pass an attempt or a fan-out on to some of its destinations, because one
 /// of its limits is used up.
@@ -474,15 +532,85 @@ pub struct Publish {
     /// 0: the node's default
     #[prost(uint32, tag = "3")]
     pub deadline_ms: u32,
+    /// a HandedOver is wanted
+    #[prost(bool, tag = "4")]
+    pub want_received: bool,
+    /// multicast: the result is wanted per recipient, and may come later for it
+    #[prost(bool, tag = "5")]
+    pub report_recipients: bool,
+    /// only to subscribers that match
+    #[prost(message, optional, tag = "6")]
+    pub address: ::core::option::Option<Address>,
 }
-/// 0x0403, node to client, seq of the 0x0402; frame result: the status code; payload: the answer.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+/// Which subscribers a message is for. What is empty is not asked about.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Address {
+    /// of the subscriber's node, as its certificate says
+    #[prost(string, tag = "1")]
+    pub institution: ::prost::alloc::string::String,
+    /// 32 bytes: the subscriber's node
+    #[prost(bytes = "bytes", tag = "2")]
+    pub node: ::prost::bytes::Bytes,
+    /// 32 bytes: SHA-256 of the subscriber's leaf certificate
+    #[prost(bytes = "bytes", tag = "3")]
+    pub client: ::prost::bytes::Bytes,
+}
+/// 0x0403, node to client, seq of the 0x0402; frame result: the status code; payload: the answer,
+/// or, if a multicast asked for it, Recipients.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PublishResult {
     #[prost(enumeration = "Cause", tag = "1")]
     pub cause: i32,
     /// with 103
     #[prost(uint32, tag = "2")]
     pub retry_after_ms: u32,
+    /// where it failed
+    #[prost(message, optional, tag = "3")]
+    pub hop: ::core::option::Option<Hop>,
+    /// with a failure
+    #[prost(enumeration = "Retry", tag = "4")]
+    pub retry: i32,
+}
+/// A node, as its certificate says.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Hop {
+    /// 32 bytes
+    #[prost(bytes = "bytes", tag = "1")]
+    pub node: ::prost::bytes::Bytes,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub institution: ::prost::alloc::string::String,
+}
+/// How a multicast fared, node by node.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Recipients {
+    #[prost(message, repeated, tag = "1")]
+    pub nodes: ::prost::alloc::vec::Vec<NodeRecipients>,
+    /// in all, named or not
+    #[prost(uint32, tag = "2")]
+    pub handed: u32,
+    #[prost(uint32, tag = "3")]
+    pub failed: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NodeRecipients {
+    /// 32 bytes
+    #[prost(bytes = "bytes", tag = "1")]
+    pub node: ::prost::bytes::Bytes,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub institution: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
+    pub handed: u32,
+    #[prost(uint32, tag = "5")]
+    pub failed: u32,
+    /// why the node did not tell of all its subscribers, if so
+    #[prost(enumeration = "Cause", tag = "6")]
+    pub cause: i32,
+    #[prost(message, repeated, tag = "7")]
+    pub recipients: ::prost::alloc::vec::Vec<Recipient>,
 }
 /// 0x0404, node to client; payload: the message. The frame's seq names the push.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -515,6 +643,12 @@ pub struct Sender {
 /// payload: the answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Answer {}
+/// 0x0407, client to node, seq of a 0x0404: this one, and all before it on the session, have arrived.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Received {}
+/// 0x0408, node to client, seq of the 0x0402: a subscriber was handed the message; its outcome is to come.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HandedOver {}
 /// 0x0406, node to client: the node drains; finish, then connect elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Goodbye {

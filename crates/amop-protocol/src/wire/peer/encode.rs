@@ -1,7 +1,7 @@
 //! The header of a data frame, written by hand into one allocation.
 
 use super::{Body, DataMessage, Envelope, Route, SendRef, put_route, route_len};
-use crate::wire::fields::{bytes, entry, entry_len, length, number};
+use crate::wire::fields::{bytes, bytes_len, entry, entry_len, length, number};
 
 /// Room for the numbers of a message; texts and ids are reckoned exactly.
 const NUMBERS: usize = 64;
@@ -26,7 +26,11 @@ fn body(body: &Body) -> (u8, Vec<u8>) {
             number(&mut out, 4, u64::from(*push_timeout_ms));
             (8, out)
         }
-        Body::FanOut { send, envelope } => (11, with_envelope(*send, 0, 2, envelope)),
+        Body::FanOut { send, envelope, recipients } => {
+            let mut out = with_envelope(*send, 0, 2, envelope);
+            number(&mut out, 3, u64::from(*recipients));
+            (11, out)
+        }
         Body::Handed { send, number: attempt } => {
             (9, report(send, [(2, u64::from(*attempt)), (3, send.epoch)]))
         }
@@ -82,7 +86,11 @@ fn with_envelope(send: u64, attempt: u64, tag: u8, envelope: &Envelope) -> Vec<u
     let (name, topic) = (envelope.publisher.name.as_bytes(), envelope.topic.as_str().as_bytes());
     let fingerprint = envelope.publisher.fingerprint.as_bytes();
     let publisher = entry_len(fingerprint.len()) + if name.is_empty() { 0 } else { entry_len(name.len()) };
-    let len = entry_len(publisher) + entry_len(envelope.seq.0.len()) + entry_len(topic.len());
+    let client = envelope.client.as_ref().map_or(&[][..], |client| client.as_bytes());
+    let len = entry_len(publisher)
+        + entry_len(envelope.seq.0.len())
+        + entry_len(topic.len())
+        + bytes_len(client.len());
     let mut out = Vec::with_capacity(NUMBERS + entry_len(len));
     number(&mut out, 1, send);
     number(&mut out, 2, attempt);
@@ -92,5 +100,6 @@ fn with_envelope(send: u64, attempt: u64, tag: u8, envelope: &Envelope) -> Vec<u
     bytes(&mut out, 2, name);
     bytes(&mut out, 2, &envelope.seq.0);
     bytes(&mut out, 3, topic);
+    bytes(&mut out, 4, client);
     out
 }

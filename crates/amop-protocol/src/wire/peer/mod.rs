@@ -79,6 +79,8 @@ pub enum Body {
         send: u64,
         /// The message but for its payload.
         envelope: Envelope,
+        /// Whether to report each recipient.
+        recipients: bool,
     },
     /// How a fan-out fares at one destination.
     FanOutReport {
@@ -126,6 +128,8 @@ pub struct Envelope {
     pub seq: Seq,
     /// Where to.
     pub topic: Topic,
+    /// Only to subscribers with this certificate; `None`: to any.
+    pub client: Option<Fingerprint>,
 }
 
 /// A data frame that breaks the protocol; the link it came over is closed.
@@ -283,7 +287,9 @@ fn body(body: pb::data::Body) -> Result<Body, DataError> {
             exhausted: m.exhausted,
             answer_prefix: prefix(m.answer_prefix)?,
         },
-        P::FanOut(m) => Body::FanOut { send: m.send_id, envelope: envelope(m.envelope)? },
+        P::FanOut(m) => {
+            Body::FanOut { send: m.send_id, envelope: envelope(m.envelope)?, recipients: m.report_recipients }
+        }
         P::FanOutReport(m) => Body::FanOutReport {
             send: SendRef { epoch: m.send_epoch, id: m.send_id },
             handed: m.handed,
@@ -318,6 +324,10 @@ fn envelope(envelope: Option<pb::Envelope>) -> Result<Envelope, DataError> {
         publisher: Arc::new(ClientIdentity { fingerprint, name: publisher.name.into() }),
         seq: Seq(envelope.seq[..].try_into().map_err(|_| DataError::Field("seq"))?),
         topic: Topic::parse(&envelope.topic).map_err(|_| DataError::Field("topic"))?,
+        client: match &envelope.client[..] {
+            [] => None,
+            client => Some(Fingerprint::from_slice(client).ok_or(DataError::Field("client"))?),
+        },
     })
 }
 

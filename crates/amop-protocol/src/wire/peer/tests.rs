@@ -7,16 +7,13 @@ fn node() -> impl Strategy<Value = NodeId> {
 }
 
 fn envelopes() -> impl Strategy<Value = Envelope> {
-    (any::<[u8; 32]>(), "[a-z ü]{0,20}", any::<[u8; 32]>(), "[a-z/ü]{1,40}").prop_map(
-        |(fingerprint, name, seq, topic)| Envelope {
-            publisher: Arc::new(ClientIdentity {
-                fingerprint: Fingerprint::new(fingerprint),
-                name: name.into(),
-            }),
-            seq: Seq(seq),
-            topic: Topic::parse(&topic).unwrap(),
-        },
-    )
+    let names = (any::<[u8; 32]>(), "[a-z ü]{0,20}", any::<[u8; 32]>(), "[a-z/ü]{1,40}");
+    (names, any::<Option<[u8; 32]>>()).prop_map(|((fingerprint, name, seq, topic), client)| Envelope {
+        publisher: Arc::new(ClientIdentity { fingerprint: Fingerprint::new(fingerprint), name: name.into() }),
+        seq: Seq(seq),
+        topic: Topic::parse(&topic).unwrap(),
+        client: client.map(Fingerprint::new),
+    })
 }
 
 fn sends() -> impl Strategy<Value = SendRef> {
@@ -55,7 +52,11 @@ fn bodies() -> impl Strategy<Value = Body> {
                 answer_prefix
             }
         ),
-        (any::<u64>(), envelopes()).prop_map(|(send, envelope)| Body::FanOut { send, envelope }),
+        (any::<u64>(), envelopes(), any::<bool>()).prop_map(|(send, envelope, recipients)| Body::FanOut {
+            send,
+            envelope,
+            recipients
+        }),
         (sends(), any::<u32>(), any::<u32>(), causes(), any::<bool>()).prop_map(
             |(send, handed, failed, cause, complete)| Body::FanOutReport {
                 send,
@@ -118,6 +119,7 @@ fn spoilt(spoil: impl FnOnce(&mut pb::Data, &mut pb::Envelope)) -> Bytes {
         publisher: Some(pb::ClientIdentity { fingerprint: vec![1; 32].into(), name: "client".into() }),
         seq: vec![2; 32].into(),
         topic: "t".into(),
+        client: Bytes::new(),
     };
     let mut data = pb::Data {
         origin: vec![3; 32].into(),

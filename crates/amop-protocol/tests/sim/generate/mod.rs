@@ -5,7 +5,9 @@ use std::{ops::Range, time::Duration};
 use amop_protocol::broker::event::Mode;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use crate::plan::{Act, BadTopic, Behaviour, Dialect, Limits, LinkSetup, Noise, Plan, Setup, Step, TOPICS};
+use crate::plan::{
+    Act, BadTopic, Behaviour, Dialect, Limits, LinkSetup, Noise, Plan, Receipts, Setup, Step, TOPICS,
+};
 
 /// After the repair: two gossip periods, and what settling takes on top.
 pub const QUIET: Duration = Duration::from_secs(22);
@@ -172,7 +174,8 @@ impl Generator {
         let client = self.clients.len();
         let dialects = [Dialect::V1, Dialect::V3, Dialect::Extended, Dialect::Extended];
         let dialect = dialects[self.rng.random_range(0..dialects.len())];
-        self.act(Act::Open { client, node, dialect, certificate, behaviour, instance: None });
+        let receipts = self.receipts();
+        self.act(Act::Open { client, node, dialect, certificate, behaviour, receipts, instance: None });
         self.clients.push(ClientBelief {
             node,
             certificate,
@@ -195,7 +198,8 @@ impl Generator {
             let Some(node) = self.some_node() else { return };
             let (client, dialect) = (self.clients.len(), Dialect::Extended);
             let instance = Some(self.instances);
-            self.act(Act::Open { client, node, dialect, certificate, behaviour, instance });
+            let receipts = self.receipts();
+            self.act(Act::Open { client, node, dialect, certificate, behaviour, receipts, instance });
             // It publishes nothing: to its nodes its sessions are strangers to each other.
             let reads = false;
             self.clients.push(ClientBelief { node, certificate, open: true, reads, topics: Vec::new() });
@@ -214,6 +218,15 @@ impl Generator {
             8..11 => Behaviour::Slow(micros(&mut self.rng, 1_200_000..12_000_000)),
             11..17 => Behaviour::Prompt(micros(&mut self.rng, 50_000..800_000)),
             _ => Behaviour::Prompt(micros(&mut self.rng, 0..50_000)),
+        }
+    }
+
+    fn receipts(&mut self) -> Receipts {
+        match self.rng.random_range(0..20) {
+            0 => Receipts::Never,
+            1..4 => Receipts::After(micros(&mut self.rng, 2_000..2_000_000)),
+            4..7 => Receipts::After(micros(&mut self.rng, 5_500_000..9_000_000)),
+            _ => Receipts::After(micros(&mut self.rng, 0..2_000)),
         }
     }
 

@@ -83,7 +83,12 @@ impl Oracle {
         let handed: Vec<&SessionLife> = self.handed_to(publication.message, at).collect();
         let impossible = match status {
             Status::Success | Status::TimedOut if handed.is_empty() => Some("nobody was handed it"),
-            Status::NoPath if !handed.is_empty() && self.is_calm() && self.is_alone(publication) => {
+            Status::Success if publication.mode == Mode::Multicast && !self.is_known(publication, at) => {
+                Some("no node knew that anybody was handed it")
+            }
+            Status::NoPath
+                if self.is_known(publication, at) && self.is_calm() && self.is_alone(publication) =>
+            {
                 Some("somebody was handed it")
             }
             // At its deadline a publisher's node knows only that nobody said "handed".
@@ -125,8 +130,16 @@ impl Oracle {
         publication: &'a Publication,
         at: Time,
     ) -> Option<(usize, &'a SessionLife)> {
-        let mut live = self.standing(publication, at).filter(|(_, life)| life.is_prompt());
+        let unicast = publication.mode == Mode::Unicast;
+        let mut live = self.standing(publication, at);
+        let mut live = live.by_ref().filter(|(_, life)| life.is_prompt() && (unicast || life.confirms));
         live.next().filter(|_| !self.forgets() && self.is_patient(publication, at))
+    }
+
+    /// Whether some node knew by then that the message was handed over.
+    fn is_known(&self, publication: &Publication, by: Time) -> bool {
+        let message = publication.message;
+        self.confirmed.range((message, 0)..=(message, usize::MAX)).any(|(_, at)| *at <= by)
     }
 
     fn is_calm(&self) -> bool {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt, ops::AddAssign, time::Duration};
 use amop_protocol::{Status, Time, broker::event::Mode};
 
 use crate::{
-    client::Ended,
+    client::{Client, Ended},
     plan::{Behaviour, Limits},
 };
 
@@ -29,6 +29,8 @@ struct Period {
 struct SessionLife {
     node: usize,
     behaviour: Behaviour,
+    /// Whether its node soon knows that it was handed a message.
+    confirms: bool,
     /// The application, if it has several sessions.
     instance: Option<usize>,
     ended: Option<Time>,
@@ -115,6 +117,8 @@ pub struct Oracle {
     by_message: BTreeMap<u64, Vec<usize>>,
     /// (message, session) to the times its handler ran.
     handed: BTreeMap<(u64, usize), Vec<Time>>,
+    /// (message, session) to when its node knew that it was handed over.
+    confirmed: BTreeMap<(u64, usize), Time>,
     answered: BTreeMap<(u64, usize), ()>,
     /// Per link, the periods it could be relied on.
     links: BTreeMap<(usize, usize), Periods>,
@@ -164,6 +168,7 @@ impl Oracle {
             publications: Vec::new(),
             by_message: BTreeMap::new(),
             handed: BTreeMap::new(),
+            confirmed: BTreeMap::new(),
             answered: BTreeMap::new(),
             links: BTreeMap::new(),
             changes: Vec::new(),
@@ -194,16 +199,12 @@ impl Oracle {
         self.disturbances.push(now);
     }
 
-    pub fn session_begins(
-        &mut self,
-        session: usize,
-        node: usize,
-        behaviour: Behaviour,
-        instance: Option<usize>,
-    ) {
+    pub fn session_begins(&mut self, session: usize, client: &Client) {
+        let Client { node, behaviour, receipts, instance, .. } = *client;
+        let confirms = !client.says_received() || receipts.is_prompt();
         let topics = BTreeMap::new();
-        let life =
-            SessionLife { node, behaviour, instance, ended: None, drained: None, stopped: None, topics };
+        let (ended, drained, stopped) = (None, None, None);
+        let life = SessionLife { node, behaviour, confirms, instance, ended, drained, stopped, topics };
         self.sessions.insert(session, life);
     }
 
@@ -263,6 +264,20 @@ impl Oracle {
 
     pub fn is_handed(&mut self, message: u64, session: usize, now: Time) {
         self.handed.entry((message, session)).or_default().push(now);
+    }
+
+    /// The session's node knows that it was handed the message: all of it was written to a 2.x client,
+    /// or an extension client said so.
+    /// That is so of all that the session was handed before, too.
+    pub fn is_confirmed(&mut self, message: u64, session: usize, now: Time) {
+        self.confirmed.entry((message, session)).or_insert(now);
+        let Some(newest) = self.handed.get(&(message, session)).and_then(|times| times.last()) else {
+            return;
+        };
+        let before = self.handed.iter().filter(|((_, who), times)| *who == session && times[0] <= *newest);
+        for (key, _) in before {
+            self.confirmed.entry(*key).or_insert(now);
+        }
     }
 
     /// A message came to an application that had had it.

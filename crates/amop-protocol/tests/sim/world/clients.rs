@@ -33,7 +33,7 @@ impl World {
         let Some(sim) = &mut slot.node else { return };
         let session = sim.open(self.now, number, certificate);
         let at = Place { node, incarnation: slot.incarnation, session };
-        self.oracle.session_begins(number, node, client.behaviour, client.instance);
+        self.oracle.session_begins(number, &client);
         if let Some(instance) = client.instance {
             let secret = [instance as u64, 1];
             self.instances.entry(instance).or_insert_with(|| Once::new(once::Config::default(), secret));
@@ -109,6 +109,14 @@ impl World {
         }
     }
 
+    /// Either way its node knows now that the message was handed over.
+    pub(super) fn client_answers(&mut self, at: Place, number: usize, frame: Frame, message: u64) {
+        if self.clients.get(&number).is_some_and(|(_, place)| *place == at) {
+            self.oracle.is_confirmed(message, number, self.now);
+        }
+        self.client_sends(at, number, frame);
+    }
+
     fn hand_in(&mut self, at: Place, frame: &Encoded) {
         let now = self.now;
         if let Some(sim) = self.node(at.node, at.incarnation) {
@@ -152,15 +160,19 @@ impl World {
         if let Some(push) = push
             && let Some(sim) = self.node(at.node, at.incarnation)
         {
-            sim.pushed(now, at.session, push, Ok(()));
+            sim.written(now, at.session, push);
             self.settle(at.node);
         }
         match told {
             Ok(Told::Message { push, mode, message, deliver }) => {
                 let way = Way { at, client: number, push };
-                let Some(ticket) = self.admit(way, deliver.as_deref()) else { return };
+                let Some(ticket) = self.admit(way, deliver.as_deref()) else {
+                    // The application has it, whichever way it came.
+                    return self.receipt_later(at, number, push, message);
+                };
                 self.note("handed", &[number as u64, message]);
                 self.oracle.is_handed(message, number, now);
+                self.receipt_later(at, number, push, message);
                 match (behaviour, mode) {
                     (Behaviour::Leaves, _) => self.close(number),
                     (_, Mode::Unicast) => self.answer_later(way, message, ticket),
@@ -175,6 +187,17 @@ impl World {
             Ok(Told::Other) => {}
             Err(wrong) => self.oracle.broken.push(format!("client {number} cannot read at {now:?}: {wrong}")),
         }
+    }
+
+    /// A 2.x client was handed what was written to it; another one says so, sooner or later.
+    fn receipt_later(&mut self, at: Place, number: usize, push: amop_protocol::Seq, message: u64) {
+        let Some((client, _)) = self.clients.get(&number) else { return };
+        if !client.says_received() {
+            return self.oracle.is_confirmed(message, number, self.now);
+        }
+        let Some((after, frame)) = client.receipt(push) else { return };
+        let frame = over_the_wire(&frame);
+        self.schedule(self.now + after, Event::Answer { at, client: number, frame, message });
     }
 
     /// Whether a message is new to its application; if it is not, it is answered as it was before.
@@ -215,7 +238,7 @@ impl World {
                 let answer = Answer { result, payload: Client::answer_payload(message, number) };
                 Event::AnswerAll { instance, ticket, answer }
             }
-            None => Event::Answer { at: way.at, client: number, frame: over_the_wire(&frame) },
+            None => Event::Answer { at: way.at, client: number, frame: over_the_wire(&frame), message },
         };
         self.schedule(self.now + after, event);
     }

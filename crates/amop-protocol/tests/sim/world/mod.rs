@@ -61,10 +61,12 @@ enum Event {
         frame: Frame,
         push: Option<PushId>,
     },
+    /// A client answers a message, or says that it has received it.
     Answer {
         at: Place,
         client: usize,
         frame: Frame,
+        message: u64,
     },
     /// An application with several sessions answers a request, by all ways it came.
     AnswerAll {
@@ -160,8 +162,8 @@ impl World {
             self.oracle.disturbed(self.now);
         }
         match act.clone() {
-            Act::Open { client, node, dialect, certificate, behaviour, instance } => {
-                self.open(client, Client::new(node, dialect, behaviour, instance), certificate);
+            Act::Open { client, node, dialect, certificate, behaviour, receipts, instance } => {
+                self.open(client, Client::new(node, dialect, behaviour, receipts, instance), certificate);
             }
             Act::Subscribe { client, topics } => self.subscribe(client, &topics),
             Act::SubscribeMany { client, first, count } => {
@@ -314,7 +316,7 @@ impl World {
                 }
             }
             Event::Written { at, client, frame, push } => self.written(at, client, frame, push),
-            Event::Answer { at, client, frame } => self.client_sends(at, client, frame),
+            Event::Answer { at, client, frame, message } => self.client_answers(at, client, frame, message),
             Event::AnswerAll { instance, ticket, answer } => self.answer_all(instance, ticket, &answer),
         }
     }
