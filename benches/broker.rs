@@ -95,7 +95,10 @@ fn routing() -> Routing {
         let links = pb::LinksContent { neighbours: neighbours.into_iter().map(bytes_of).collect() };
         let own = (0..TOPICS).filter(|t| t % usize::from(NODES) == usize::from(n));
         let count = |t: usize| pb::TopicCount { topic: topic(t).to_string(), subscribers: 1 };
-        let topics = pb::TopicsContent { topics: own.map(count).collect() };
+        let topics: Vec<_> = own.map(count).collect();
+        let hash = ListHash::of(topics.iter().map(|entry| (entry.topic.as_str(), entry.subscribers)));
+        let hash = Bytes::copy_from_slice(&hash.to_bytes());
+        let topics = pb::TopicsContent { topics, piece: 0, pieces: 1, hash };
         for content in [Content::Identity(identity), Content::Links(links), Content::Topics(topics)] {
             let record = pb::Record { node: bytes_of(n), epoch: 1, sequence: 1, content: Some(content) };
             let signed = pb::SignedRecord { body: record.encode_to_vec().into(), signature: Bytes::new() };

@@ -72,7 +72,7 @@ fn control_messages() {
         ("hello", Message::Hello(pb::Hello { min_version: 1, max_version: 1, node: node(), epoch: 1 })),
         ("heartbeat", Message::Heartbeat(heartbeat)),
         ("vector", Message::Vector(pb::Vector { entries: vec![versions], partial: false })),
-        ("pull", Message::Pull(pb::Pull { node: node(), kinds: vec![1, 2, 3] })),
+        ("pull", Message::Pull(pb::Pull { node: node(), kinds: vec![1, 2, 3], epoch: 1, topics: 1 })),
         ("settled", Message::Settled(settled)),
     ] {
         let frame = LinkFrame::control(message);

@@ -1,12 +1,13 @@
 //! Nodes with keys anybody can sign with, and what they announce.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use amop_protocol::{
     NodeId, NodeKey, SessionId, Time, Topic, Version,
     broker::{
         announce::{Authenticator, NodeInfo},
         control::{self, Control},
+        lists::ListHash,
         routing::Routing,
         seal::MacSecret,
     },
@@ -92,9 +93,43 @@ pub(crate) fn links(to: impl IntoIterator<Item = u8>) -> Content {
     Content::Links(pb::LinksContent { neighbours })
 }
 
-pub(crate) fn topics(counts: impl IntoIterator<Item = (u8, u32)>) -> Content {
-    let entry = |(n, subscribers)| pb::TopicCount { topic: topic(n).to_string(), subscribers };
-    Content::Topics(pb::TopicsContent { topics: counts.into_iter().map(entry).collect() })
+/// Topics and how many subscribers each has.
+pub(crate) type List = BTreeMap<String, u32>;
+
+/// As a list without order says it: the last count of each topic, if it is one.
+pub(crate) fn list(counts: &[(u8, u32)]) -> List {
+    let wanted = counts.iter().filter(|(_, count)| *count > 0);
+    wanted.map(|(n, count)| (topic(*n).to_string(), *count)).collect()
+}
+
+pub(crate) fn hash(list: &List) -> Bytes {
+    let hash = ListHash::of(list.iter().map(|(topic, count)| (topic.as_str(), *count)));
+    Bytes::copy_from_slice(&hash.to_bytes())
+}
+
+/// One piece of a list, of so many.
+pub(crate) fn piece(list: &List, piece: u32, pieces: u32) -> Content {
+    let entry = |(topic, subscribers): (&String, &u32)| pb::TopicCount {
+        topic: topic.clone(),
+        subscribers: *subscribers,
+    };
+    let topics = list.iter().map(entry).skip(piece as usize).step_by(pieces.max(1) as usize).collect();
+    Content::Topics(pb::TopicsContent { topics, piece, pieces, hash: hash(list) })
+}
+
+/// A whole list.
+pub(crate) fn topics(counts: &[(u8, u32)]) -> Content {
+    piece(&list(counts), 0, 1)
+}
+
+/// What changed since a list, and the hash of the one that should come out.
+pub(crate) fn delta(from: u64, changes: &[(u8, u32)], hash: Bytes) -> Content {
+    let entry = |(n, subscribers): &(u8, u32)| pb::TopicCount {
+        topic: topic(*n).to_string(),
+        subscribers: *subscribers,
+    };
+    let changes = changes.iter().map(entry).collect();
+    Content::TopicsDelta(pb::TopicsDelta { from, changes, hash })
 }
 
 /// Says all three records of a node to `control`, as its neighbour `from` would.
@@ -108,11 +143,9 @@ pub(crate) fn announce(
     counts: &[(u8, u32)],
 ) {
     let first = Version { sequence: 1, ..version };
-    for (version, content) in [
-        (first, identity(n)),
-        (version, links(neighbours.iter().copied())),
-        (version, topics(counts.iter().copied())),
-    ] {
+    for (version, content) in
+        [(first, identity(n)), (version, links(neighbours.iter().copied())), (version, topics(counts))]
+    {
         control.handle_message(now, id(from), Message::Record(record(n, version, content)));
     }
 }

@@ -1,8 +1,9 @@
 //! Lies in gossip: records in another's name, old ones, and claims that nothing stands behind.
 
 use amop::telemetry::{client as admin, status};
-use amop_protocol::wire::generated::{
-    self as pb, SignedRecord, control::Message as Control, record::Content,
+use amop_protocol::{
+    broker::lists::ListHash,
+    wire::generated::{self as pb, SignedRecord, control::Message as Control, record::Content},
 };
 use amop_testkit::wait;
 
@@ -53,6 +54,12 @@ fn forged(relay: &Relay, signed: &SignedRecord, alter: impl FnOnce(&mut pb::Reco
     ]
 }
 
+/// A list in one piece, whose hash is right.
+fn whole(topics: Vec<pb::TopicCount>) -> pb::TopicsContent {
+    let hash = ListHash::of(topics.iter().map(|entry| (entry.topic.as_str(), entry.subscribers)));
+    pb::TopicsContent { topics, piece: 0, pieces: 1, hash: hash.to_bytes().to_vec().into() }
+}
+
 /// Records in the name of `of`, none of which is genuine.
 fn forgeries(relay: &Relay, of: NodeId) -> Vec<SignedRecord> {
     let [identity, links, topics] = records_of(relay, of);
@@ -79,12 +86,12 @@ fn forgeries(relay: &Relay, of: NodeId) -> Vec<SignedRecord> {
             content(record, |content| *content = Content::Links(pb::LinksContent::default()));
         }),
         forged(relay, &topics, |record| {
-            content(record, |content| *content = Content::Topics(pb::TopicsContent::default()));
+            content(record, |content| *content = Content::Topics(whole(Vec::new())));
         }),
         forged(relay, &topics, |record| {
             content(record, |content| {
                 let more = pb::TopicCount { topic: "lie".into(), subscribers: 5 };
-                *content = Content::Topics(pb::TopicsContent { topics: vec![more] });
+                *content = Content::Topics(whole(vec![more]));
             });
         }),
     ];

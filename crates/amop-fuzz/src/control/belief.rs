@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use amop_protocol::{Version, broker::routing::Routing};
+use amop_protocol::{Topic, Version, broker::routing::Routing};
 
 use super::{HONEST, NODES, subscribers};
-use crate::world::{self, ME, id};
-
-type List = BTreeMap<String, u32>;
+use crate::world::{self, List, ME, id};
 
 #[derive(Default)]
 pub(super) struct Belief {
@@ -18,10 +16,14 @@ pub(super) struct Belief {
 }
 
 impl Belief {
-    pub(super) fn signed(&mut self, node: u8, version: Version, counts: &[(u8, u32)]) {
-        let wanted = counts.iter().filter(|(n, count)| *count > 0 && world::topic(*n).is_announced());
-        let list = wanted.map(|(n, count)| (world::topic(*n).to_string(), *count)).collect();
+    pub(super) fn signed(&mut self, node: u8, version: Version, list: List) {
         self.signed.entry(node).or_default().push((version, list));
+    }
+
+    /// The list a stranger signed last under a version.
+    pub(super) fn list(&self, node: u8, version: Version) -> List {
+        let signed = self.signed.get(&node).into_iter().flatten();
+        signed.filter(|(at, _)| *at == version).next_back().map(|(_, list)| list.clone()).unwrap_or_default()
     }
 
     /// Only what was signed is believed, and never an older version after a newer one.
@@ -32,9 +34,28 @@ impl Belief {
                 continue;
             }
             let least = self.believed.entry(n).or_default();
-            let fitting = self.signed.get(&n).into_iter().flatten().filter(|(_, said)| *said == list);
+            let fitting = self.signed.get(&n).into_iter().flatten().filter(|(_, said)| routed(said) == list);
             let newer = fitting.map(|(version, _)| *version).filter(|version| version >= least).min();
             *least = newer.unwrap_or_else(|| panic!("node {n} never said {list:?}, or before {least:?}"));
         }
     }
+}
+
+/// The part of a list that messages are routed by.
+fn routed(list: &List) -> List {
+    let announced = |name: &String| Topic::parse(name).is_ok_and(|topic| topic.is_announced());
+    list.iter().filter(|(name, _)| announced(name)).map(|(name, count)| (name.clone(), *count)).collect()
+}
+
+/// A list with these changes.
+pub(super) fn changed(mut list: List, changes: &[(u8, u32)]) -> List {
+    for (n, count) in changes {
+        let name = world::topic(*n).to_string();
+        if *count == 0 {
+            list.remove(&name)
+        } else {
+            list.insert(name, *count)
+        };
+    }
+    list
 }

@@ -14,6 +14,7 @@ use amop_protocol::{
     NodeId, SessionId, Time, Topic, Version,
     broker::{
         control::{Action, Config, Control},
+        lists,
         routing::Routing,
     },
     limits::GOSSIP_PERIOD,
@@ -42,19 +43,96 @@ enum Op {
     LinkUp(u8),
     LinkDown(u8),
     RoundTrip(u8, u8),
-    Report { session: u8, topics: u8 },
-    Close { session: u8 },
+    Report {
+        session: u8,
+        topics: u8,
+    },
+    Close {
+        session: u8,
+    },
     Drain,
     Pass(u16),
-    Raw { from: u8, message: Vec<u8> },
-    Identity { from: u8, node: u8, epoch: u8, forged: bool },
-    Links { from: u8, node: u8, epoch: u8, sequence: u8, neighbours: u8, forged: bool },
-    Topics { from: u8, node: u8, epoch: u8, sequence: u8, counts: Vec<(u8, u8)>, forged: bool },
-    Heartbeat { from: u8, own: Claim, digest: u64 },
-    Vector { from: u8, entries: Vec<Claim>, partial: bool },
-    Pull { from: u8, node: u8, kinds: Vec<u8> },
-    Settled { from: u8, node: u8, epoch: u8, sequence: u8 },
-    Echo { from: u8, nth: u8 },
+    Raw {
+        from: u8,
+        message: Vec<u8>,
+    },
+    Identity {
+        from: u8,
+        node: u8,
+        epoch: u8,
+        forged: bool,
+    },
+    Links {
+        from: u8,
+        node: u8,
+        epoch: u8,
+        sequence: u8,
+        neighbours: u8,
+        forged: bool,
+    },
+    Topics {
+        from: u8,
+        node: u8,
+        epoch: u8,
+        sequence: u8,
+        counts: Vec<(u8, u8)>,
+        forged: bool,
+    },
+    Piece {
+        from: u8,
+        node: u8,
+        epoch: u8,
+        sequence: u8,
+        counts: Vec<(u8, u8)>,
+        nth: u8,
+        of: u8,
+        forged: bool,
+    },
+    Delta {
+        from: u8,
+        node: u8,
+        epoch: u8,
+        base: u8,
+        sequence: u8,
+        changes: Vec<(u8, u8)>,
+        sort: Sort,
+    },
+    Heartbeat {
+        from: u8,
+        own: Claim,
+        digest: u64,
+    },
+    Vector {
+        from: u8,
+        entries: Vec<Claim>,
+        partial: bool,
+    },
+    Pull {
+        from: u8,
+        node: u8,
+        kinds: Vec<u8>,
+        epoch: u8,
+        topics: u8,
+    },
+    Settled {
+        from: u8,
+        node: u8,
+        epoch: u8,
+        sequence: u8,
+    },
+    Echo {
+        from: u8,
+        nth: u8,
+    },
+}
+
+/// What is right about a change.
+#[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Right,
+    /// Its origin signed another hash.
+    Inconsistent,
+    Forged,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -92,7 +170,15 @@ fn config() -> Config {
         max_nodes: 4,
         max_tombstones: 3,
         max_own_topics: 3,
-        max_topics: 5,
+        lists: lists::Bounds {
+            max_topics: 5,
+            piece_bytes: 24,
+            max_deltas: 2,
+            delta_bytes: 200,
+            max_list_bytes: 900,
+            max_unfinished_bytes: 1_500,
+        },
+        burst: Duration::from_secs(5),
         max_links: 5,
         max_waves: 3,
         ..Config::default()
@@ -123,7 +209,7 @@ pub fn control_message(data: &[u8]) {
     let version = Version { epoch: 1, sequence: 1 };
     for n in [3, 4] {
         world::announce(&mut pair.mine, pair.now, 3, n, version, &[ME, 3, 4], &[(0, 1), (1, 1)]);
-        pair.belief.signed(n, version, &[(0, 1), (1, 1)]);
+        pair.belief.signed(n, version, world::list(&[(0, 1), (1, 1)]));
     }
     pair.raw(3, data);
     pair.settle();
@@ -195,13 +281,27 @@ impl Pair {
                 (from, record(node, epoch, sequence, world::links(linked), forged))
             }
             Op::Topics { from, node, epoch, sequence, counts, forged } => {
-                let counts: Vec<_> =
-                    counts.iter().map(|(topic, count)| (*topic, u32::from(*count))).collect();
-                if !forged {
-                    let version = Version { epoch: number(epoch), sequence: number(sequence) };
-                    self.belief.signed(known(node), version, &counts);
-                }
-                (from, record(node, epoch, sequence, world::topics(counts), forged))
+                let counts = wide(&counts);
+                self.signs(node, epoch, sequence, world::list(&counts), forged);
+                (from, record(node, epoch, sequence, world::topics(&counts), forged))
+            }
+            Op::Piece { from, node, epoch, sequence, counts, nth, of, forged } => {
+                let list = world::list(&wide(&counts));
+                let piece = world::piece(&list, u32::from(nth % 4), u32::from(of % 4));
+                self.signs(node, epoch, sequence, list, forged);
+                (from, record(node, epoch, sequence, piece, forged))
+            }
+            Op::Delta { from, node, epoch, base, sequence, changes, sort } => {
+                let version = Version { epoch: number(epoch), sequence: number(base) };
+                let changes = wide(&changes);
+                let result = belief::changed(self.belief.list(known(node), version), &changes);
+                let hash = match sort {
+                    Sort::Inconsistent => Bytes::from_static(&[7; 32]),
+                    Sort::Right | Sort::Forged => world::hash(&result),
+                };
+                self.signs(node, epoch, sequence, result, sort != Sort::Right);
+                let delta = world::delta(version.sequence, &changes, hash);
+                (from, record(node, epoch, sequence, delta, sort == Sort::Forged))
             }
             Op::Heartbeat { from, own, digest } => {
                 (from, Message::Heartbeat(pb::Heartbeat { own: Some(own.versions()), digest }))
@@ -210,9 +310,17 @@ impl Pair {
                 let entries = entries.iter().map(Claim::versions).collect();
                 (from, Message::Vector(pb::Vector { entries, partial }))
             }
-            Op::Pull { from, node, kinds } => {
+            Op::Pull { from, node, kinds, epoch, topics } => {
                 let kinds = kinds.into_iter().map(i32::from).collect();
-                (from, Message::Pull(pb::Pull { node: node_bytes(node), kinds }))
+                (
+                    from,
+                    Message::Pull(pb::Pull {
+                        node: node_bytes(node),
+                        kinds,
+                        epoch: number(epoch),
+                        topics: number(topics),
+                    }),
+                )
             }
             Op::Settled { from, node, epoch, sequence } => {
                 let (epoch, sequence) = (number(epoch), number(sequence));
@@ -225,6 +333,13 @@ impl Pair {
             _ => return,
         };
         self.mine.handle_message(self.now, id(liar(from)), message);
+    }
+
+    fn signs(&mut self, node: u8, epoch: u8, sequence: u8, list: world::List, forged: bool) {
+        if !forged {
+            let version = Version { epoch: number(epoch), sequence: number(sequence) };
+            self.belief.signed(known(node), version, list);
+        }
     }
 
     fn raw(&mut self, from: u8, message: &[u8]) {
@@ -322,6 +437,8 @@ impl Pair {
         self.version = version;
         assert!(self.mine.local_topics() <= config().max_own_topics);
         assert!(self.mine.settling() <= (config().max_nodes + 1) * config().max_waves, "waves are joined");
+        assert!(self.mine.unfinished_bytes() <= config().lists.max_unfinished_bytes);
+        assert!(self.mine.claims() <= usize::from(NODES) * (config().max_nodes + 1));
         coherent(self.mine.routing(), &self.up);
         self.belief.check(self.mine.routing());
     }
@@ -368,6 +485,10 @@ fn record(node: u8, epoch: u8, sequence: u8, content: pb::record::Content, forge
         record.signature = Bytes::from_static(b"forged");
     }
     Message::Record(record)
+}
+
+fn wide(counts: &[(u8, u8)]) -> Vec<(u8, u32)> {
+    counts.iter().map(|(topic, count)| (*topic, u32::from(*count))).collect()
 }
 
 fn subscribers(routing: &Routing, node: NodeId) -> BTreeMap<String, u32> {

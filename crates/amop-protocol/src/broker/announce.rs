@@ -4,12 +4,12 @@
 //! is newer than the newest ever held of its kind; what is superseded or expired leaves its
 //! version behind as a tombstone. **Invariant**: nothing old comes back.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
 
-use super::seal::Seal;
+use super::{lists::Topics, pace::Pace, seal::Seal};
 use crate::{
     NodeId, NodeKey, Time, Version,
     wire::generated::{self as pb, RecordKind, SignedRecord, record::Content},
@@ -79,6 +79,8 @@ struct Head {
     links: Option<Bytes>,
     #[prost(bytes = "bytes", optional, tag = "6")]
     topics: Option<Bytes>,
+    #[prost(bytes = "bytes", optional, tag = "7")]
+    topics_delta: Option<Bytes>,
 }
 
 /// A record whose head was read, not yet believed.
@@ -87,16 +89,21 @@ pub(super) struct Unverified {
     pub(super) version: Version,
     pub(super) kind: RecordKind,
     pub(super) signed: SignedRecord,
-    content: Bytes,
+    /// The content, encoded.
+    pub(super) content: Bytes,
+    is_delta: bool,
 }
 
 impl Unverified {
     pub(super) fn decode(signed: SignedRecord) -> Result<Self, PeerFault> {
         let head = Head::decode(signed.body.clone()).map_err(|_| PeerFault::Malformed("body"))?;
-        let (kind, content) = match (head.identity, head.links, head.topics) {
-            (Some(content), None, None) => (RecordKind::Identity, content),
-            (None, Some(content), None) => (RecordKind::Links, content),
-            (None, None, Some(content)) => (RecordKind::Topics, content),
+        let is_delta = head.topics_delta.is_some();
+        let (kind, content) = match (head.identity, head.links, head.topics, head.topics_delta) {
+            (Some(content), None, None, None) => (RecordKind::Identity, content),
+            (None, Some(content), None, None) => (RecordKind::Links, content),
+            (None, None, Some(content), None) | (None, None, None, Some(content)) => {
+                (RecordKind::Topics, content)
+            }
             _ => return Err(PeerFault::Malformed("content")),
         };
         Ok(Self {
@@ -105,6 +112,7 @@ impl Unverified {
             kind,
             signed,
             content,
+            is_delta,
         })
     }
 
@@ -113,6 +121,9 @@ impl Unverified {
         let content = match self.kind {
             RecordKind::Identity => pb::IdentityContent::decode(bytes).map(Content::Identity),
             RecordKind::Links => pb::LinksContent::decode(bytes).map(Content::Links),
+            RecordKind::Topics | RecordKind::Unspecified if self.is_delta => {
+                pb::TopicsDelta::decode(bytes).map(Content::TopicsDelta)
+            }
             RecordKind::Topics | RecordKind::Unspecified => {
                 pb::TopicsContent::decode(bytes).map(Content::Topics)
             }
@@ -139,7 +150,7 @@ pub(super) fn sign(
     SignedRecord { body, signature }
 }
 
-/// One kind of record of one node: the newest sequence ever held, and the record unless it expired.
+/// The links of one node: the newest sequence ever held, and the record unless it expired.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Held {
     pub(super) sequence: u64,
@@ -171,6 +182,33 @@ pub(super) struct Identity {
     pub(super) record: SignedRecord,
 }
 
+/// What somebody holds of a node; 0 for what is not held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Versions {
+    pub(super) epoch: u64,
+    pub(super) links: u64,
+    pub(super) topics: u64,
+}
+
+impl From<&pb::Versions> for Versions {
+    fn from(versions: &pb::Versions) -> Self {
+        Self { epoch: versions.epoch, links: versions.links, topics: versions.topics }
+    }
+}
+
+impl Versions {
+    /// What is known to be held when both are.
+    pub(super) fn and(self, other: Self) -> Self {
+        match self.epoch.cmp(&other.epoch) {
+            Ordering::Less => other,
+            Ordering::Greater => self,
+            Ordering::Equal => {
+                Self { links: self.links.max(other.links), topics: self.topics.max(other.topics), ..self }
+            }
+        }
+    }
+}
+
 /// What is held of one node in its newest epoch; without identity, a tombstone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
@@ -179,7 +217,9 @@ pub(super) struct Known {
     /// The signed identity of a node whose lists have expired.
     pub(super) tombstone: Option<SignedRecord>,
     pub(super) links: Held,
-    pub(super) topics: Held,
+    pub(super) topics: Topics,
+    /// How fast it changes; that outlives its restarts.
+    pub(super) pace: Pace,
     /// Since when no way has led to it.
     pub(super) unreachable_since: Option<Time>,
 }
@@ -190,8 +230,9 @@ impl Known {
         self.identity.as_ref().map(|identity| &identity.record).or(self.tombstone.as_ref())
     }
 
-    pub(super) fn held(&mut self, kind: RecordKind) -> &mut Held {
-        if kind == RecordKind::Links { &mut self.links } else { &mut self.topics }
+    /// Whether the identity is held that a record is to be verified under.
+    pub(super) fn is_alive(&self, record: &Unverified) -> bool {
+        self.epoch == record.version.epoch && self.identity.is_some()
     }
 
     pub(super) fn versions(&self, node: NodeId) -> pb::Versions {
@@ -204,7 +245,7 @@ impl Known {
     }
 
     /// Kinds that somebody with `theirs` has and this node lacks.
-    pub(super) fn lacking(&self, theirs: &pb::Versions) -> Vec<RecordKind> {
+    pub(super) fn lacking(&self, theirs: &Versions) -> Vec<RecordKind> {
         if theirs.epoch < self.epoch {
             return Vec::new();
         }
@@ -227,7 +268,7 @@ impl Known {
     pub(super) fn bury(&mut self) {
         self.tombstone = self.identity.take().map(|identity| identity.record);
         self.links.record = None;
-        self.topics.record = None;
+        self.topics.bury();
     }
 }
 

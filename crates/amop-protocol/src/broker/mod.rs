@@ -7,6 +7,8 @@ pub mod control;
 pub mod dedup;
 pub mod deliver;
 pub mod event;
+pub mod lists;
+pub mod pace;
 pub mod private;
 pub mod routing;
 pub mod seal;

@@ -41,14 +41,15 @@ impl Settling {
         self.joined
     }
 
-    /// A new record of `origin` was sent to `waiting`; `from` is where it came from.
+    /// A new record of `origin` was sent to `waiting`; those `owed` are to hear when it has settled,
+    /// first the one it came from.
     pub(super) fn start(
         &mut self,
         now: Time,
         origin: NodeId,
         version: Version,
         waiting: BTreeSet<NodeId>,
-        from: Option<NodeId>,
+        owed: BTreeSet<(NodeId, Version)>,
         max_waves: usize,
     ) {
         let waves = self.waves.entry(origin).or_default();
@@ -60,7 +61,6 @@ impl Settling {
                 None => waves.push(oldest),
             }
         }
-        let owed = from.map(|from| (from, version)).into_iter().collect();
         let waiting = waiting.into_iter().map(|peer| (peer, version)).collect();
         waves.push(Wave { version, since: now, waiting, owed });
     }
@@ -183,7 +183,8 @@ mod tests {
 
     fn start(settling: &mut Settling, sequence: u64, waiting: &[u8], from: u8) {
         let waiting = waiting.iter().map(|n| id(*n)).collect();
-        settling.start(Time::ZERO, id(1), version(sequence), waiting, Some(id(from)), 2);
+        let owed = BTreeSet::from([(id(from), version(sequence))]);
+        settling.start(Time::ZERO, id(1), version(sequence), waiting, owed, 2);
     }
 
     #[test]

@@ -21,7 +21,8 @@ pub type Counts = BTreeMap<Topic, u32>;
 pub struct Subscriptions {
     sessions: BTreeMap<SessionId, BTreeSet<Topic>>,
     local: BTreeMap<Topic, BTreeSet<SessionId>>,
-    remote: BTreeMap<NodeIndex, Counts>,
+    /// Announced topics that have changed, with their counts before.
+    changed: Counts,
     /// Ids by index, for the order of table entries.
     ids: Vec<NodeId>,
     table: TopicTable,
@@ -33,7 +34,7 @@ impl Subscriptions {
         Self {
             sessions: BTreeMap::new(),
             local: BTreeMap::new(),
-            remote: BTreeMap::new(),
+            changed: Counts::new(),
             ids: vec![me],
             table: TopicTable::default(),
         }
@@ -90,28 +91,34 @@ impl Subscriptions {
         self.local.len()
     }
 
-    /// Replaces what another node announces.
-    pub fn announce(&mut self, index: NodeIndex, id: NodeId, after: Counts) {
+    /// What has changed of [`Subscriptions::announced`] since this was asked last; 0 for what is gone.
+    pub fn take_changes(&mut self) -> Vec<(Topic, u32)> {
+        let changed = std::mem::take(&mut self.changed).into_keys();
+        changed.map(|topic| (topic.clone(), self.local.get(&topic).map_or(0, BTreeSet::len) as u32)).collect()
+    }
+
+    /// Changes what another node announces, to these counts (0: gone).
+    pub fn announce(
+        &mut self,
+        index: NodeIndex,
+        id: NodeId,
+        changes: impl IntoIterator<Item = (Topic, u32)>,
+    ) {
         if self.ids.len() <= index.0 as usize {
             self.ids.resize(index.0 as usize + 1, id);
         }
         self.ids[index.0 as usize] = id;
-        let before = self.remote.remove(&index).unwrap_or_default();
-        for topic in before.keys().filter(|topic| !after.contains_key(*topic)) {
-            self.set_count(topic, index, 0);
-        }
-        for (topic, count) in after.iter().filter(|(topic, count)| before.get(*topic) != Some(count)) {
-            self.set_count(topic, index, *count);
-        }
-        if !after.is_empty() {
-            self.remote.insert(index, after);
+        for (topic, count) in changes {
+            self.set_count(&topic, index, count);
         }
     }
 
     fn change_local(&mut self, topic: &Topic, change: impl FnOnce(&mut BTreeSet<SessionId>) -> bool) {
         let sessions = self.local.entry(topic.clone()).or_default();
+        let before = sessions.len() as u32;
         change(sessions);
         let now: Vec<SessionId> = sessions.iter().copied().collect();
+        self.note(topic, before, now.len() as u32);
         if now.is_empty() {
             self.local.remove(topic);
         }
@@ -119,6 +126,18 @@ impl Subscriptions {
             set_count(routes, ids, ME, now.len() as u32);
             routes.sessions = now;
         });
+    }
+
+    /// Notes a change for the next announcement; one that is undone is none.
+    fn note(&mut self, topic: &Topic, before: u32, now: u32) {
+        if !topic.is_announced() {
+            return;
+        }
+        match self.changed.get(topic) {
+            Some(announced) if *announced == now => _ = self.changed.remove(topic),
+            Some(_) => {}
+            None => _ = self.changed.insert(topic.clone(), before),
+        }
     }
 
     fn set_count(&mut self, topic: &Topic, index: NodeIndex, count: u32) {
@@ -195,6 +214,21 @@ mod tests {
     }
 
     #[test]
+    fn changes_are_told_once_and_not_if_undone() {
+        let mut subs = Subscriptions::new(id(5));
+        subs.report(SessionId(1), [topic("a"), topic("b"), topic("_block_notify_1")]);
+        subs.report(SessionId(2), [topic("b"), topic("c")]);
+        subs.report(SessionId(2), [topic("b")]);
+        assert_eq!(subs.take_changes(), [(topic("a"), 1), (topic("b"), 2)]);
+        assert_eq!(subs.take_changes(), []);
+        subs.report(SessionId(1), [topic("b")]);
+        subs.report(SessionId(2), [topic("a")]);
+        assert_eq!(subs.take_changes(), [(topic("b"), 1)], "one session has `a` as before");
+        subs.report(SessionId(2), []);
+        assert_eq!(subs.take_changes(), [(topic("a"), 0)]);
+    }
+
+    #[test]
     fn block_notify_topics_stay_at_home() {
         let mut subs = Subscriptions::new(id(5));
         assert!(!subs.report(SessionId(1), [topic("_block_notify_1")]));
@@ -206,10 +240,10 @@ mod tests {
     fn nodes_stand_in_order_of_their_ids() {
         let mut subs = Subscriptions::new(id(5));
         subs.report(SessionId(1), [topic("t")]);
-        subs.announce(NodeIndex(1), id(9), Counts::from([(topic("t"), 3)]));
-        subs.announce(NodeIndex(2), id(1), Counts::from([(topic("t"), 2), (topic("u"), 1)]));
+        subs.announce(NodeIndex(1), id(9), [(topic("t"), 3)]);
+        subs.announce(NodeIndex(2), id(1), [(topic("t"), 2), (topic("u"), 1)]);
         assert_eq!(nodes(&subs, "t"), [(2, 2), (0, 1), (1, 3)]);
-        subs.announce(NodeIndex(2), id(1), Counts::new());
+        subs.announce(NodeIndex(2), id(1), [(topic("t"), 0), (topic("u"), 0)]);
         assert_eq!(nodes(&subs, "t"), [(0, 1), (1, 3)]);
         assert_eq!(nodes(&subs, "u"), []);
     }

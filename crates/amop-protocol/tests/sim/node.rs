@@ -128,7 +128,13 @@ impl SimNode {
         let me = info(key);
         let chain = vec![Bytes::copy_from_slice(key.as_bytes())];
         let me = control::Me { info: me, chain, address: "".into(), epoch, mac: mac_secret(key, seed) };
-        let control = control::Config { max_waves: limits.waves, ..control::Config::default() };
+        let control = control::Config {
+            max_waves: limits.waves,
+            lists: limits.lists,
+            // Pieces here are so small that an honest node would go beyond its pace.
+            burst: Duration::from_secs(1_000),
+            ..control::Config::default()
+        };
         let control = Control::new(control, me, seed, Box::new(Trust(key)), now);
         let bounds = Bounds { entries: limits.window_entries, bytes: limits.window_bytes };
         let config = deliver::Config { sent: bounds, received: bounds, ..deliver::Config::default() };

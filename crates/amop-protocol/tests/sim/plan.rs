@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use amop_protocol::broker::event::Mode;
+use amop_protocol::broker::{event::Mode, lists};
 
 /// Topics that messages are sent to.
 pub const TOPICS: u32 = 3;
@@ -45,6 +45,8 @@ pub struct Limits {
     pub in_flight: usize,
     /// Announcements of one node that may be settling.
     pub waves: usize,
+    /// Pieces of lists, and how many changes are kept: mostly so small that both matter.
+    pub lists: lists::Bounds,
 }
 
 #[derive(Clone, Debug)]

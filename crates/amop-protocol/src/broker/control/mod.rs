@@ -7,69 +7,38 @@
 //! **Invariant**: a node's records change only by newer versions, and only verified ones.
 //! **Invariant**: after a report, the snapshot that holds it is the next action polled.
 
-mod gossip;
+mod asks;
+mod compare;
+mod config;
+mod expire;
 mod own;
+mod snapshot;
+mod take;
+mod topics;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
-use bytes::Bytes;
-
-pub use self::own::Me;
-use self::own::Own;
+use self::{asks::Asks, own::Own, snapshot::node_of};
+pub use self::{
+    asks::{LONGEST_ANSWER, PATIENCE},
+    config::{Config, Counters},
+    own::Me,
+};
 use super::{
-    announce::{Authenticator, Known, KnownNodes, NodeInfo, PeerFault},
-    routing::{FixedState, Node, NodeIndex, Routing},
+    announce::{Authenticator, KnownNodes, PeerFault},
+    routing::{NodeIndex, Routing},
     settle::Settling,
-    subscriptions::{Counts, ME, Subscriptions},
+    subscriptions::{ME, Subscriptions},
     topology::Topology,
 };
 use crate::{
     NodeId, SessionId, Time, Topic, Version,
     limits::GOSSIP_PERIOD,
-    wire::generated::{self as pb, control::Message},
+    wire::generated::{RecordKind, SignedRecord, control::Message},
 };
-
-/// Bounds of what others can make this node remember.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// Nodes known at a time: 4,096. For a further one the node that has been out of reach the
-    /// longest is forgotten; if all can be reached, the newcomer's records are ignored and counted.
-    pub max_nodes: usize,
-    /// Tombstones of nodes that are gone: 16,384. Beyond, the one with the lowest id is forgotten.
-    pub max_tombstones: usize,
-    /// Topics of this node's own sessions together: 100,000. Further ones are not taken, and counted.
-    pub max_own_topics: usize,
-    /// Topics one node may announce: 100,000. A longer list is a fault of the neighbour that brings it.
-    pub max_topics: usize,
-    /// Links one node may announce: 1,024. More are a fault of the neighbour that brings them.
-    pub max_links: usize,
-    /// How long changes of this node's topics are gathered before they are announced: 5 ms, and
-    /// as much again for every earlier announcement that has not settled.
-    pub debounce: Duration,
-    /// Announcements of one node that may be settling at a time: 64. Beyond, the two oldest are joined.
-    pub max_waves: usize,
-    /// How long a node's lists outlive the last way to it: 60 s.
-    pub expiry: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            max_nodes: 4_096,
-            max_tombstones: 16_384,
-            max_own_topics: 100_000,
-            max_topics: 100_000,
-            max_links: 1_024,
-            debounce: Duration::from_millis(5),
-            max_waves: 64,
-            expiry: Duration::from_secs(60),
-        }
-    }
-}
 
 /// What control asks its driver to do.
 #[derive(Clone, Debug)]
@@ -97,29 +66,6 @@ pub enum Action {
     },
 }
 
-/// What control has counted since its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Records taken in.
-    pub accepted: u64,
-    /// Records that told nothing new.
-    pub stale: u64,
-    /// Records refused because they could not be verified or broke a bound.
-    pub refused: u64,
-    /// Records of nodes beyond [`Config::max_nodes`].
-    pub over_capacity: u64,
-    /// Names in lists that are no topics; dropped singly.
-    pub bad_topics: u64,
-    /// Topics of own sessions beyond [`Config::max_own_topics`].
-    pub topics_over_capacity: u64,
-    /// Own epochs given up because a higher one of this node was met.
-    pub epochs_raised: u64,
-    /// Nodes whose lists expired.
-    pub expired: u64,
-    /// Announcements joined with the next because too many of one node were settling.
-    pub joined: u64,
-}
-
 /// The control machine.
 pub struct Control {
     config: Config,
@@ -131,6 +77,7 @@ pub struct Control {
     topology: Topology,
     subscriptions: Subscriptions,
     settling: Settling,
+    asks: Asks,
     routing: Routing,
     seed: u64,
     next_gossip: Time,
@@ -144,7 +91,7 @@ impl Control {
     pub fn new(config: Config, me: Me, seed: u64, authenticator: Box<dyn Authenticator>, now: Time) -> Self {
         let id = me.info.key.id();
         let routing = Routing::new(node_of(&me.info, me.address.clone(), me.epoch));
-        let own = Own::new(me, &*authenticator);
+        let own = Own::new(me, config.lists, &*authenticator);
         // Nodes that start together do not gossip in step.
         let phase = GOSSIP_PERIOD.mul_f64((seed % 1000) as f64 / 1000.0);
         Self {
@@ -157,6 +104,8 @@ impl Control {
             topology: Topology::new(id),
             subscriptions: Subscriptions::new(id),
             settling: Settling::default(),
+            // The neighbour itself, and as many others as it may know.
+            asks: Asks::new(config.max_nodes.saturating_add(1)),
             routing,
             seed,
             next_gossip: now + phase,
@@ -174,15 +123,16 @@ impl Control {
         self.topology.link_up(peer);
         self.send(peer, Message::Record(self.own.identity.clone()));
         self.announce_links();
-        self.send(peer, Message::Vector(self.vector()));
+        self.send_vector(peer);
         self.routes_changed();
     }
 
     /// The link to `peer` is lost.
-    pub fn handle_link_down(&mut self, _now: Time, peer: NodeId) {
+    pub fn handle_link_down(&mut self, now: Time, peer: NodeId) {
         self.topology.link_down(&peer);
         self.announce_links();
         self.settling.lost(&peer);
+        self.ask_others(now, &peer);
         self.routes_changed();
         self.tell_settled();
     }
@@ -226,7 +176,7 @@ impl Control {
         match message {
             Message::Hello(_) => {}
             Message::Heartbeat(heartbeat) => self.heartbeat(now, from, &heartbeat),
-            Message::Vector(vector) => self.compare(from, &vector),
+            Message::Vector(vector) => self.compare(now, from, &vector),
             Message::Pull(pull) => self.pulled(from, &pull),
             Message::Record(record) => self.record(now, from, record),
             Message::Settled(settled) => self.settled_by(from, &settled),
@@ -243,12 +193,13 @@ impl Control {
             self.next_gossip = now + GOSSIP_PERIOD;
             self.gossip(now);
         }
+        self.ask_again(now);
         self.tell_settled();
     }
 
     /// When [`Control::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Time> {
-        Some(self.own.topics_due.map_or(self.next_gossip, |due| due.min(self.next_gossip)))
+        [self.own.topics_due, self.asks.due(), Some(self.next_gossip)].into_iter().flatten().min()
     }
 
     /// What to do next.
@@ -287,6 +238,16 @@ impl Control {
         self.known.len()
     }
 
+    /// What neighbours claim to know better and have not been heard about yet.
+    pub fn claims(&self) -> usize {
+        self.asks.len()
+    }
+
+    /// Bytes of other nodes' lists that are not complete.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.known.values().map(|known| known.topics.unfinished()).sum()
+    }
+
     /// Different topics of this node's sessions.
     pub fn local_topics(&self) -> usize {
         self.subscriptions.local_topics()
@@ -296,112 +257,42 @@ impl Control {
         self.actions.push_back(Action::Send { to, message });
     }
 
-    fn neighbours_but(&self, peer: Option<NodeId>) -> BTreeSet<NodeId> {
-        self.topology.up().iter().copied().filter(|up| Some(*up) != peer).collect()
+    fn neighbours(&self) -> Vec<NodeId> {
+        self.topology.up().iter().copied().collect()
     }
 
-    fn flood(&mut self, record: &pb::SignedRecord, but: Option<NodeId>) -> BTreeSet<NodeId> {
-        let neighbours = self.neighbours_but(but);
-        for peer in &neighbours {
-            self.send(*peer, Message::Record(record.clone()));
+    /// Who need not be sent a record: the one it came from, and those who say that they hold it.
+    fn but(
+        &self,
+        from: NodeId,
+        node: NodeId,
+        epoch: u64,
+        list: Option<(RecordKind, u64)>,
+    ) -> BTreeSet<NodeId> {
+        let holders = self.asks.holders(&node, epoch, list);
+        holders.into_iter().chain([from]).collect()
+    }
+
+    /// Sends records to all neighbours `but` these; gives those it was sent to.
+    fn spread(&mut self, records: &[SignedRecord], but: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        let to: BTreeSet<NodeId> = self.topology.up().difference(but).copied().collect();
+        for peer in &to {
+            for record in records {
+                self.send(*peer, Message::Record(record.clone()));
+            }
         }
-        neighbours
+        to
+    }
+
+    fn blame(&mut self, peer: NodeId, fault: PeerFault) {
+        self.actions.push_back(Action::PeerFault { peer, fault });
     }
 
     fn announce_links(&mut self) {
         // Others refuse longer lists; links beyond serve neighbours only.
         let announced = self.topology.up().iter().copied().take(self.config.max_links).collect();
         let record = self.own.next_links(&announced, &*self.authenticator);
-        self.flood(&record, None);
-    }
-
-    fn announce_topics(&mut self, now: Time) {
-        let record = self.own.next_topics(self.subscriptions.announced(), &*self.authenticator);
-        let neighbours = self.flood(&record, None);
-        let (me, version) = (self.own.id(), self.own.version());
-        self.settling.start(now, me, version, neighbours, None, self.config.max_waves);
-        self.tell_settled();
-    }
-
-    fn tell_settled(&mut self) {
-        let (answers, own) = self.settling.finish(&self.own.id());
-        for (to, origin, version) in answers {
-            self.send_settled(to, origin, version);
-        }
-        if let Some(version) = own {
-            self.actions.push_back(Action::Settled { version });
-        }
-    }
-
-    fn send_settled(&mut self, to: NodeId, origin: NodeId, version: Version) {
-        let node = Bytes::copy_from_slice(origin.as_bytes());
-        let settled = pb::Settled { node, epoch: version.epoch, sequence: version.sequence };
-        self.send(to, Message::Settled(settled));
-    }
-
-    /// Works the routes out anew, and tells if anything came of it.
-    fn routes_changed(&mut self) {
-        let before: BTreeSet<NodeId> = self.topology.ways().keys().copied().collect();
-        if self.topology.recompute() {
-            self.publish_routing(true);
-            self.tell_of_newcomers(&before);
-        }
-    }
-
-    fn publish_routing(&mut self, ways: bool) {
-        self.routing.revision += 1;
-        self.routing.topics = self.subscriptions.table();
-        if ways {
-            let (nodes, index) = self.reachable();
-            self.routing.nodes = Arc::new(nodes);
-            self.routing.index = Arc::new(index);
-            self.routing.graph = self.topology.graph().clone();
-        }
-        self.actions.push_back(Action::Routing(self.routing.clone()));
-    }
-
-    fn reachable(&self) -> (Vec<Option<Node>>, HashMap<NodeId, NodeIndex, FixedState>) {
-        let me = self.own.id();
-        let mut nodes = vec![None; self.indices.len() + self.free.len()];
-        let mut index = HashMap::default();
-        nodes[ME.0 as usize] = Some(node_of(&self.own.info, self.own.address(), self.own.epoch));
-        index.insert(me, ME);
-        for (id, way) in self.topology.ways() {
-            let Some(Known { epoch, identity: Some(identity), .. }) = self.known.get(id) else {
-                continue;
-            };
-            let Some(at) = self.indices.get(id) else { continue };
-            let node = Node {
-                next_hop: way.next_hop,
-                hops: way.hops,
-                way: way.mark,
-                seal: Some(identity.seal.clone()),
-                ..node_of(&identity.info, identity.address.clone(), *epoch)
-            };
-            nodes[at.0 as usize] = Some(node);
-            index.insert(*id, *at);
-        }
-        (nodes, index)
-    }
-
-    /// A place for a node in the tables of the snapshot.
-    fn index_of(&mut self, node: NodeId) -> NodeIndex {
-        if let Some(index) = self.indices.get(&node) {
-            return *index;
-        }
-        let next = NodeIndex(self.indices.len() as u32);
-        let index = self.free.pop().unwrap_or(next);
-        self.indices.insert(node, index);
-        index
-    }
-
-    /// Takes a node out of routes and topics; its place may be given to another.
-    fn forget(&mut self, node: NodeId) {
-        self.topology.announced(node, BTreeSet::new());
-        if let Some(index) = self.indices.remove(&node) {
-            self.subscriptions.announce(index, node, Counts::new());
-            self.free.push(index);
-        }
+        self.spread(&[record], &BTreeSet::new());
     }
 }
 
@@ -411,22 +302,6 @@ impl std::fmt::Debug for Control {
             .field("me", &self.own.id())
             .field("counters", &self.counters)
             .finish_non_exhaustive()
-    }
-}
-
-/// This very node, or what another is but for the way there.
-fn node_of(info: &NodeInfo, address: Arc<str>, epoch: u64) -> Node {
-    Node {
-        id: info.key.id(),
-        key: info.key,
-        name: info.name.clone(),
-        institution: info.institution.clone(),
-        address,
-        epoch,
-        next_hop: info.key.id(),
-        hops: 0,
-        way: 0,
-        seal: None,
     }
 }
 

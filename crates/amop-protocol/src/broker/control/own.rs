@@ -8,7 +8,9 @@ use crate::{
     NodeId, Time, Topic, Version,
     broker::{
         announce::{Authenticator, NodeInfo, sign},
+        lists::{Bounds, OwnList},
         seal::MacSecret,
+        subscriptions::Subscriptions,
     },
     wire::generated::{self as pb, SignedRecord, record::Content},
 };
@@ -38,15 +40,17 @@ pub(super) struct Own {
     pub(super) identity: SignedRecord,
     pub(super) links: SignedRecord,
     links_sequence: u64,
-    pub(super) topics: SignedRecord,
-    topics_sequence: u64,
+    pub(super) topics: OwnList,
+    bounds: Bounds,
+    /// Whether the list was begun anew, so that all topics are to be announced.
+    anew: bool,
     /// When gathered changes of topics are to be announced.
     pub(super) topics_due: Option<Time>,
     pub(super) draining: bool,
 }
 
 impl Own {
-    pub(super) fn new(me: Me, authenticator: &dyn Authenticator) -> Self {
+    pub(super) fn new(me: Me, bounds: Bounds, authenticator: &dyn Authenticator) -> Self {
         let Me { info, chain, address, epoch, mac } = me;
         let mut own = Self {
             info,
@@ -57,8 +61,9 @@ impl Own {
             identity: SignedRecord::default(),
             links: SignedRecord::default(),
             links_sequence: 0,
-            topics: SignedRecord::default(),
-            topics_sequence: 0,
+            topics: OwnList::new(),
+            bounds,
+            anew: true,
             topics_due: None,
             draining: false,
         };
@@ -77,12 +82,12 @@ impl Own {
     /// The version in which everything that changed so far is announced.
     pub(super) fn version(&self) -> Version {
         let pending = u64::from(self.topics_due.is_some());
-        Version { epoch: self.epoch, sequence: self.topics_sequence + pending }
+        Version { epoch: self.epoch, sequence: self.topics.sequence() + pending }
     }
 
     /// The version of the topics record that was announced last.
     pub(super) fn announced_version(&self) -> Version {
-        Version { epoch: self.epoch, sequence: self.topics_sequence }
+        Version { epoch: self.epoch, sequence: self.topics.sequence() }
     }
 
     pub(super) fn versions(&self) -> pb::Versions {
@@ -90,7 +95,7 @@ impl Own {
             node: Bytes::copy_from_slice(self.id().as_bytes()),
             epoch: self.epoch,
             links: self.links_sequence,
-            topics: self.topics_sequence,
+            topics: self.topics.sequence(),
         }
     }
 
@@ -110,9 +115,10 @@ impl Own {
         });
         self.identity = sign(authenticator, self.id(), Version { epoch, sequence: 1 }, content);
         self.links_sequence = 0;
-        self.topics_sequence = 0;
         self.next_links(&BTreeSet::new(), authenticator);
-        self.next_topics(std::iter::empty(), authenticator);
+        self.topics = OwnList::new();
+        self.advance(Vec::new(), authenticator);
+        self.anew = true;
     }
 
     pub(super) fn next_links(
@@ -128,20 +134,33 @@ impl Own {
         self.links.clone()
     }
 
-    pub(super) fn next_topics<'a>(
+    /// The records that tell others what has changed of the topics.
+    pub(super) fn next_topics(
         &mut self,
-        announced: impl Iterator<Item = (&'a Topic, u32)>,
+        subscriptions: &mut Subscriptions,
         authenticator: &dyn Authenticator,
-    ) -> SignedRecord {
+    ) -> Vec<SignedRecord> {
         self.topics_due = None;
-        self.topics_sequence += 1;
-        let draining = self.draining;
-        let topics = announced
-            .filter(|_| !draining)
-            .map(|(topic, subscribers)| pb::TopicCount { topic: topic.to_string(), subscribers })
-            .collect();
-        let version = Version { epoch: self.epoch, sequence: self.topics_sequence };
-        self.topics = sign(authenticator, self.id(), version, Content::Topics(pb::TopicsContent { topics }));
-        self.topics.clone()
+        let changed = subscriptions.take_changes();
+        let changes = if self.draining {
+            self.topics.counts().map(|(topic, _)| (topic.clone(), 0)).collect()
+        } else if self.anew {
+            subscriptions.announced().map(|(topic, count)| (topic.clone(), count)).collect()
+        } else {
+            changed
+        };
+        self.anew = false;
+        self.advance(changes, authenticator)
+    }
+
+    fn advance(
+        &mut self,
+        changes: Vec<(Topic, u32)>,
+        authenticator: &dyn Authenticator,
+    ) -> Vec<SignedRecord> {
+        let (id, epoch) = (self.id(), self.epoch);
+        self.topics.advance(changes, &self.bounds, |sequence, content| {
+            sign(authenticator, id, Version { epoch, sequence }, content)
+        })
     }
 }

@@ -3,9 +3,14 @@ use prost::Message as _;
 use super::*;
 use crate::{
     NodeKey,
-    broker::{announce::sign, seal::MacSecret},
-    wire::generated::record::Content,
+    broker::{
+        announce::{NodeInfo, sign},
+        lists::ListHash,
+        seal::MacSecret,
+    },
+    wire::generated::{self as pb, record::Content},
 };
+use bytes::Bytes;
 
 /// Signatures for tests: the signer's key and the body itself.
 struct Trust(NodeKey);
@@ -85,8 +90,22 @@ fn links(n: u8, epoch: u64, sequence: u64, neighbours: &[u8]) -> Message {
 }
 
 fn topics(n: u8, signer: u8, sequence: u64, name: &str) -> Message {
-    let topics = vec![pb::TopicCount { topic: name.into(), subscribers: 1 }];
-    record(n, signer, 10, sequence, Content::Topics(pb::TopicsContent { topics }))
+    record(n, signer, 10, sequence, whole(&[name]))
+}
+
+fn hash(names: &[&str]) -> Bytes {
+    let list = ListHash::of(names.iter().map(|name| (*name, 1)));
+    Bytes::copy_from_slice(&list.to_bytes())
+}
+
+fn entries(names: &[&str], subscribers: u32) -> Vec<pb::TopicCount> {
+    names.iter().map(|name| pb::TopicCount { topic: (*name).into(), subscribers }).collect()
+}
+
+/// A list in one piece.
+fn whole(names: &[&str]) -> Content {
+    let topics = entries(names, 1);
+    Content::Topics(pb::TopicsContent { topics, piece: 0, pieces: 1, hash: hash(names) })
 }
 
 fn hear(control: &mut Control, message: Message) -> (Vec<Message>, Vec<PeerFault>) {

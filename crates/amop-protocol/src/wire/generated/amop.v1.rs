@@ -236,12 +236,19 @@ pub struct Vector {
     #[prost(bool, tag = "2")]
     pub partial: bool,
 }
+/// Records of one node. The version of its topics that the asker holds makes later deltas suffice,
+/// if the one who is asked still has them all.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Pull {
     #[prost(bytes = "bytes", tag = "1")]
     pub node: ::prost::bytes::Bytes,
     #[prost(enumeration = "RecordKind", repeated, tag = "2")]
     pub kinds: ::prost::alloc::vec::Vec<i32>,
+    #[prost(uint64, tag = "3")]
+    pub epoch: u64,
+    /// a sequence; 0: the whole list
+    #[prost(uint64, tag = "4")]
+    pub topics: u64,
 }
 /// `body` is an encoded Record; the signature is the origin's leaf key over
 /// "amop/record/1" 0x00 body. Relayed unchanged.
@@ -261,7 +268,7 @@ pub struct Record {
     /// grows with every change of this kind of record; 1 for an identity
     #[prost(uint64, tag = "3")]
     pub sequence: u64,
-    #[prost(oneof = "record::Content", tags = "4, 5, 6")]
+    #[prost(oneof = "record::Content", tags = "4, 5, 6, 7")]
     pub content: ::core::option::Option<record::Content>,
 }
 /// Nested message and enum types in `Record`.
@@ -274,6 +281,8 @@ pub mod record {
         Links(super::LinksContent),
         #[prost(message, tag = "6")]
         Topics(super::TopicsContent),
+        #[prost(message, tag = "7")]
+        TopicsDelta(super::TopicsDelta),
     }
 }
 /// Once per epoch.
@@ -296,10 +305,32 @@ pub struct LinksContent {
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub neighbours: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
+/// One piece of the whole list; the list is the entries of all pieces of that sequence.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TopicsContent {
     #[prost(message, repeated, tag = "1")]
     pub topics: ::prost::alloc::vec::Vec<TopicCount>,
+    /// from 0
+    #[prost(uint32, tag = "2")]
+    pub piece: u32,
+    /// at least 1
+    #[prost(uint32, tag = "3")]
+    pub pieces: u32,
+    /// of the whole list
+    #[prost(bytes = "bytes", tag = "4")]
+    pub hash: ::prost::bytes::Bytes,
+}
+/// What has changed since the list of sequence `from`, which is lower than that of the record.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TopicsDelta {
+    #[prost(uint64, tag = "1")]
+    pub from: u64,
+    /// with the new number of subscribers; 0: gone
+    #[prost(message, repeated, tag = "2")]
+    pub changes: ::prost::alloc::vec::Vec<TopicCount>,
+    /// of the resulting list
+    #[prost(bytes = "bytes", tag = "3")]
+    pub hash: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TopicCount {

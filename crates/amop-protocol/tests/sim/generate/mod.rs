@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use amop_protocol::broker::event::Mode;
+use amop_protocol::broker::{event::Mode, lists};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::plan::{
@@ -36,7 +36,7 @@ struct ClientBelief {
 
 pub fn plan(seed: u64) -> Plan {
     let mut rng = StdRng::seed_from_u64(seed);
-    let setup = setup(&mut rng);
+    let setup = setup(&mut rng, list_bounds(&mut StdRng::seed_from_u64(!seed)));
     let mut generator = Generator {
         rng,
         now: Duration::ZERO,
@@ -57,7 +57,18 @@ pub fn plan(seed: u64) -> Plan {
     Plan { seed, setup, steps, heals }
 }
 
-fn setup(rng: &mut StdRng) -> Setup {
+/// Lists in many pieces, and changes that soon make a new list.
+fn list_bounds(rng: &mut StdRng) -> lists::Bounds {
+    let mut one = |of: [usize; 4]| of[rng.random_range(0..of.len())];
+    lists::Bounds {
+        piece_bytes: one([60, 120, 300, 256 * 1024]),
+        max_deltas: one([1, 3, 64, 64]),
+        delta_bytes: one([200, 1_000, 4_096, 4_096]),
+        ..lists::Bounds::default()
+    }
+}
+
+fn setup(rng: &mut StdRng, lists: lists::Bounds) -> Setup {
     let nodes = if rng.random_bool(0.03) { rng.random_range(13..=30) } else { rng.random_range(2..=12) };
     let mut links: Vec<LinkSetup> = Vec::new();
     let mut add = |rng: &mut StdRng, a: usize, b: usize| {
@@ -86,6 +97,7 @@ fn setup(rng: &mut StdRng) -> Setup {
         window_entries: seldom(rng, 6, 100_000),
         in_flight: seldom(rng, 2, 1_024),
         waves: seldom(rng, 2, 64),
+        lists,
     };
     Setup { nodes, links, limits, to_the_end: rng.random_bool(0.03) }
 }

@@ -68,6 +68,9 @@ pub struct Totals {
     /// Messages that came to an application by a second way.
     pub came_again: u64,
     pub faults_injected: u64,
+    /// Whole lists of topics that nodes took in, and changes of lists.
+    pub lists: u64,
+    pub deltas: u64,
 }
 
 impl AddAssign for Totals {
@@ -80,19 +83,22 @@ impl AddAssign for Totals {
         self.ordered += other.ordered;
         self.came_again += other.came_again;
         self.faults_injected += other.faults_injected;
+        self.lists += other.lists;
+        self.deltas += other.deltas;
     }
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { publications, succeeded, failed, certain, handed, ordered, came_again, faults_injected } =
-            self;
+        let Self { publications, succeeded, failed, certain, handed, ordered, .. } = self;
+        let Self { came_again, faults_injected, lists, deltas, .. } = self;
         let failed: Vec<String> =
             (FIRST_CODE..).zip(failed).map(|(code, count)| format!("{code}: {count}")).collect();
         write!(
             f,
             "{publications} sends, {succeeded} succeeded ({certain} had to), {} failed, {handed} hand-overs \
-             ({ordered} judged by their order), {came_again} came again by another way, {faults_injected} faults",
+             ({ordered} judged by their order), {came_again} came again by another way, {faults_injected} faults, \
+             {lists} lists of topics and {deltas} changes taken in",
             failed.join(", ")
         )
     }
@@ -331,6 +337,8 @@ impl Oracle {
             ordered: self.ordered,
             came_again: self.came_again,
             faults_injected: self.faults_injected,
+            lists: 0,
+            deltas: 0,
         }
     }
 }

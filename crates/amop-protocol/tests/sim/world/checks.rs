@@ -105,6 +105,16 @@ impl World {
                     .broken
                     .push(format!("node {node} still waits for {left} announcements to settle"));
             }
+            let (claims, unfinished) = (sim.control.claims(), sim.control.unfinished_bytes());
+            if claims > 0 || unfinished > 0 {
+                let fault =
+                    format!("node {node} is left with {claims} claims and {unfinished} bytes of lists");
+                self.oracle.broken.push(fault);
+            }
+            let counted = sim.control.counters();
+            if counted.misfits + counted.paced + counted.unfinished + counted.refused > 0 {
+                self.oracle.broken.push(format!("node {node} found fault with honest nodes: {counted:?}"));
+            }
             if sim.control.known() >= self.slots.len() {
                 let known = sim.control.known();
                 self.oracle.broken.push(format!("node {node} knows {known} others of {}", self.slots.len()));
@@ -162,6 +172,14 @@ impl World {
             if found != truth {
                 wrong.push(format!(
                     "at {now:?} node {node} has topic {number} at {found:?}, the truth is {truth:?}"
+                ));
+            }
+        }
+        for other in component.iter().filter(|other| **other != node) {
+            let Some(truth) = self.slots[*other].node.as_ref().map(SimNode::announced) else { continue };
+            if sim.announced_by(crate::node::key_of(*other).id()) != truth {
+                wrong.push(format!(
+                    "at {now:?} node {node} has another list of node {other} than that itself"
                 ));
             }
         }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, hash::Hasher, time::Duration};
 
 use amop_protocol::{
     NodeId, Seq, SessionId, Time,
-    broker::event::PushId,
+    broker::{control::Counters, event::PushId},
     session::once::{Answer, Once, Ticket},
     wire::{channel::Frame, generated::control::Message, link::LinkFrame},
 };
@@ -361,7 +361,10 @@ impl World {
     // ---- told ----------------------------------------------------------------------
 
     pub fn totals(&self) -> Totals {
-        self.oracle.totals()
+        let counted = self.slots.iter().filter_map(|slot| Some(slot.node.as_ref()?.control.counters()));
+        let sum = |(lists, deltas), node: Counters| (lists + node.lists, deltas + node.deltas);
+        let (lists, deltas) = counted.fold((0, 0), sum);
+        Totals { lists, deltas, ..self.oracle.totals() }
     }
 
     pub fn trace(&self) -> u64 {

@@ -1,0 +1,79 @@
+//! From what is known to the snapshot that everybody routes by.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::{Action, Control};
+use crate::{
+    NodeId,
+    broker::{
+        announce::{Known, NodeInfo},
+        routing::{FixedState, Node, NodeIndex},
+        subscriptions::ME,
+    },
+};
+
+impl Control {
+    /// Works the routes out anew, and tells if anything came of it.
+    pub(super) fn routes_changed(&mut self) {
+        let before: BTreeSet<NodeId> = self.topology.ways().keys().copied().collect();
+        if self.topology.recompute() {
+            self.publish_routing(true);
+            self.tell_of_newcomers(&before);
+        }
+    }
+
+    pub(super) fn publish_routing(&mut self, ways: bool) {
+        self.routing.revision += 1;
+        self.routing.topics = self.subscriptions.table();
+        if ways {
+            let (nodes, index) = self.reachable();
+            self.routing.nodes = Arc::new(nodes);
+            self.routing.index = Arc::new(index);
+            self.routing.graph = self.topology.graph().clone();
+        }
+        self.actions.push_back(Action::Routing(self.routing.clone()));
+    }
+
+    pub(super) fn reachable(&self) -> (Vec<Option<Node>>, HashMap<NodeId, NodeIndex, FixedState>) {
+        let me = self.own.id();
+        let mut nodes = vec![None; self.indices.len() + self.free.len()];
+        let mut index = HashMap::default();
+        nodes[ME.0 as usize] = Some(node_of(&self.own.info, self.own.address(), self.own.epoch));
+        index.insert(me, ME);
+        for (id, way) in self.topology.ways() {
+            let Some(Known { epoch, identity: Some(identity), .. }) = self.known.get(id) else {
+                continue;
+            };
+            let Some(at) = self.indices.get(id) else { continue };
+            let node = Node {
+                next_hop: way.next_hop,
+                hops: way.hops,
+                way: way.mark,
+                seal: Some(identity.seal.clone()),
+                ..node_of(&identity.info, identity.address.clone(), *epoch)
+            };
+            nodes[at.0 as usize] = Some(node);
+            index.insert(*id, *at);
+        }
+        (nodes, index)
+    }
+}
+
+/// This very node, or what another is but for the way there.
+pub(super) fn node_of(info: &NodeInfo, address: Arc<str>, epoch: u64) -> Node {
+    Node {
+        id: info.key.id(),
+        key: info.key,
+        name: info.name.clone(),
+        institution: info.institution.clone(),
+        address,
+        epoch,
+        next_hop: info.key.id(),
+        hops: 0,
+        way: 0,
+        seal: None,
+    }
+}
