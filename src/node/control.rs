@@ -6,14 +6,15 @@
 use std::{sync::Arc, time::Duration};
 
 use amop_protocol::{
-    NodeId, SessionId, Topic, Version,
+    ClientIdentity, NodeId, SessionId, Topic, Version,
     broker::control::{Action, Control},
+    session::verification::Verdict,
     wire::generated as pb,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use super::{core_counters::ControlCounters, data_path::DataPath, links::Links};
-use crate::{overlay, tasks::Tasks};
+use crate::{client_port::Registry, overlay, tasks::Tasks};
 
 /// Commands that may wait for the control task. Policy: whoever asks waits.
 const COMMANDS: usize = 1024;
@@ -26,7 +27,9 @@ const SETTLE_BOUND: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) enum Command {
     /// A session's whole set of topics; answered once the routing snapshot has them.
-    Report { session: SessionId, topics: Vec<Topic>, done: oneshot::Sender<()> },
+    Report { session: SessionId, client: Arc<ClientIdentity>, topics: Vec<Topic>, done: oneshot::Sender<()> },
+    /// A publisher's verdict on what it was asked; answered once it is in force.
+    Verdict { session: SessionId, verdict: Verdict, done: oneshot::Sender<()> },
     /// A session is gone.
     Closed { session: SessionId },
     /// Answered true once every reachable node holds this node's topics as they are now.
@@ -41,9 +44,17 @@ pub(super) struct Handle(mpsc::Sender<Command>);
 
 impl Handle {
     /// Resolves once the topics are in force, or the node is ending. Cancel safe: the report stands.
-    pub(super) async fn report(&self, session: SessionId, topics: Vec<Topic>) {
+    pub(super) async fn report(&self, session: SessionId, client: Arc<ClientIdentity>, topics: Vec<Topic>) {
         let (done, wait) = oneshot::channel();
-        if self.0.send(Command::Report { session, topics, done }).await.is_ok() {
+        if self.0.send(Command::Report { session, client, topics, done }).await.is_ok() {
+            let _ = wait.await;
+        }
+    }
+
+    /// Resolves once the verdict is in force, or the node is ending. Cancel safe: the verdict stands.
+    pub(super) async fn verdict(&self, session: SessionId, verdict: Verdict) {
+        let (done, wait) = oneshot::channel();
+        if self.0.send(Command::Verdict { session, verdict, done }).await.is_ok() {
             let _ = wait.await;
         }
     }
@@ -74,6 +85,7 @@ pub(super) struct ControlTask {
     control: Control,
     data: Arc<DataPath>,
     links: Arc<Links>,
+    clients: Arc<Registry>,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Receiver<overlay::Event>,
     counters: ControlCounters,
@@ -86,11 +98,15 @@ pub(super) fn new(
     control: Control,
     data: Arc<DataPath>,
     links: Arc<Links>,
+    clients: Arc<Registry>,
     counters: ControlCounters,
     events: mpsc::Receiver<overlay::Event>,
 ) -> (Handle, ControlTask) {
     let (send, commands) = mpsc::channel(COMMANDS);
-    (Handle(send), ControlTask { control, data, links, commands, events, counters, waiting: Vec::new() })
+    (
+        Handle(send),
+        ControlTask { control, data, links, clients, commands, events, counters, waiting: Vec::new() },
+    )
 }
 
 impl ControlTask {
@@ -118,8 +134,13 @@ impl ControlTask {
     fn command(&mut self, command: Command) {
         let now = self.data.now();
         match command {
-            Command::Report { session, topics, done } => {
-                self.control.handle_report(now, session, topics);
+            Command::Report { session, client, topics, done } => {
+                self.control.handle_report(now, session, &client, topics);
+                self.carry_out();
+                let _ = done.send(());
+            }
+            Command::Verdict { session, verdict: Verdict { question, topic, trusted }, done } => {
+                self.control.handle_verdict(now, session, &question, &topic, trusted);
                 self.carry_out();
                 let _ = done.send(());
             }
@@ -170,6 +191,7 @@ impl ControlTask {
             match action {
                 Action::Send { to, message } => self.send(to, message),
                 Action::Routing(routing) => self.data.set_routing(routing),
+                Action::Ask(ask) => self.clients.ask(&ask),
                 Action::Settled { version } => self.tell_settled(version),
                 Action::PeerFault { peer, fault } => {
                     tracing::warn!(%peer, %fault, "a neighbour broke the gossip protocol; what it sent is ignored");

@@ -223,7 +223,10 @@ fn answer_to(body: &[u8], groups: &[u32]) -> Bytes {
         seal: None,
     };
     let config = startup::Config { groups: groups.to_vec(), ..startup::Config::default() };
-    startup::answer(body, Facts { config: &config, routing: &Routing::new(me) })
+    startup::answer(
+        body,
+        Facts { config: &config, routing: &Routing::new(me), session: amop_protocol::SessionId(1) },
+    )
 }
 
 #[test]

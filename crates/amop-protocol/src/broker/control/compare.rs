@@ -30,7 +30,7 @@ impl Control {
             self.send(peer, Message::Heartbeat(heartbeat.clone()));
         }
         if self.topology.review() {
-            self.routes_changed();
+            self.routes_changed(now);
         }
         self.expire(now);
     }

@@ -12,12 +12,14 @@ mod compare;
 mod config;
 mod expire;
 mod own;
+mod privacy;
 mod snapshot;
 mod take;
 mod topics;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -29,13 +31,14 @@ pub use self::{
 };
 use super::{
     announce::{Authenticator, KnownNodes, PeerFault},
+    private::{Ask, OwnHolders, Verification},
     routing::{NodeIndex, Routing},
     settle::Settling,
     subscriptions::{ME, Subscriptions},
     topology::Topology,
 };
 use crate::{
-    NodeId, SessionId, Time, Topic, Version,
+    ClientIdentity, NodeId, SessionId, Time, Topic, Version,
     limits::GOSSIP_PERIOD,
     wire::generated::{RecordKind, SignedRecord, control::Message},
 };
@@ -57,6 +60,8 @@ pub enum Action {
         /// The version.
         version: Version,
     },
+    /// Put a question to a publisher of this node; [`Control::handle_verdict`] takes its answer.
+    Ask(Ask),
     /// A neighbour broke the gossip protocol; what it sent has been ignored.
     PeerFault {
         /// The neighbour.
@@ -76,6 +81,8 @@ pub struct Control {
     free: Vec<NodeIndex>,
     topology: Topology,
     subscriptions: Subscriptions,
+    holders: OwnHolders,
+    verification: Verification,
     settling: Settling,
     asks: Asks,
     routing: Routing,
@@ -91,6 +98,7 @@ impl Control {
     pub fn new(config: Config, me: Me, seed: u64, authenticator: Box<dyn Authenticator>, now: Time) -> Self {
         let id = me.info.key.id();
         let routing = Routing::new(node_of(&me.info, me.address.clone(), me.epoch));
+        let verification = Verification::new(id, me.mac.derive("amop/questions/1"));
         let own = Own::new(me, config.lists, &*authenticator);
         // Nodes that start together do not gossip in step.
         let phase = GOSSIP_PERIOD.mul_f64((seed % 1000) as f64 / 1000.0);
@@ -103,6 +111,8 @@ impl Control {
             free: Vec::new(),
             topology: Topology::new(id),
             subscriptions: Subscriptions::new(id),
+            holders: OwnHolders::default(),
+            verification,
             settling: Settling::default(),
             // The neighbour itself, and as many others as it may know.
             asks: Asks::new(config.max_nodes.saturating_add(1)),
@@ -124,7 +134,7 @@ impl Control {
         self.send(peer, Message::Record(self.own.identity.clone()));
         self.announce_links();
         self.send_vector(peer);
-        self.routes_changed();
+        self.routes_changed(now);
     }
 
     /// The link to `peer` is lost.
@@ -133,7 +143,7 @@ impl Control {
         self.announce_links();
         self.settling.lost(&peer);
         self.ask_others(now, &peer);
-        self.routes_changed();
+        self.routes_changed(now);
         self.tell_settled();
     }
 
@@ -142,22 +152,41 @@ impl Control {
         self.topology.measured(peer, round_trip);
     }
 
-    /// A session's whole set of topics.
-    pub fn handle_report(&mut self, now: Time, session: SessionId, mut topics: Vec<Topic>) {
+    /// A session's whole set of topics, and whose session it is.
+    pub fn handle_report(
+        &mut self,
+        now: Time,
+        session: SessionId,
+        client: &Arc<ClientIdentity>,
+        topics: Vec<Topic>,
+    ) {
+        self.replace_topics(now, session, Some(client), topics);
+    }
+
+    /// A session is gone, and its topics with it.
+    pub fn handle_session_closed(&mut self, now: Time, session: SessionId) {
+        self.replace_topics(now, session, None, Vec::new());
+    }
+
+    fn replace_topics(
+        &mut self,
+        now: Time,
+        session: SessionId,
+        client: Option<&Arc<ClientIdentity>>,
+        mut topics: Vec<Topic>,
+    ) {
         let offered = topics.len();
         self.subscriptions.keep_within(session, &mut topics, self.config.max_own_topics);
         self.counters.topics_over_capacity += (offered - topics.len()) as u64;
-        if self.subscriptions.report(session, topics) {
+        let told = self.holders.report(session, client, &topics);
+        self.verify_own(now, session, client, &topics);
+        if self.subscriptions.report(session, topics) || told {
             // The longer the echo of earlier changes takes, the more are gathered.
             let under_way = self.settling.under_way(&self.own.id());
             self.own.topics_changed(now + self.config.debounce * (1 + under_way as u32));
         }
         self.publish_routing(false);
-    }
-
-    /// A session is gone, and its topics with it.
-    pub fn handle_session_closed(&mut self, now: Time, session: SessionId) {
-        self.handle_report(now, session, Vec::new());
+        self.put_questions();
     }
 
     /// From now on this node announces no topics; its own sessions keep theirs.
@@ -194,12 +223,15 @@ impl Control {
             self.gossip(now);
         }
         self.ask_again(now);
+        self.verification.handle_timeout(now);
+        self.verification_changed();
         self.tell_settled();
     }
 
     /// When [`Control::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Time> {
-        [self.own.topics_due, self.asks.due(), Some(self.next_gossip)].into_iter().flatten().min()
+        let due = [self.own.topics_due, self.asks.due(), self.verification.poll_timeout()];
+        due.into_iter().flatten().chain([self.next_gossip]).min()
     }
 
     /// What to do next.
@@ -230,7 +262,8 @@ impl Control {
 
     /// What has been counted.
     pub fn counters(&self) -> Counters {
-        Counters { joined: self.settling.joined(), ..self.counters }
+        let private = self.verification.counters();
+        Counters { joined: self.settling.joined(), private, ..self.counters }
     }
 
     /// Nodes of which anything is held, tombstones included.

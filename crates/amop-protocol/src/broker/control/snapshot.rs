@@ -7,7 +7,7 @@ use std::{
 
 use super::{Action, Control};
 use crate::{
-    NodeId,
+    NodeId, Time,
     broker::{
         announce::{Known, NodeInfo},
         routing::{FixedState, Node, NodeIndex},
@@ -17,17 +17,27 @@ use crate::{
 
 impl Control {
     /// Works the routes out anew, and tells if anything came of it.
-    pub(super) fn routes_changed(&mut self) {
+    pub(super) fn routes_changed(&mut self, now: Time) {
         let before: BTreeSet<NodeId> = self.topology.ways().keys().copied().collect();
         if self.topology.recompute() {
+            self.reachable_changed(now);
             self.publish_routing(true);
+            self.put_questions();
             self.tell_of_newcomers(&before);
         }
+    }
+
+    /// Subscribers are challenged as soon as there is a way to them.
+    fn reachable_changed(&mut self, now: Time) {
+        let ways = self.topology.ways().keys();
+        let reachable = ways.filter(|id| self.known.get(id).is_some_and(|known| known.identity.is_some()));
+        self.verification.handle_reachable(now, reachable.copied().collect());
     }
 
     pub(super) fn publish_routing(&mut self, ways: bool) {
         self.routing.revision += 1;
         self.routing.topics = self.subscriptions.table();
+        self.routing.private = self.verification.take_table();
         if ways {
             let (nodes, index) = self.reachable();
             self.routing.nodes = Arc::new(nodes);

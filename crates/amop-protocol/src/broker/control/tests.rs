@@ -42,6 +42,10 @@ fn id(n: u8) -> NodeId {
     key(n).id()
 }
 
+fn client() -> Arc<ClientIdentity> {
+    Arc::new(ClientIdentity { fingerprint: crate::Fingerprint::new([1; 32]), name: "client".into() })
+}
+
 fn control(n: u8, config: Config) -> Control {
     let chain = vec![Bytes::copy_from_slice(key(n).as_bytes())];
     let me = Me { info: info(key(n)), chain, address: "".into(), epoch: 10, mac: MacSecret::new([n; 32]) };
@@ -63,7 +67,7 @@ fn said(control: &mut Control) -> (Vec<Message>, Vec<PeerFault>) {
         match action {
             Action::Send { message, .. } => sent.push(message),
             Action::PeerFault { fault, .. } => faults.push(fault),
-            Action::Routing(_) | Action::Settled { .. } => {}
+            Action::Routing(_) | Action::Settled { .. } | Action::Ask(_) => {}
         }
     }
     (sent, faults)
@@ -99,7 +103,7 @@ fn hash(names: &[&str]) -> Bytes {
 }
 
 fn entries(names: &[&str], subscribers: u32) -> Vec<pb::TopicCount> {
-    names.iter().map(|name| pb::TopicCount { topic: (*name).into(), subscribers }).collect()
+    names.iter().map(|name| pb::TopicCount { topic: (*name).into(), subscribers, holder: None }).collect()
 }
 
 /// A list in one piece.
@@ -228,12 +232,12 @@ fn a_lone_change_is_announced_within_milliseconds_and_many_are_gathered() {
     let topic = |n: u32| vec![Topic::parse(&format!("t{n}")).unwrap()];
     let (mut now, mut announced) = (Time::ZERO + Duration::from_secs(1), 0);
     control.handle_timeout(now);
-    control.handle_report(now, SessionId(1), topic(0));
+    control.handle_report(now, SessionId(1), &client(), topic(0));
     assert_eq!(control.poll_timeout(), Some(now + debounce));
     for change in 1..1_000 {
         now += Duration::from_millis(1);
         control.handle_timeout(now);
-        control.handle_report(now, SessionId(1), topic(change));
+        control.handle_report(now, SessionId(1), &client(), topic(change));
         let records = said(&mut control).0.into_iter().filter(|m| matches!(m, Message::Record(_)));
         announced += records.count();
     }
@@ -244,7 +248,7 @@ fn a_lone_change_is_announced_within_milliseconds_and_many_are_gathered() {
 fn steady_bytes(topics: usize) -> usize {
     let mut nodes = [control(1, Config::default()), control(2, Config::default())];
     let names = (0..topics).map(|n| Topic::parse(&format!("topic-{n}")).unwrap()).collect();
-    nodes[0].handle_report(Time::ZERO, SessionId(1), names);
+    nodes[0].handle_report(Time::ZERO, SessionId(1), &client(), names);
     for (at, peer) in [(0, 2), (1, 1)] {
         nodes[at].handle_link_up(Time::ZERO, id(peer));
     }

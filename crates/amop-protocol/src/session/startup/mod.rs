@@ -1,12 +1,15 @@
 //! What 2.x SDKs ask by JSON-RPC before they consider a node usable: the minimum set of the
 //! channel protocol, answered from what the node knows. There is no chain behind the answers.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::json;
 use crate::{
+    SessionId,
     broker::routing::{Node, Routing},
     limits::MAX_JSON_BODY,
     topic::Kind,
@@ -36,6 +39,8 @@ pub struct Facts<'a> {
     pub config: &'a Config,
     /// Whom it can reach, and their topics.
     pub routing: &'a Routing,
+    /// Who asks: a publisher sees a private topic at the nodes where it has verified somebody.
+    pub session: SessionId,
 }
 
 /// `params` is not read: no answer depends on it, and some SDKs omit it.
@@ -83,7 +88,7 @@ fn result(method: &str, facts: Facts<'_>) -> Option<Value> {
         "getClientVersion" => client_version(facts.config),
         "getGroupList" => json!(facts.config.groups),
         "getBlockNumber" => json!("0x0"),
-        "getPeers" => peers(facts.routing),
+        "getPeers" => peers(facts.routing, facts.session),
         "getNodeInfo" => own_info(facts.routing),
         "getNodeIDList" => facts.routing.reachable().map(|node| json!(node.key.to_string())).collect(),
         _ => return None,
@@ -103,20 +108,23 @@ fn client_version(config: &Config) -> Value {
 }
 
 /// All reachable nodes, not only neighbours: the official demo publisher waits until a topic
-/// shows up here, and its subscriber may be any number of hops away.
-fn peers(routing: &Routing) -> Value {
+/// shows up here, and its subscriber may be any number of hops away. Channels of challenges are nobody's
+/// business.
+fn peers(routing: &Routing, asker: SessionId) -> Value {
     let mut topics: Vec<Vec<&str>> = Vec::new();
-    for (topic, routes) in routing.topics() {
-        // A private topic shows once it is verified for the asking publisher; none is yet.
-        if topic.kind() == Kind::Private {
-            continue;
+    let mut add = |at: usize, topic| {
+        if topics.len() <= at {
+            topics.resize_with(at + 1, Vec::new);
         }
-        for (index, _) in &routes.nodes {
-            let at = index.0 as usize;
-            if topics.len() <= at {
-                topics.resize_with(at + 1, Vec::new);
-            }
-            topics[at].push(topic.as_str());
+        topics[at].push(topic);
+    };
+    for (topic, routes) in routing.topics().filter(|(topic, _)| !topic.is_reserved()) {
+        routes.nodes.iter().for_each(|(index, _)| add(index.0 as usize, topic.as_str()));
+    }
+    let indices: BTreeMap<_, _> = routing.indexed().map(|(index, node)| (node.id, index)).collect();
+    for (node, topic) in routing.private().verified_by(asker).collect::<BTreeSet<_>>() {
+        if let Some(index) = indices.get(&node) {
+            add(index.0 as usize, topic.as_str());
         }
     }
     let others = routing.indexed().filter(|(_, node)| node.id != routing.me());
@@ -132,7 +140,7 @@ fn peers(routing: &Routing) -> Value {
 fn own_info(routing: &Routing) -> Value {
     let mut topics: Vec<_> = routing
         .topics()
-        .filter(|(_, routes)| !routes.sessions.is_empty())
+        .filter(|(topic, routes)| !routes.sessions.is_empty() && topic.kind() != Kind::Handshake)
         .map(|(topic, _)| topic.as_str())
         .collect();
     topics.sort_unstable();

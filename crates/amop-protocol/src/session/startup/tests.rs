@@ -20,7 +20,10 @@ fn routing() -> Routing {
 }
 
 fn ask(body: &str) -> Value {
-    let answer = answer(body.as_bytes(), Facts { config: &Config::default(), routing: &routing() });
+    let answer = answer(
+        body.as_bytes(),
+        Facts { config: &Config::default(), routing: &routing(), session: SessionId(1) },
+    );
     assert_eq!(answer.last(), Some(&b'\n'));
     serde_json::from_slice(&answer).expect("JSON")
 }
