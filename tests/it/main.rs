@@ -8,6 +8,7 @@ mod failover;
 mod fisco;
 mod mesh;
 mod plain2x;
+mod private;
 mod process;
 mod relay;
 mod shutdown;

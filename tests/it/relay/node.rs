@@ -236,6 +236,7 @@ impl Shared {
             }
             Action::Routing(routing) => *self.routing.lock() = routing,
             Action::Settled { .. } => {}
+            Action::Ask(ask) => panic!("nobody here verifies anybody: {ask:?}"),
             Action::PeerFault { peer, fault } => panic!("{peer} is honest, and yet: {fault}"),
         }
     }
