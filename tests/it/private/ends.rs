@@ -53,8 +53,8 @@ async fn trust_ends_when_the_publisher_gives_up_or_takes_it_back() {
     desk.report(&[]).await;
     assert_eq!(desk.result_of(Type::UNICAST, TOPIC, "x").await, 100);
     desk.report(&[PUSH]).await;
-    assert_eq!(desk.result_of(Type::UNICAST, TOPIC, "x").await, 100);
     let again = desk.asked().await;
+    assert_eq!(desk.result_of(Type::UNICAST, TOPIC, "x").await, 100, "everybody has to prove it anew");
     desk.decide(&again, true).await;
     exchange(&mut desk, &mut till, "again").await;
     desk.decide(&again, false).await;
@@ -71,6 +71,7 @@ async fn a_node_that_starts_anew_is_trusted_with_nothing() {
     let mut till = subscriber(&mesh, 2, 1).await;
     assert!(verify(&mut desk, &mut till, &key, &[key.public()]).await);
     mesh.abort(2);
+    refused(&mut desk).await;
     mesh.restart(2).await;
     mesh.linked().await;
     // Its first session has the number that the verified one had.

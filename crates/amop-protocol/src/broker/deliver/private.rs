@@ -126,18 +126,4 @@ pub(super) fn portions(destinations: &[(NodeId, usize)]) -> Vec<Vec<NodeId>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn portions_fit_into_a_frame() {
-        let node = |n: usize| NodeId::new([n as u8; 32]);
-        let ordinary: Vec<_> = (0..2_100).map(|n| (node(n), 0)).collect();
-        let sizes = |list: &[(NodeId, usize)]| portions(list).iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(sizes(&ordinary), [1024, 1024, 52]);
-        let private: Vec<_> = (0..100).map(|n| (node(n), 1_000)).collect();
-        assert!(sizes(&private).iter().all(|len| *len <= 5), "1,000 sessions take 10 KB");
-        assert_eq!(sizes(&private).iter().sum::<usize>(), 100);
-        assert_eq!(sizes(&[]), [0; 0]);
-    }
-}
+mod tests;
