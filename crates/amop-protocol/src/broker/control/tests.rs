@@ -278,3 +278,40 @@ fn steady_bytes(topics: usize) -> usize {
 fn steady_state_bytes_do_not_grow_with_topics() {
     assert_eq!(steady_bytes(1), steady_bytes(10_000));
 }
+
+#[test]
+fn a_publisher_is_asked_as_soon_as_both_are_known_and_may_challenge_then() {
+    let name = |name: &str| Topic::parse(name).unwrap();
+    let (private, channel) = (name("#!$TopicNeedVerify_a"), name("#!$VerifyChannel_#!$TopicNeedVerify_a_01"));
+    let mut control = linked(Config::default());
+    hear(&mut control, identity(2, 10));
+    hear(&mut control, links(2, 10, 1, &[1]));
+    let push = name("#!$PushChannel_#!$TopicNeedVerify_a");
+    control.handle_report(Time::ZERO, SessionId(1), &client(), vec![push]);
+    said(&mut control);
+    let held = |topic: &Topic| pb::TopicCount::from((topic.clone(), SessionId(5), Some(client())));
+    let topics = vec![held(&private), held(&channel)];
+    let hash = ListHash::of(&topics).to_bytes().to_vec().into();
+    let list = Content::Topics(pb::TopicsContent { topics, piece: 0, pieces: 1, hash });
+    control.handle_message(Time::ZERO, id(2), record(2, 2, 10, 1, list));
+    let (mut may, mut asked) = (false, None);
+    while let Some(action) = control.poll_action() {
+        match action {
+            Action::Routing(routing) => may = routing.private().challenged(SessionId(1), &channel).is_some(),
+            Action::Ask(ask) => {
+                assert!(may, "the snapshot comes first");
+                asked = Some(ask);
+            }
+            Action::Send { .. } | Action::Settled { .. } => {}
+            Action::PeerFault { fault, .. } => panic!("{fault}"),
+        }
+    }
+    let ask = asked.unwrap();
+    assert_eq!((ask.subscriber.session, ask.subscriber.epoch), (SessionId(5), 10));
+    control.handle_verdict(Time::ZERO, SessionId(1), "no question", &private, true);
+    control.handle_verdict(Time::ZERO, SessionId(1), &ask.question.to_hex(), &private, true);
+    let trusted = |control: &Control| control.routing().private().verified(SessionId(1), &private).count();
+    assert_eq!((trusted(&control), control.counters().private.stray), (1, 1));
+    hear(&mut control, identity(2, 11));
+    assert_eq!(trusted(&control), 0, "its node has started anew");
+}
