@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench broker`
 
-use std::{collections::BTreeSet, hint::black_box, sync::Arc};
+use std::{collections::BTreeSet, hint::black_box, sync::Arc, time::Duration};
 
 use amop_protocol::{
     ClientIdentity, Fingerprint, NodeId, NodeKey, Seq, SessionId, Time, Topic,
@@ -12,6 +12,7 @@ use amop_protocol::{
         dedup::Keyer,
         deliver::{self, Delivery, route_frame},
         event::{Action, Answer, AnswerBody, Mode, Publish},
+        lists::ListHash,
         routing::Routing,
         seal::MacSecret,
     },
@@ -105,6 +106,7 @@ fn routing() -> Routing {
             control.handle_message(Time::ZERO, id(1), Message::Record(signed));
         }
     }
+    control.handle_timeout(Time::ZERO + Duration::from_secs(1));
     let routing = control.routing().clone();
     assert_eq!(routing.reachable().count(), usize::from(NODES));
     routing

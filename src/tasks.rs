@@ -2,8 +2,18 @@
 
 use std::future::Future;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
+
+/// Does something that takes long, perhaps milliseconds, while other threads take over the tasks that
+/// wait for this one's: otherwise those it has woken last would wait.
+pub fn at_length<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
 
 /// Spawns tasks that end together. Clones belong to the same group; a [`Tasks::child`] can be
 /// cancelled on its own and is cancelled with its parent.

@@ -11,7 +11,7 @@ use std::{
 use rustls_pki_types::CertificateDer;
 use tokio::{
     io::BufStream,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
@@ -19,11 +19,10 @@ use tracing::Instrument;
 
 use super::{
     SessionInfo,
-    handshakes::Handshake,
-    metrics::{HandshakeFailure, HandshakeLabels},
+    metrics::{HandshakeFailure, HandshakeLabels, RefusalReason},
     session::{self, Shared},
 };
-use crate::identity::{ChainError, Client, ClientTls};
+use crate::identity::{BACKLOG, ChainError, Client, ClientTls, Handshake};
 
 /// Pauses after a failed `accept`: so long at first, and up to so long.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -68,7 +67,7 @@ pub(super) struct Listener {
 impl Listener {
     pub(super) async fn bind(address: SocketAddr, tls: ClientTls) -> Result<Self, StartError> {
         let failed = |source| StartError::Bind { address, source };
-        let tcp = TcpListener::bind(address).await.map_err(failed)?;
+        let tcp = listen(address).map_err(failed)?;
         let address = tcp.local_addr().map_err(failed)?;
         Ok(Self { tcp, address, tls })
     }
@@ -91,7 +90,7 @@ impl Listener {
                 Ok((tcp, address)) => {
                     pause = PAUSE.0;
                     shared.metrics().accepted.inc();
-                    let handshake = shared.handshakes.begin();
+                    let handshake = shared.handshakes.begin(address.ip());
                     let span = tracing::info_span!("client", %address, profile = %self.tls.profile());
                     let client = client(tcp, address, self.tls.clone(), handshake, shared.clone());
                     shared.tasks.spawn("client", client.instrument(span));
@@ -113,6 +112,15 @@ impl Listener {
     }
 }
 
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A node that starts again must not wait for connections of its former start.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 fn is_of_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -130,15 +138,17 @@ async fn client(
     let Some(stream) = accept(tcp, &tls, &handshake, &shared).await else { return };
     drop(handshake);
     let Ok(permit) = shared.clients.clone().try_acquire_owned() else {
-        shared.metrics().refused.inc();
-        tracing::warn!(cause = %Refusal::Full(shared.config.max_clients), "client refused");
+        shared.metrics().count_refused(RefusalReason::Full);
+        let cause = Refusal::Full(shared.config.max_clients);
+        shared.refusals.line(|| tracing::warn!(%cause, "client refused"));
         return;
     };
     let Client { identity, institution } = match tls.identify(presented(&stream)) {
         Ok(client) => client,
         Err(cause) => {
-            shared.metrics().refused.inc();
-            tracing::warn!(cause = %Refusal::Chain(cause), "client refused");
+            shared.metrics().count_refused(RefusalReason::Certificate);
+            let cause = Refusal::Chain(cause);
+            shared.refusals.line(|| tracing::warn!(%cause, "client refused"));
             return;
         }
     };

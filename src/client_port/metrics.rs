@@ -19,8 +19,8 @@ pub struct Metrics {
     pub accept_errors: Counter,
     /// TLS handshakes that came to nothing.
     pub handshakes_failed: Family<HandshakeLabels, Counter>,
-    /// Clients refused because as many as may be are connected.
-    pub refused: Counter,
+    /// Clients refused after their handshake.
+    pub refused: Family<RefusalLabels, Counter>,
     /// Sessions that came up.
     pub opened: Counter,
     /// Sessions that ended, by reason.
@@ -65,6 +65,22 @@ pub struct HandshakeLabels {
     pub reason: HandshakeFailure,
 }
 
+/// Why a client is refused after its handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum RefusalReason {
+    /// As many as may be are connected.
+    Full,
+    /// Its certificate.
+    Certificate,
+}
+
+/// Label of [`Metrics::refused`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusalLabels {
+    /// Why.
+    pub reason: RefusalReason,
+}
+
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum CloseReason {
@@ -102,16 +118,19 @@ pub struct IgnoredLabels {
     pub reason: &'static str,
 }
 
+/// The reasons of [`Ignored`], in snake case.
+const IGNORED: [&str; 5] = ["heartbeat", "unknown_type", "malformed", "unknown_answer", "verification"];
+
 impl Metrics {
     /// Registers every metric under `amop_client_port_`.
     pub fn register(&self, registry: &mut Registry) {
+        self.show_all();
         let registry = registry.sub_registry_with_prefix("client_port");
         let mut counter = |name: &str, help: &str, counter: &Counter| {
             registry.register(name, help, counter.clone());
         };
         counter("accepted", "TCP connections accepted", &self.accepted);
         counter("accept_errors", "Failures to accept a connection", &self.accept_errors);
-        counter("refused", "Clients refused because the port is full", &self.refused);
         counter("opened", "Sessions that came up", &self.opened);
         counter("frames_received", "Frames read", &self.frames_received);
         counter("frames_sent", "Frames written", &self.frames_sent);
@@ -120,6 +139,7 @@ impl Metrics {
         counter("bad_topics", "Names in topic reports that are no topics", &self.bad_topics);
         counter("sends_refused", "Sends refused before delivery", &self.sends_refused);
         counter("pushes_refused", "Pushes refused at a full queue", &self.pushes_refused);
+        registry.register("refused", "Clients refused after their handshake", self.refused.clone());
         registry.register("handshakes_failed", "Handshakes that failed", self.handshakes_failed.clone());
         registry.register("closed", "Sessions that ended", self.closed.clone());
         registry.register("ignored", "Frames that led to nothing", self.ignored.clone());
@@ -127,14 +147,35 @@ impl Metrics {
         registry.register("partial_bytes", "Bytes of incomplete frames", self.partial_bytes.clone());
     }
 
+    /// Shows every label from the start: a counter that appears with its first event misses it in rates.
+    fn show_all(&self) {
+        use CloseReason::{Client, Idle, Incompatible, Io, Memory, Node, Protocol, Slow, Topics};
+        for reason in [HandshakeFailure::Failed, HandshakeFailure::TimedOut, HandshakeFailure::Evicted] {
+            drop(self.handshakes_failed.get_or_create(&HandshakeLabels { reason }));
+        }
+        for reason in [RefusalReason::Full, RefusalReason::Certificate] {
+            drop(self.refused.get_or_create(&RefusalLabels { reason }));
+        }
+        for reason in [Client, Io, Protocol, Incompatible, Topics, Idle, Slow, Memory, Node] {
+            drop(self.closed.get_or_create(&CloseLabels { reason }));
+        }
+        for reason in IGNORED {
+            drop(self.ignored.get_or_create(&IgnoredLabels { reason }));
+        }
+    }
+
+    pub(super) fn count_refused(&self, reason: RefusalReason) {
+        self.refused.get_or_create(&RefusalLabels { reason }).inc();
+    }
+
     pub(super) fn count_ignored(&self, why: Ignored) {
-        let reason = match why {
-            Ignored::Heartbeat => "heartbeat",
-            Ignored::UnknownType => "unknown_type",
-            Ignored::Malformed => "malformed",
-            Ignored::UnknownAnswer => "unknown_answer",
-            Ignored::Verification => "verification",
-        };
+        let reason = IGNORED[match why {
+            Ignored::Heartbeat => 0,
+            Ignored::UnknownType => 1,
+            Ignored::Malformed => 2,
+            Ignored::UnknownAnswer => 3,
+            Ignored::Verification => 4,
+        }];
         self.ignored.get_or_create(&IgnoredLabels { reason }).inc();
     }
 }

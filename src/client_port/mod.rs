@@ -16,8 +16,9 @@
 mod config;
 mod connection;
 mod end;
-mod handshakes;
+mod limits;
 mod listener;
+mod listings;
 mod metrics;
 mod queue;
 mod registry;
@@ -41,6 +42,7 @@ use futures::future::BoxFuture;
 
 use crate::{identity::ClientTls, tasks::Tasks};
 
+pub(crate) use self::limits::limits;
 use self::listener::Listener;
 pub use self::{
     config::Config,

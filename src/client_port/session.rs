@@ -28,17 +28,23 @@ use super::{
     Broker, Config, Metrics, Registry, SessionInfo,
     connection::{Connection, Reading, Records, Step},
     end::End,
-    handshakes::Handshakes,
+    listings::Kept,
     metrics::CloseLabels,
     queue::{Item, Queue},
     registry::Disconnect,
 };
-use crate::{identity::Throttle, tasks::Tasks};
+use crate::{
+    identity::{Handshakes, Throttle},
+    tasks::Tasks,
+};
 
 /// Written in one go, with one flush.
 const BATCH: usize = 64 * 1024;
 /// Subscriptions of one session that wait to be known everywhere; with more its frames wait.
-const MAX_SETTLING: usize = 16;
+pub(super) const MAX_SETTLING: usize = 16;
+/// Frames handled in one go. Then other tasks have their turn: whoever floods the node with frames
+/// may use its share of the time, not more.
+pub(super) const TURN: usize = 64;
 /// An incomplete frame below this size is not worth counting against the node's room.
 const SMALL: usize = 64 * 1024;
 /// How long a client may take to hear that the session is over.
@@ -56,6 +62,7 @@ pub(super) struct Shared {
     pub(super) refusals: Throttle,
     pub(super) clients: Arc<Semaphore>,
     partial: AtomicUsize,
+    listings: Kept,
     started: Instant,
 }
 
@@ -76,6 +83,7 @@ impl Shared {
             registry,
             tasks,
             partial: AtomicUsize::new(0),
+            listings: Kept::default(),
             started: Instant::now(),
         }
     }
@@ -108,6 +116,7 @@ pub(super) async fn run<S>(
         told: None,
         settling: FuturesUnordered::new(),
         batch: Batch::default(),
+        input: Input::Handled,
         charged: 0,
         shared,
     };
@@ -118,6 +127,15 @@ pub(super) async fn run<S>(
         // Best effort: the session is over either way.
         let _ = tokio::time::timeout(SHUTDOWN, session.connection.shutdown()).await;
     }
+}
+
+/// What was read of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Input {
+    /// All that can be handled now was.
+    Handled,
+    /// There is more, and others have their turn first.
+    Waiting,
 }
 
 /// What is being written.
@@ -144,6 +162,7 @@ struct Session<S> {
     /// Subscriptions that other nodes do not all know yet.
     settling: FuturesUnordered<BoxFuture<'static, (Acknowledge, bool)>>,
     batch: Batch,
+    input: Input,
     /// What this session holds of the node's room for incomplete frames.
     charged: usize,
 }
@@ -167,9 +186,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             if self.is_finished() {
                 return End::Node;
             }
+            if self.input == Input::Waiting {
+                tokio::task::yield_now().await;
+                if let Err(end) = self.handle_input() {
+                    return end;
+                }
+            }
             let reading = self.reading();
             // The end first; then what is due; then the report that holds frames back; then bytes
-            // in both directions; then what others have for this client.
+            // in both directions; then what others have for this client; and nothing is waited for
+            // while frames wait.
             let done = tokio::select! {
                 biased;
                 () = &mut cancelled => return End::Node,
@@ -182,6 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
                 step = self.connection.step(reading) => self.stepped(step),
                 () = self.queue.filled(), if !self.connection.is_writing() => Ok(()),
+                () = std::future::ready(()), if self.input == Input::Waiting => Ok(()),
             };
             if let Err(end) = done {
                 return end;
@@ -230,8 +257,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     fn reading(&self) -> Reading {
-        let held_back = self.reporting.is_some() || self.settling.len() >= MAX_SETTLING;
-        if held_back { Reading::Paused } else { Reading::Allowed }
+        if self.is_held_back() || self.input == Input::Waiting { Reading::Paused } else { Reading::Allowed }
+    }
+
+    /// Whether frames wait for what earlier ones asked for.
+    fn is_held_back(&self) -> bool {
+        self.reporting.is_some() || self.settling.len() >= MAX_SETTLING
     }
 
     fn ending(&self) -> Result<(), End> {
@@ -289,14 +320,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// Handles all frames that are there, up to one that must wait for a report.
+    /// Handles the frames that are there, up to one that must wait for a report, or to the end of
+    /// the session's turn.
     fn handle_input(&mut self) -> Result<(), End> {
-        while self.reading() == Reading::Allowed
+        self.input = Input::Handled;
+        let mut handled = 0;
+        while !self.is_held_back()
             && let Some(frame) = self.connection.next_frame()?
         {
             self.shared.metrics().frames_received.inc();
             let event = self.server.handle_frame(frame, &self.shared.session)?;
             self.handle(event);
+            handled += 1;
+            if handled == TURN {
+                self.input = Input::Waiting;
+                break;
+            }
         }
         self.connection.trim();
         self.charge()
@@ -312,7 +351,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
             Event::Call { seq, body } => {
                 let routing = broker.routing();
-                let facts = Facts { config: &config.startup, routing: &routing, session: self.info.id };
+                let facts = Facts {
+                    config: &config.startup,
+                    routing: &routing,
+                    listings: &self.shared.listings,
+                    session: self.info.id,
+                };
                 self.reply(Server::answer_call(seq, &body, facts));
             }
             Event::Report(report) => {

@@ -8,6 +8,7 @@
 //! - [`Credentials`] are a node's own chain and key, and the TLS configurations made from them.
 //! - [`ClientTls`] is what a client port's listener serves with: the default certificates, or
 //!   FISCO BCOS's.
+//! - [`Handshakes`] bounds the TLS handshakes under way on a port.
 //! - [`mint`] makes certificates; nothing in a running node calls it.
 //!
 //! Invariants: one rule verifies chains, for TLS on both ports and for announcements alike; no
@@ -17,6 +18,7 @@
 mod client_tls;
 mod credentials;
 mod fisco;
+mod handshakes;
 pub mod mint;
 pub mod pem;
 mod tls;
@@ -28,6 +30,7 @@ pub use self::{
     client_tls::{Client, ClientTls, Clients},
     credentials::{Credentials, LoadError, Paths},
     fisco::{Agency, FiscoPaths},
+    handshakes::{BACKLOG, Handshake, Handshakes},
     tls::OVERLAY_ALPN,
 };
 pub use amop_protocol::certificate::{Role, Subject};

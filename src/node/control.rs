@@ -3,7 +3,11 @@
 //! A task around the core's `Control`. Woken by commands (session and status tasks), overlay
 //! events and its timer; it waits on nothing else, and what it sends it only queues.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use amop_protocol::{
     ClientIdentity, NodeId, SessionId, Topic, Version,
@@ -14,12 +18,24 @@ use amop_protocol::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{core_counters::ControlCounters, data_path::DataPath, links::Links};
-use crate::{client_port::Registry, overlay, tasks::Tasks};
+use crate::{
+    client_port::Registry,
+    identity::Throttle,
+    overlay,
+    tasks::{self, Tasks},
+};
 
 /// Commands that may wait for the control task. Policy: whoever asks waits.
-const COMMANDS: usize = 1024;
-/// Overlay events that are handled after each command while commands keep coming.
-const EVENTS_PER_COMMAND: usize = 16;
+pub(super) const COMMANDS: usize = 1024;
+/// How long overlay events are handled after each command while commands keep coming, save that
+/// the last of them may take longer.
+const SLICE: Duration = Duration::from_millis(5);
+/// After a long message its link rests so many times as long as handling it took, and so do long
+/// reports while others wait: none of them has more than a fifth of the task's time.
+const REST: u32 = 4;
+/// Topics, or entries of a vector, that take long to handle; bytes of a record.
+const MANY: usize = 500;
+const MANY_BYTES: usize = 16 * 1024;
 /// How long a subscription's acknowledgement is waited for before it is given as incomplete.
 const SETTLE_BOUND: Duration = Duration::from_secs(5);
 
@@ -91,6 +107,23 @@ pub(super) struct ControlTask {
     counters: ControlCounters,
     /// Who waits for which version of this node's topics to have settled.
     waiting: Vec<(Version, oneshot::Sender<bool>)>,
+    /// Places of links that rest, and until when.
+    resting: Vec<(Instant, overlay::Turn)>,
+    /// Reports of many topics, in the order they came, at most one of each session. What is short
+    /// goes before them: a client with one topic must not wait for a hundred with thousands.
+    long: VecDeque<LongReport>,
+    /// When the next of them is handled though others wait.
+    long_at: Instant,
+    /// Lines in the log about neighbours that break the rules.
+    faults: Throttle,
+}
+
+/// All topics of a session; whoever sent the report waits for the end of it.
+struct LongReport {
+    session: SessionId,
+    client: Arc<ClientIdentity>,
+    topics: Vec<Topic>,
+    done: oneshot::Sender<()>,
 }
 
 /// A command queue and the task that serves it.
@@ -103,9 +136,23 @@ pub(super) fn new(
     events: mpsc::Receiver<overlay::Event>,
 ) -> (Handle, ControlTask) {
     let (send, commands) = mpsc::channel(COMMANDS);
+    let (waiting, faults) = (Vec::new(), Throttle::default());
     (
         Handle(send),
-        ControlTask { control, data, links, clients, commands, events, counters, waiting: Vec::new() },
+        ControlTask {
+            control,
+            data,
+            links,
+            clients,
+            commands,
+            events,
+            counters,
+            waiting,
+            resting: Vec::new(),
+            long: VecDeque::new(),
+            long_at: Instant::now(),
+            faults,
+        },
     )
 }
 
@@ -114,20 +161,46 @@ impl ControlTask {
     pub(super) async fn run(mut self, tasks: Tasks) {
         self.carry_out();
         loop {
-            let due = self.control.poll_timeout().map(|at| self.data.instant(at));
+            let due = self.due();
             tokio::select! {
                 // The end first; then timers, which nothing may starve; then what others wait for.
                 biased;
                 () = tasks.cancelled() => return,
-                () = super::data_path::sleep_until(due) => self.control.handle_timeout(self.data.now()),
+                () = super::data_path::sleep_until(due) => self.timeout(),
                 Some(command) = self.commands.recv() => {
                     self.command(command);
                     self.waiting_events();
                 }
                 Some(event) = self.events.recv() => self.event(event),
+                () = tokio::task::yield_now(), if !self.long.is_empty() => self.long_report(),
             }
             self.carry_out();
             *self.counters.lock() = self.control.counters();
+        }
+    }
+
+    /// When the timer is to wake the task: for control, or to let a link go on.
+    fn due(&self) -> Option<tokio::time::Instant> {
+        let rested = self.resting.iter().map(|(until, _)| tokio::time::Instant::from_std(*until)).min();
+        let control = self.control.poll_timeout().map(|at| self.data.instant(at));
+        let long = (!self.long.is_empty()).then(|| tokio::time::Instant::from_std(self.long_at));
+        rested.into_iter().chain(control).chain(long).min()
+    }
+
+    fn timeout(&mut self) {
+        let now = self.data.now();
+        let instant = Instant::now();
+        self.resting.retain(|(until, _)| *until > instant);
+        if self.long_at <= instant {
+            self.long_report();
+        }
+        if self.control.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        if self.control.local_topics() > MANY {
+            tasks::at_length(|| self.control.handle_timeout(now));
+        } else {
+            self.control.handle_timeout(now);
         }
     }
 
@@ -135,6 +208,11 @@ impl ControlTask {
         let now = self.data.now();
         match command {
             Command::Report { session, client, topics, done } => {
+                // Whatever it has reported before is no longer so.
+                self.long.retain(|report| report.session != session);
+                if topics.len() > MANY {
+                    return self.long.push_back(LongReport { session, client, topics, done });
+                }
                 self.control.handle_report(now, session, &client, topics);
                 self.carry_out();
                 let _ = done.send(());
@@ -144,7 +222,10 @@ impl ControlTask {
                 self.carry_out();
                 let _ = done.send(());
             }
-            Command::Closed { session } => self.control.handle_session_closed(now, session),
+            Command::Closed { session } => {
+                self.long.retain(|report| report.session != session);
+                self.control.handle_session_closed(now, session);
+            }
             Command::Settled { done } => self.wait_settled(done),
             Command::Drain { done } => {
                 self.control.handle_drain(now);
@@ -154,11 +235,23 @@ impl ControlTask {
         }
     }
 
+    fn long_report(&mut self) {
+        let Some(LongReport { session, client, topics, done }) = self.long.pop_front() else { return };
+        let (now, began) = (self.data.now(), Instant::now());
+        tasks::at_length(|| self.control.handle_report(now, session, &client, topics));
+        self.carry_out();
+        self.long_at = Instant::now() + began.elapsed() * REST;
+        let _ = done.send(());
+    }
+
     /// Events get their turn however many commands there are: clients must not hold up gossip.
     fn waiting_events(&mut self) {
-        for _ in 0..EVENTS_PER_COMMAND {
-            let Ok(event) = self.events.try_recv() else { return };
+        let until = Instant::now() + SLICE;
+        while let Ok(event) = self.events.try_recv() {
             self.event(event);
+            if Instant::now() >= until {
+                return;
+            }
         }
     }
 
@@ -174,8 +267,15 @@ impl ControlTask {
                     self.control.handle_link_down(now, peer);
                 }
             }
-            overlay::Event::Control { peer, link, message } => {
-                if self.links.is_current(peer, link) {
+            overlay::Event::Control { peer, link, message, turn } => {
+                if !self.links.is_current(peer, link) {
+                    return;
+                }
+                if is_long(&message) {
+                    let began = Instant::now();
+                    tasks::at_length(|| self.control.handle_message(now, peer, message));
+                    self.resting.push((Instant::now() + began.elapsed() * REST, turn));
+                } else {
                     self.control.handle_message(now, peer, message);
                 }
             }
@@ -194,7 +294,13 @@ impl ControlTask {
                 Action::Ask(ask) => self.clients.ask(&ask),
                 Action::Settled { version } => self.tell_settled(version),
                 Action::PeerFault { peer, fault } => {
-                    tracing::warn!(%peer, %fault, "a neighbour broke the gossip protocol; what it sent is ignored");
+                    self.faults.line(|| {
+                        tracing::warn!(
+                            %peer,
+                            %fault,
+                            "a neighbour broke the gossip protocol; what it sent is ignored"
+                        );
+                    });
                 }
             }
         }
@@ -222,5 +328,13 @@ impl ControlTask {
                 self.waiting.push((wanted, done));
             }
         }
+    }
+}
+
+fn is_long(message: &pb::control::Message) -> bool {
+    match message {
+        pb::control::Message::Record(record) => record.body.len() > MANY_BYTES,
+        pb::control::Message::Vector(vector) => vector.entries.len() > MANY,
+        _ => false,
     }
 }

@@ -27,6 +27,13 @@ const DELIVERY: &[Row<deliver::Counters>] = &[
     ("delivery_late_answers", "Answers nobody waited for any longer", |c| c.late_answers),
     ("delivery_stale_reports", "Reports about sends no longer in flight", |c| c.stale_reports),
     ("delivery_stale_messages", "Messages older than any send can be", |c| c.stale_messages),
+    ("delivery_requesters_ignored", "Requests for a message that too many waited for", |c| {
+        c.requesters_ignored
+    }),
+    ("delivery_seen_forgotten", "Ended messages forgotten before their time", |c| c.forgotten),
+    ("delivery_seen_outcomes_dropped", "Outcomes dropped at the bound of their bytes", |c| {
+        c.outcomes_dropped
+    }),
     ("delivery_unroutable_own", "Own frames with no way to their destination", |c| c.unroutable),
 ];
 
@@ -41,13 +48,27 @@ const CONTROL: &[Row<control::Counters>] = &[
     }),
     ("control_epochs_raised", "Own epochs given up for a higher one", |c| c.epochs_raised),
     ("control_nodes_expired", "Nodes whose lists expired", |c| c.expired),
+    ("control_tombstones_forgotten", "Nodes that are gone and forgotten", |c| c.tombstones_forgotten),
+    ("control_topics_deltas", "Changes of other nodes' topics taken in", |c| c.deltas),
+    ("control_topics_lists", "Whole lists of other nodes' topics taken in", |c| c.lists),
+    (
+        "control_lists_misfit",
+        "Lists and changes that do not fit what their origin signed, or are too much",
+        |c| c.misfits,
+    ),
+    ("control_lists_unfinished", "Lists given up before they were complete, for want of room", |c| {
+        c.unfinished
+    }),
+    ("control_records_paced", "Records left out because their node changes too fast", |c| c.paced),
+    ("control_pulls", "Questions for records", |c| c.pulls),
+    ("control_pulls_unanswered", "Questions that a neighbour did not answer in time", |c| c.unanswered),
+    ("control_waves_joined", "Announcements whose settling was joined with another's", |c| c.joined),
     ("private_asked", "Questions about subscribers of private topics put to publishers", |c| c.private.asked),
     ("private_verified", "Subscribers of private topics that a publisher trusted", |c| c.private.verified),
     ("private_failed", "Subscribers of private topics that a publisher did not trust", |c| c.private.failed),
     ("private_revoked", "Verifications that their publisher took back", |c| c.private.revoked),
     ("private_stray_verdicts", "Verdicts on nothing that was asked of that session", |c| c.private.stray),
     ("private_over_capacity", "Subscribers of private topics beyond a bound", |c| c.private.over_capacity),
-    ("control_waves_joined", "Announcements whose settling was joined with another's", |c| c.joined),
 ];
 
 /// Shows the counters of delivery and control.

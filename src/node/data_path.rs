@@ -35,11 +35,16 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{links::Links, metrics::Metrics};
-use crate::{client_port::Registry, tasks::Tasks};
+use crate::{
+    client_port::Registry,
+    tasks::{self, Tasks},
+};
 
 /// Shards of pending state: enough that tasks on a few cores seldom meet.
 pub(super) const SHARDS: usize = 8;
 const _: () = assert!(SHARDS <= MAX_SHARDS);
+/// Payloads above this size take long to hash.
+const LARGE: usize = 1024 * 1024;
 /// When to try again if a large frame found no room.
 const RELAY_AGAIN: Duration = Duration::from_millis(100);
 
@@ -142,7 +147,8 @@ impl DataPath {
             return self.registry.outcome(refused(&self.routing.load(), &publish, refusal));
         }
         let Publish { client, mode, topic, seq, payload, .. } = &publish;
-        let key = self.keyer.key(&client.fingerprint, *mode, topic, seq, payload);
+        let key = || self.keyer.key(&client.fingerprint, *mode, topic, seq, payload);
+        let key = if payload.len() > LARGE { tasks::at_length(key) } else { key() };
         let shard = Delivery::shard_of(key, SHARDS);
         self.in_shard(shard, |delivery, now, routing| delivery.handle_publish(now, routing, key, publish));
     }
@@ -197,13 +203,23 @@ impl DataPath {
         if !routed.here {
             return Ok(());
         }
+        if frame.payload.len() > LARGE {
+            tasks::at_length(|| self.take(from, frame));
+        } else {
+            self.take(from, frame);
+        }
+        Ok(())
+    }
+
+    /// A data frame for this node.
+    fn take(&self, from: NodeId, frame: LinkFrame) {
         // The neighbour vouches for the route, not for what some other node wrote: what a newer or a
         // faulty origin sends must not cost the link between two that do nothing wrong.
         let message = match seal::open(&self.routing.load(), from, &frame) {
             Ok(message) => message,
             Err(cause) => {
                 self.unheard(from, &cause);
-                return Ok(());
+                return;
             }
         };
         let key = self.key_of(&message.body, &frame.payload);
@@ -214,7 +230,6 @@ impl DataPath {
         self.in_shard(shard, |delivery, now, routing| {
             delivery.handle_message_over(now, routing, from, key, message, frame.payload);
         });
-        Ok(())
     }
 
     fn unheard(&self, from: NodeId, cause: &Unheard) {

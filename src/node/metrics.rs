@@ -14,6 +14,12 @@ pub(super) struct Ending {
     cause: &'static str,
 }
 
+impl Ending {
+    fn of(cause: Cause) -> Self {
+        Self { code: cause.status().code(), cause: cause.as_str_name() }
+    }
+}
+
 /// Counters of the data path, under the prefix `amop_delivery_`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Metrics {
@@ -48,13 +54,15 @@ impl Metrics {
         add("not_queued_frames", "Frames dropped at a link", &metrics.not_queued);
         add("bad_frames", "Data frames that cannot be read or claim a false origin", &metrics.bad_frames);
         add("forged_frames", "Data frames whose MAC is not their origin's", &metrics.forged_frames);
+        for cause in (0..=64).filter_map(|number| Cause::try_from(number).ok()) {
+            drop(metrics.outcomes.get_or_create(&Ending::of(cause)));
+        }
         registry.register("outcomes", "Outcomes given to publishers", metrics.outcomes.clone());
         metrics
     }
 
     /// A send ended.
     pub(super) fn outcome(&self, cause: Cause) {
-        let ending = Ending { code: cause.status().code(), cause: cause.as_str_name() };
-        self.outcomes.get_or_create(&ending).inc();
+        self.outcomes.get_or_create(&Ending::of(cause)).inc();
     }
 }

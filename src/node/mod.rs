@@ -10,6 +10,7 @@ mod broker;
 mod control;
 mod core_counters;
 mod data_path;
+pub mod limits;
 mod links;
 mod metrics;
 mod settings;

@@ -18,12 +18,17 @@ use crate::{
 
 /// Settings of the client port.
 pub(super) fn client_port(config: &Config, credentials: &Credentials) -> client_port::Config {
-    let port = &config.client_port;
     let about = About {
         key: credentials.node_key(),
         name: name(config, credentials.subject()),
         institution: credentials.subject().institution.to_string(),
     };
+    client_port::Config { about, ..of_client_port(config) }
+}
+
+/// Those of them that do not depend on who the node is.
+pub(super) fn of_client_port(config: &Config) -> client_port::Config {
+    let port = &config.client_port;
     client_port::Config {
         max_clients: port.max_clients,
         max_handshakes: port.max_handshakes,
@@ -34,7 +39,7 @@ pub(super) fn client_port(config: &Config, credentials: &Credentials) -> client_
         max_in_flight: port.max_in_flight,
         idle_timeout: port.idle_timeout,
         startup: startup::Config { groups: port.groups.clone(), ..startup::Config::default() },
-        ..client_port::Config::new(about)
+        ..client_port::Config::default()
     }
 }
 

@@ -220,14 +220,14 @@ fn core(
     let mut secret = [0; 32];
     random.fill_bytes(&mut secret);
     let me = Me { info, chain, address, epoch, mac: MacSecret::new(secret) };
-    let trust = Box::new(Trust(credentials.clone()));
+    let trust = Box::new(Trust::new(credentials.clone()));
     let control = Control::new(settings::control(config), me, random.next_u64(), trust, Time::ZERO);
     let metrics = Metrics::register(registry.sub_registry_with_prefix("delivery"));
     let settings = data_path::Settings {
         delivery: settings::delivery(config),
         bandwidth: settings::bandwidth(config),
         relay: config.limits.relay_bandwidth_limit.map(Bandwidth::from_mbit),
-        budget: Budget::new(config.limits.payload_bytes),
+        budget: Budget::keyed(config.limits.payload_bytes, random.next_u64()),
         incarnation: random.next_u64(),
         secret: [random.next_u64(), random.next_u64()],
     };

@@ -8,32 +8,44 @@ use amop_protocol::{
 use bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 
-use crate::identity::Credentials;
+use crate::identity::{Credentials, Throttle};
 
 /// What signatures on records are for; part of what is signed.
 const RECORD: &str = "amop/record/1";
 
 /// Signs this node's records, and checks those of others against the consortium.
-pub(super) struct Trust(pub(super) Credentials);
+pub(super) struct Trust {
+    credentials: Credentials,
+    /// Lines in the log about chains that are refused.
+    refusals: Throttle,
+}
+
+impl Trust {
+    pub(super) fn new(credentials: Credentials) -> Self {
+        Self { credentials, refusals: Throttle::default() }
+    }
+}
 
 impl Authenticator for Trust {
     fn sign(&self, body: &[u8]) -> Bytes {
-        self.0.sign(RECORD, body).into()
+        self.credentials.sign(RECORD, body).into()
     }
 
     fn verify_chain(&self, chain: &[Bytes]) -> Option<NodeInfo> {
         let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(&der[..])).collect();
-        match self.0.authority().verify_chain(&chain, Role::Node) {
+        match self.credentials.authority().verify_chain(&chain, Role::Node) {
             Ok(subject) => info(&subject),
             Err(error) => {
-                tracing::warn!(%error, "the certificate chain of an announced node is refused");
+                self.refusals.line(|| {
+                    tracing::warn!(%error, "the certificate chain of an announced node is refused");
+                });
                 None
             }
         }
     }
 
     fn verify(&self, key: &NodeKey, body: &[u8], signature: &[u8]) -> bool {
-        self.0.authority().verify(key, RECORD, body, signature)
+        self.credentials.authority().verify(key, RECORD, body, signature)
     }
 }
 

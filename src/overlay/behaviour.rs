@@ -52,9 +52,9 @@ impl Behaviour {
     }
 }
 
+/// Handshakes under way are bounded where they are made: see [`security::transport`].
 fn limits(config: &Config) -> ConnectionLimits {
     ConnectionLimits::default()
-        .with_max_pending_incoming(Some(config.max_pending_inbound))
         .with_max_established(Some(config.max_connections))
         .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER))
 }

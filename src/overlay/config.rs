@@ -27,8 +27,9 @@ pub struct Config {
     pub back_off: (Duration, Duration),
     /// Longest pause for a configured peer that was up before.
     pub back_off_known: Duration,
-    /// Inbound connections whose handshake is not finished. Further ones are refused.
-    pub max_pending_inbound: u32,
+    /// Inbound connections whose TLS handshake is not finished. Beyond, the oldest of the address
+    /// that has the most gives way.
+    pub max_pending_inbound: usize,
     /// Connections in all. Further ones are refused.
     pub max_connections: u32,
     /// Addresses that are dialled, configured and learned. Further learned ones are ignored.
@@ -62,7 +63,7 @@ impl Config {
             silence: Duration::from_secs(10),
             back_off: (Duration::from_millis(100), Duration::from_secs(10)),
             back_off_known: Duration::from_secs(1),
-            max_pending_inbound: 64,
+            max_pending_inbound: 256,
             max_connections: 512,
             max_addresses: 1024,
             data_queue: 64 << 20,
@@ -74,6 +75,10 @@ impl Config {
         }
     }
 }
+
+/// Control messages of one link that may wait for the node, unless they are long. Beyond, the link
+/// waits: one neighbour that says much holds up no other.
+pub(super) const MAX_EVENTS_PER_LINK: usize = 64;
 
 /// Connections that one peer may have at a time: the link, its replacement, and a dialled twin.
 pub(super) const MAX_CONNECTIONS_PER_PEER: u32 = 3;

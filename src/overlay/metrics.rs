@@ -20,6 +20,12 @@ pub struct Metrics {
     pub dial_failures: Counter,
     /// Inbound connections that never got through TLS, or were refused by a limit or list.
     pub inbound_failures: Counter,
+    /// Inbound connections refused at a bound, or by a list.
+    pub inbound_refused: Counter,
+    /// Inbound connections that gave way to newer ones before their handshake was done.
+    pub handshakes_evicted: Counter,
+    /// Addresses not dialled because there are too many.
+    pub addresses_ignored: Counter,
     /// Connections closed because TLS or the hellos took too long.
     pub handshake_timeouts: Counter,
     /// Connections given up because the peer had a better one, or an older epoch.
@@ -55,6 +61,13 @@ impl Metrics {
             ("dials", "Dials begun", &self.dials),
             ("dial_failures", "Dials that failed", &self.dial_failures),
             ("inbound_failures", "Inbound connections that failed or were refused", &self.inbound_failures),
+            ("inbound_refused", "Inbound connections refused at a bound or by a list", &self.inbound_refused),
+            (
+                "handshakes_evicted",
+                "Inbound handshakes that gave way to newer ones",
+                &self.handshakes_evicted,
+            ),
+            ("addresses_ignored", "Addresses not dialled at the bound", &self.addresses_ignored),
             ("handshake_timeouts", "Handshakes that took too long", &self.handshake_timeouts),
             ("duplicates", "Connections given up for a better one", &self.duplicates),
             ("peer_faults", "Links closed for a broken protocol", &self.peer_faults),

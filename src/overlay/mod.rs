@@ -16,6 +16,7 @@ mod behaviour;
 mod config;
 mod driver;
 mod duplicates;
+mod limits;
 mod link;
 mod metrics;
 mod peers;
@@ -30,10 +31,11 @@ use amop_protocol::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use self::limits::limits;
 pub use self::{
     behaviour::NotAKey,
     config::{Address, AddressError, Config},
-    link::{DownReason, Failure, Incompatible, Link, LinkId, LinkStream, Peer, PeerFault},
+    link::{DownReason, Failure, Incompatible, Link, LinkId, LinkStream, Peer, PeerFault, Turn},
     metrics::Metrics,
 };
 use self::{driver::Driver, link::Context};
@@ -85,6 +87,8 @@ pub enum Event {
         link: LinkId,
         /// What.
         message: generated::control::Message,
+        /// To be held until it was handled: a link waits while too much of it waits.
+        turn: Turn,
     },
     /// A ping was answered. May come a moment before `LinkUp` or after `LinkDown`.
     RoundTrip {

@@ -68,6 +68,15 @@ enum State {
     GivenUp,
 }
 
+/// What became of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Learned {
+    /// It is dialled when its time comes.
+    Taken,
+    /// There are too many.
+    Ignored,
+}
+
 /// How a failure should be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tell {
@@ -92,19 +101,23 @@ impl Peers {
         peers
     }
 
-    /// Adds an address learned at run time; does nothing if it is known or there are too many.
-    pub(super) fn learn(&mut self, address: Address, now: Instant) {
-        self.add(address, Origin::Learned, now);
+    /// Adds an address learned at run time, unless it is known or there are too many.
+    pub(super) fn learn(&mut self, address: Address, now: Instant) -> Learned {
+        self.add(address, Origin::Learned, now)
     }
 
-    fn add(&mut self, address: Address, origin: Origin, now: Instant) {
-        if self.entries.len() >= self.max || self.entries.values().any(|known| known.address == address) {
-            return;
+    fn add(&mut self, address: Address, origin: Origin, now: Instant) -> Learned {
+        if self.entries.values().any(|known| known.address == address) {
+            return Learned::Taken;
+        }
+        if self.entries.len() >= self.max {
+            return Learned::Ignored;
         }
         let state = State::Due(now);
         let (node, history) = (None, History::NeverUp);
         self.entries.insert(Target(self.next), Entry { address, origin, state, node, failures: 0, history });
         self.next += 1;
+        Learned::Taken
     }
 
     /// When the next address is to be dialled.

@@ -22,15 +22,25 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader, BufWriter};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
-use super::metrics::Metrics;
-use crate::identity::{Credentials, OVERLAY_ALPN, node_key};
+use super::{config::Config, metrics::Metrics};
+use crate::identity::{BACKLOG, Credentials, Handshakes, OVERLAY_ALPN, node_key};
 
 /// Buffer under TLS: one read brings several records.
 const READ_BUFFER: usize = 64 * 1024;
 /// Buffer between TLS and yamux: one record and one system call for header and body.
 const WRITE_BUFFER: usize = 32 * 1024;
-/// Substreams of one connection: two for the link, a few for ping and identify.
-const MAX_SUBSTREAMS: usize = 64;
+/// What yamux lets all substreams of a connection buffer together, in bytes: not to be changed
+/// through libp2p.
+const YAMUX_BUFFERS: usize = 1 << 30;
+/// What each substream may buffer in any case.
+const YAMUX_LEAST: usize = 256 << 10;
+/// Bytes that a connection's substreams together may buffer beyond the least of each. A peer that
+/// answers yamux's pings late can have them grow so far, and leave them full. More would also
+/// keep small frames waiting behind what a slow reader has not taken yet.
+pub(super) const MAX_BUFFERED: usize = 8 << 20;
+/// Substreams that yamux is told to expect; what it sets aside for them, others cannot have. A
+/// link needs two, ping and identify a few; further ones are refused when they are negotiated.
+pub(super) const MAX_SUBSTREAMS: usize = (YAMUX_BUFFERS - MAX_BUFFERED) / YAMUX_LEAST;
 
 /// Who a peer is, by its certificate.
 #[derive(Clone, Debug)]
@@ -65,6 +75,8 @@ pub(super) enum UpgradeError {
     Tls(#[source] io::Error),
     #[error("the TLS handshake took longer than {0:?}")]
     Slow(Duration),
+    #[error("too many TLS handshakes are under way; this one gave way to newer ones")]
+    Evicted,
     #[error("the other side does not speak the overlay's protocol (ALPN)")]
     Protocol,
     #[error("the other side's certificate cannot name a node")]
@@ -73,24 +85,29 @@ pub(super) enum UpgradeError {
     Multiplex(#[source] io::Error),
 }
 
-/// TCP, TLS, yamux.
+/// TCP, TLS, yamux. Inbound handshakes are bounded in number, all in time.
 pub(super) fn transport(
     credentials: &Credentials,
     verified: Verified,
-    timeout: Duration,
+    config: &Config,
     metrics: Metrics,
 ) -> Boxed<(PeerId, StreamMuxerBox)> {
     let credentials = credentials.clone();
-    tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
+    let timeout = config.handshake_timeout;
+    let inbound = Arc::new(Handshakes::new(config.max_pending_inbound));
+    tcp::tokio::Transport::new(tcp::Config::new().nodelay(true).listen_backlog(BACKLOG))
         .and_then(move |tcp, endpoint| async move {
-            let upgraded = upgrade(tcp.0, &endpoint, &credentials, &verified);
-            match tokio::time::timeout(timeout, upgraded).await {
+            let upgraded = upgrade(tcp.0, &endpoint, &credentials, &verified, &inbound);
+            let result = match tokio::time::timeout(timeout, upgraded).await {
                 Ok(result) => result,
-                Err(_) => {
-                    metrics.handshake_timeouts.inc();
-                    Err(UpgradeError::Slow(timeout))
-                }
-            }
+                Err(_) => Err(UpgradeError::Slow(timeout)),
+            };
+            match &result {
+                Err(UpgradeError::Slow(_)) => metrics.handshake_timeouts.inc(),
+                Err(UpgradeError::Evicted) => metrics.handshakes_evicted.inc(),
+                _ => 0,
+            };
+            result
         })
         .boxed()
 }
@@ -124,6 +141,7 @@ async fn upgrade(
     endpoint: &ConnectedPoint,
     credentials: &Credentials,
     verified: &Verified,
+    inbound: &Arc<Handshakes>,
 ) -> Result<(PeerId, StreamMuxerBox), UpgradeError> {
     let is_dialer = match endpoint {
         ConnectedPoint::Dialer { role_override, .. } => *role_override == Endpoint::Dialer,
@@ -139,7 +157,13 @@ async fn upgrade(
         Ok((peer, multiplex(tls, upgrade::OutboundConnectionUpgrade::upgrade_outbound).await?))
     } else {
         let acceptor = TlsAcceptor::from(credentials.overlay_server());
-        let tls = acceptor.accept(tcp).await.map_err(UpgradeError::Tls)?;
+        let handshake = inbound.begin(address.ip());
+        let tls = tokio::select! {
+            biased;
+            () = handshake.evicted() => return Err(UpgradeError::Evicted),
+            accepted = acceptor.accept(tcp) => accepted.map_err(UpgradeError::Tls)?,
+        };
+        drop(handshake);
         let peer = identify(tls.get_ref().1, verified)?;
         Ok((peer, multiplex(tls, upgrade::InboundConnectionUpgrade::upgrade_inbound).await?))
     }

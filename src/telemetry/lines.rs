@@ -14,9 +14,10 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use prometheus_client::metrics::counter::Counter;
 
-/// Lines that may wait, and bytes of them together.
-const MAX_LINES: usize = 4096;
-const MAX_BYTES: usize = 4 << 20;
+/// Lines that may wait.
+pub(super) const MAX_LINES: usize = 4096;
+/// Bytes of them together.
+pub(super) const MAX_BYTES: usize = 4 << 20;
 /// How often at most the log itself says that lines were lost.
 const SAY_SO: Duration = Duration::from_secs(1);
 

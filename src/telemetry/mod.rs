@@ -5,7 +5,10 @@
 
 pub mod admin;
 pub mod client;
+mod limits;
 mod lines;
 pub mod logging;
 pub mod metrics;
 pub mod status;
+
+pub(crate) use self::limits::limits;

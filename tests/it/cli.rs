@@ -39,14 +39,19 @@ fn json_of(text: &[u8]) -> Value {
     serde_json::from_slice(text).unwrap_or_else(|_| panic!("{} is no JSON", String::from_utf8_lossy(text)))
 }
 
-/// A subscriber at node-3 in the background; it must have been confirmed by all.
+/// A subscriber at node-3 in the background; node-1 knows of it.
 fn subscriber(devnet: &Devnet, arguments: &[&str]) -> Child {
-    let mut command = amop(devnet, "subscribe", "node-3", arguments);
+    subscriber_at(devnet, "node-3", arguments)
+}
+
+fn subscriber_at(devnet: &Devnet, node: &str, arguments: &[&str]) -> Child {
+    let mut command = amop(devnet, "subscribe", node, arguments);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     wait::block_until("the subscription", || {
-        let topics = ask(devnet, "topics", "node-1", &["--json"]);
-        let topics = json_of(&topics.stdout);
-        topics.as_array().expect("a list").iter().any(|topic| topic["topic"] == "greetings")
+        let topics = json_of(&ask(devnet, "topics", "node-1", &["--json"]).stdout);
+        let topics = topics.as_array().expect("a list");
+        let nodes = topics.iter().filter(|topic| topic["topic"] == "greetings").map(|topic| &topic["nodes"]);
+        nodes.flat_map(|nodes| nodes.as_array().expect("nodes")).any(|known| known["name"] == node)
     });
     child.expect("amop starts")
 }
@@ -77,6 +82,84 @@ fn a_message_crosses_three_nodes_at_the_terminal() {
     );
     assert!(lines[1]["sender"]["institution"].is_string());
     assert_eq!(lines[1]["sender"]["fingerprint"].as_str().map(str::len), Some(64));
+}
+
+#[test]
+fn an_address_decides_who_is_asked_and_a_report_says_who_was() {
+    let devnet = Devnet::start(&["--no-demo"]);
+    let mut subscribers =
+        ["node-2", "node-3"].map(|node| subscriber_at(&devnet, node, &["greetings", "--answer", node]));
+    let announcement = devnet.announcement();
+    let of = |node: &str, what: &str| {
+        let found = nodes(&announcement).iter().find(|known| known["name"] == node).expect("a node");
+        found[what].as_str().expect("text").to_owned()
+    };
+    let request = |flag: &str, to: &str| {
+        output(amop(&devnet, "request", "node-1", &["greetings", "hello", "--json", flag, to]))
+    };
+    let publish = |more: &[&str]| {
+        output(amop(&devnet, "publish", "node-1", &[&["greetings", "all", "--report"], more].concat()))
+    };
+    let (code, said, _) = publish(&["--json"]);
+    let report = &json_of(said.as_bytes())["recipients"];
+    assert_eq!((code, &report["handed"], &report["failed"]), (0, &json!(2), &json!(0)), "{said}");
+    for node in ["node-2", "node-3"] {
+        let at = report["nodes"].as_array().expect("nodes").iter().find(|at| at["name"] == node);
+        let client = &at.expect("its report")["recipients"][0];
+        let fingerprint = client["fingerprint"].as_str().expect("a fingerprint");
+        let (id, institution) = (of(node, "node_id"), of(node, "institution"));
+        let addresses = [
+            ("--to-institution", &*institution),
+            ("--to-node", &id),
+            ("--to-node", &id[..64]),
+            ("--to-client", fingerprint),
+        ];
+        for (flag, to) in addresses {
+            let (code, said, _) = request(flag, to);
+            let payload = &json_of(said.as_bytes())["payload"];
+            assert_eq!((code, payload), (0, &json!(node)), "{flag} {to}: {said}");
+        }
+        let (code, said, _) = publish(&["--to-node", &id]);
+        assert!(code == 0 && said.contains("1 handed, 0 failed") && said.contains(node), "{said}");
+    }
+    let (code, said, _) = request("--to-institution", "nobody");
+    assert_eq!((code, &json_of(said.as_bytes())["code"]), (100, &json!(100)), "{said}");
+    for (flag, sample) in [("--to-node", "64 or 128 hex digits"), ("--to-client", "64 hex digits")] {
+        let (code, _, complaint) = request(flag, "xyz");
+        assert!(code == 2 && complaint.contains(sample), "{complaint}");
+    }
+    for subscriber in &mut subscribers {
+        subscriber.kill().expect("killed");
+        subscriber.wait().expect("ended");
+    }
+}
+
+#[test]
+fn keys_are_made_and_shown() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let keys = |arguments: &[&str]| {
+        let mut amop = Command::new(AMOP);
+        amop.current_dir(directory.path()).arg("keys").args(arguments);
+        output(amop)
+    };
+    let (code, said, complaint) = keys(&["generate", "--name", "till", "--json"]);
+    assert_eq!(code, 0, "{complaint}");
+    let public = json_of(said.as_bytes())["public_key"].clone();
+    for (file, kind) in [("till.key", "private"), ("till.pub", "public")] {
+        let (code, said, _) = keys(&["show", file, "--json"]);
+        let shown = json_of(said.as_bytes());
+        assert_eq!((code, &shown["kind"], &shown["public_key"]), (0, &json!(kind), &public));
+    }
+    let (code, said, _) = keys(&["show", "till.key"]);
+    let secret = std::fs::read_to_string(directory.path().join("till.key")).expect("a key");
+    let secret = secret.lines().nth(1).expect("its second line");
+    assert!(code == 0 && said.contains("BEGIN PUBLIC KEY") && !said.contains(secret), "{said}");
+    let (code, _, complaint) = keys(&["generate", "--name", "till"]);
+    assert!(code == 1 && complaint.contains("till.key"), "{complaint}");
+    let (code, _, complaint) = keys(&["show", "nowhere.key"]);
+    assert!(code == 1 && complaint.contains("nowhere.key"), "{complaint}");
+    let (code, _, complaint) = keys(&["generate", "--name", "other", "--format", "pkcs12"]);
+    assert!(code == 2 && complaint.contains("--password-file"), "{complaint}");
 }
 
 #[test]

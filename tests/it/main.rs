@@ -6,6 +6,7 @@ mod delivery;
 mod devnet;
 mod failover;
 mod fisco;
+mod limits;
 mod mesh;
 mod plain2x;
 mod private;

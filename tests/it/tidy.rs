@@ -217,26 +217,33 @@ fn the_protocol_document_has_every_cause_under_its_code() {
     }
 }
 
+/// Writes the table anew with `UPDATE_GENERATED=1`.
 #[test]
-fn every_limit_of_operations_that_has_a_key_is_a_key() {
-    let example = read(&root().join("amop.example.toml"));
-    let mut table = "";
-    let mut keys = Vec::new();
-    for line in example.lines() {
-        if let Some(name) = line.strip_prefix('[') {
-            table = name.trim_end_matches(']');
-        } else if let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ") {
-            keys.push(format!("{table}.{key}"));
-        }
+fn the_table_of_causes_is_that_of_the_code() {
+    let path = root().join("docs/protocol.md");
+    let document = read(&path);
+    let (before, rest) = document.split_once("<!-- causes:").expect("a mark before the table");
+    let (mark, rest) = rest.split_once("-->\n").expect("the mark's end");
+    let (found, after) = rest.split_once("<!-- end of causes -->").expect("a mark behind the table");
+    let table = table_of_causes();
+    if std::env::var_os("UPDATE_GENERATED").is_some() && found != table {
+        let fresh = format!("{before}<!-- causes:{mark}-->\n{table}<!-- end of causes -->{after}");
+        fs::write(&path, fresh).expect("a writable source tree");
+        return;
     }
-    let document = read(&root().join("docs/operations.md"));
-    let table = document.split("\n## Limits\n").nth(1).and_then(|rest| rest.split("\n## ").next());
-    let mut checked = 0;
-    for name in table.expect("a section").split('`').skip(1).step_by(2) {
-        assert!(keys.iter().any(|key| key == name), "docs/operations.md names {name}, which is no key");
-        checked += 1;
-    }
-    assert!(checked > 10, "the table of limits names its keys");
+    assert!(found == table, "run UPDATE_GENERATED=1 cargo test --test it causes");
+}
+
+fn table_of_causes() -> String {
+    // What an application matches on is this very enum.
+    let mut causes: Vec<amop_client::Cause> =
+        (1..=64).filter_map(|number| Cause::try_from(number).ok()).collect();
+    causes.sort_by_key(|cause| (cause.status().code(), *cause as i32));
+    let rows = causes.into_iter().map(|cause| {
+        let (code, name) = (cause.status().code(), cause.as_str_name());
+        format!("| {code} | `{name}` | {} | `{}` |\n", cause.explain(), cause.retry().as_str_name())
+    });
+    format!("| code | cause | what happened | again |\n|---|---|---|---|\n{}", rows.collect::<String>())
 }
 
 #[test]

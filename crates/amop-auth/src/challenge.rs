@@ -113,33 +113,21 @@ fn is_transaction(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const KEY: &str = "b8ac1f6be271cd4ad5644615dea54823f7fa5d860fb8d3ae8b24141d9f1b9486";
-    /// The two recorded proofs of the channel specification's vectors: challenge, signature.
-    const RECORDED: [(&str, &str); 2] = [
-        (
-            "012d0a86ee52293c3346a2b33b0c0bc820",
-            "91cabdc7723e08256e74feb018a2247bcc00a4eb8122d283a437c29d4f34fe155997e92b808389de5d65835f49ed586ba162846cfbdf0b9577c1fb59b472c62e01",
-        ),
-        (
-            "3134663565343133303938663438306539323965356364633862643562323831",
-            "5f8d7c36a9cbb6200f7d08e958ba69e21c24fdd58c8fbbe0bb0ce2f76392eb5e453ed88d1dbcd329e14c52865b71800fbe37bb629b23e2a51a0b1b98d326647700",
-        ),
-    ];
-
-    fn key() -> PrivateKey {
-        PrivateKey::parse(KEY.as_bytes(), "").unwrap()
-    }
-
     #[test]
     fn signs_as_recorded() {
-        for (challenge, signature) in RECORDED {
-            let challenge = hex::decode(challenge).unwrap();
+        let all: serde_json::Value = serde_json::from_str(crate::VECTORS).unwrap();
+        for name in ["sig_go_challenge", "sig_java_challenge"] {
+            let vector =
+                all["vectors"].as_array().unwrap().iter().find(|vector| vector["name"] == name).unwrap();
+            let field = |field: &str| vector["decoded"][field].as_str().unwrap();
+            let key = PrivateKey::parse(field("private_key_hex").as_bytes(), "").unwrap();
+            let challenge = hex::decode(field("challenge_hex")).unwrap();
             let challenge = Challenge::parse(&challenge, Accept::All).unwrap();
-            let signed = challenge.sign(&key());
-            assert_eq!(hex::encode(signed), signature);
+            let signed = challenge.sign(&key);
+            assert_eq!(hex::encode(signed), vector["bytes_hex"].as_str().unwrap());
             let other = PrivateKey::generate().unwrap().public();
-            let proven = challenge.verify(&signed, &[other, key().public()]);
-            assert_eq!(proven.map(|proven| proven.key()), Some(key().public()));
+            let proven = challenge.verify(&signed, &[other, key.public()]);
+            assert_eq!(proven.map(|proven| proven.key()), Some(key.public()));
             assert_eq!(challenge.verify(&signed, &[other]), None);
         }
     }
@@ -147,8 +135,9 @@ mod tests {
     #[test]
     fn a_signature_has_one_form() {
         let challenge = Challenge::parse(b"00112233445566778899aabbccddeeff", Accept::Strict).unwrap();
-        let good = challenge.sign(&key());
-        let verify = |signature: &[u8]| challenge.verify(signature, &[key().public()]).is_some();
+        let key = PrivateKey::generate().unwrap();
+        let good = challenge.sign(&key);
+        let verify = |signature: &[u8]| challenge.verify(signature, &[key.public()]).is_some();
         assert!(verify(&good));
         assert!(!verify(&good[..64]), "without the recovery id");
         assert!(!verify(&[0; 65]));

@@ -175,13 +175,19 @@ impl fmt::Debug for PublicKey {
 
 #[cfg(test)]
 mod tests {
+    use ring::{
+        rand::SystemRandom,
+        signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair},
+    };
+
     use super::*;
 
-    /// The key of the channel specification's vectors.
-    const PRIVATE: &str = "b8ac1f6be271cd4ad5644615dea54823f7fa5d860fb8d3ae8b24141d9f1b9486";
-    const PUBLIC: &str = "7cd0596006e3c0549482d010735303f25d6c308ef66643b63deef0a382a7620556eb49641cb3d45f4901a068a5e68475f8ba3b03a1bc785e84fe6490d66df365";
-    const PUBLIC_PEM: &str = "-----BEGIN PUBLIC KEY-----\nMFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAEfNBZYAbjwFSUgtAQc1MD8l1sMI72ZkO2\nPe7wo4KnYgVW60lkHLPUX0kBoGil5oR1+Lo7A6G8eF6E/mSQ1m3zZQ==\n-----END PUBLIC KEY-----\n";
-    const PRIVATE_PEM: &str = "-----BEGIN PRIVATE KEY-----\nMD4CAQAwEAYHKoZIzj0CAQYFK4EEAAoEJzAlAgEBBCC4rB9r4nHNStVkRhXepUgj\n9/pdhg+4066LJBQdnxuUhg==\n-----END PRIVATE KEY-----\n";
+    /// A field of one of the channel specification's vectors: its key is the one that is public.
+    fn vector(name: &str, field: &str) -> String {
+        let all: serde_json::Value = serde_json::from_str(crate::VECTORS).unwrap();
+        let vector = all["vectors"].as_array().unwrap().iter().find(|vector| vector["name"] == name);
+        vector.unwrap()["decoded"][field].as_str().unwrap().to_owned()
+    }
 
     fn private(text: &str) -> Result<String, KeyError> {
         PrivateKey::parse(text.as_bytes(), "").map(|key| key.to_hex().to_string())
@@ -193,18 +199,24 @@ mod tests {
 
     #[test]
     fn all_encodings_give_the_same_key() {
-        assert_eq!(private(PRIVATE).as_deref(), Ok(PRIVATE));
-        assert_eq!(private(&format!("0x{}\n", PRIVATE.to_uppercase())).as_deref(), Ok(PRIVATE));
-        assert_eq!(private(PRIVATE_PEM).as_deref(), Ok(PRIVATE));
-        let key = PrivateKey::parse(PRIVATE.as_bytes(), "").unwrap();
-        assert_eq!(private(&key.to_pem()).as_deref(), Ok(PRIVATE));
-        assert_eq!(key.public().to_string(), PUBLIC);
+        let scalar = vector("sig_go_challenge", "private_key_hex");
+        let coordinates = vector("sig_go_challenge", "public_key_java_hex");
+        let (scalar, coordinates) = (scalar.as_str(), coordinates.as_str());
+        let public_pem = vector("key_files", "public_pem");
+        assert_eq!(private(scalar).as_deref(), Ok(scalar));
+        assert_eq!(private(&format!("0x{}\n", scalar.to_uppercase())).as_deref(), Ok(scalar));
+        assert_eq!(private(&vector("key_files", "private_pkcs8_pem")).as_deref(), Ok(scalar));
+        let key = PrivateKey::parse(scalar.as_bytes(), "").unwrap();
+        assert_eq!(private(&key.to_pem()).as_deref(), Ok(scalar));
+        assert_eq!(key.public().to_string(), coordinates);
 
         let compressed = hex::encode(key.public().0.serialize());
-        for text in [PUBLIC, &format!("04{PUBLIC}"), &compressed, PUBLIC_PEM, &key.public().to_pem()] {
-            assert_eq!(public(text).as_deref(), Ok(PUBLIC), "{text}");
+        for text in
+            [coordinates, &format!("04{coordinates}"), &compressed, &public_pem, &key.public().to_pem()]
+        {
+            assert_eq!(public(text).as_deref(), Ok(coordinates), "{text}");
         }
-        assert_eq!(key.public().to_pem(), PUBLIC_PEM);
+        assert_eq!(key.public().to_pem(), public_pem);
     }
 
     #[test]
@@ -219,24 +231,27 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_named() {
-        assert_eq!(private(PUBLIC_PEM), Err(KeyError::Other { found: "public key", wanted: "private key" }));
-        assert_eq!(public(PRIVATE_PEM), Err(KeyError::Other { found: "private key", wanted: "public key" }));
+        let key = PrivateKey::generate().unwrap();
+        let (public_pem, private_pem) = (key.public().to_pem(), key.to_pem());
+        assert_eq!(private(&public_pem), Err(KeyError::Other { found: "public key", wanted: "private key" }));
+        assert_eq!(public(&private_pem), Err(KeyError::Other { found: "private key", wanted: "public key" }));
         assert_eq!(private(&"0".repeat(64)), Err(KeyError::NotOnCurve("private key")));
         assert_eq!(private(&"f".repeat(64)), Err(KeyError::NotOnCurve("private key")));
         assert_eq!(private("abcd"), Err(KeyError::NotOnCurve("private key")));
         assert_eq!(public(&"0".repeat(128)), Err(KeyError::NotOnCurve("public key")));
         assert!(matches!(private("hello"), Err(KeyError::Unknown(_))));
         assert!(matches!(public(""), Err(KeyError::Unknown(_))));
-        let truncated = &PRIVATE_PEM[..PRIVATE_PEM.len() - 30];
+        let truncated = &private_pem[..private_pem.len() - 30];
         assert_eq!(private(truncated), Err(KeyError::Damaged));
-        // P-256, made by openssl.
-        let p256 = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgevZzL1gdAFr88hb2\nOF/2NxApJCzGCEDdfSp6VQO30hyhRANCAAQRWz+jn65BtOMvdyHKcvjBeBSDZH2r\n1RTwjmYSi9R/zpBnuQ4EiMnCqfMPWiZqB4QdbAd0E7oH50VpuZ1P087G\n-----END PRIVATE KEY-----\n";
-        assert_eq!(private(p256), Err(KeyError::OtherCurve));
+        let p256 =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new()).unwrap();
+        let p256 = encoding::private_to_pem(p256.as_ref());
+        assert_eq!(private(&p256), Err(KeyError::OtherCurve));
     }
 
     #[test]
     fn a_private_key_does_not_print_itself() {
-        let key = PrivateKey::parse(PRIVATE.as_bytes(), "").unwrap();
-        assert!(!format!("{key:?}").contains("b8ac"));
+        let key = PrivateKey::generate().unwrap();
+        assert!(!format!("{key:?}").contains(&key.to_hex()[..8]));
     }
 }

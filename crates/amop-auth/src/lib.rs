@@ -20,3 +20,7 @@ pub use crate::{
     pkcs12::Pkcs12Error,
     statement::{NONCE_BYTES, Party, Proven, Statement},
 };
+
+/// The channel specification's vectors.
+#[cfg(test)]
+const VECTORS: &str = include_str!("../../amop-protocol/tests/data/channel-v2.json");

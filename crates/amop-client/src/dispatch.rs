@@ -183,3 +183,48 @@ impl Subscribers {
         taken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// A subscription to "t", and what its subscriber is told.
+    fn subscribed(dispatch: &mut Dispatch) -> oneshot::Receiver<Result<bool, SubscribeError>> {
+        let (queue, _) = mpsc::channel(1);
+        let sink = Sink { subscription: 1, queue, meter: Arc::default(), max_bytes: 1 };
+        let (reply, told) = oneshot::channel();
+        dispatch.subscribe(&sink, vec![Topic::parse("t").unwrap()], reply);
+        told
+    }
+
+    #[test]
+    fn all_nodes_are_waited_for_but_not_for_ever() {
+        for (later, expected) in [(Duration::ZERO, None), (FURTHER_NODES * 2, Some(Ok(false)))] {
+            let mut dispatch = Dispatch::default();
+            let mut told = subscribed(&mut dispatch);
+            dispatch.settle(Instant::now() + FURTHER_NODES * 2, [7, 8].into_iter());
+            assert!(told.try_recv().is_err(), "none has confirmed it");
+            dispatch.reported(7, 1, &[], true);
+            dispatch.settle(Instant::now() + later, [7, 8].into_iter());
+            assert_eq!(told.try_recv().ok(), expected);
+        }
+    }
+
+    #[test]
+    fn what_a_lost_node_confirmed_counts_for_nothing() {
+        let mut dispatch = Dispatch::default();
+        let mut told = subscribed(&mut dispatch);
+        dispatch.reported(7, 1, &[], true);
+        dispatch.lost(7);
+        dispatch.settle(Instant::now(), [].into_iter());
+        dispatch.settle(Instant::now(), [8].into_iter());
+        assert!(told.try_recv().is_err());
+        dispatch.reported(8, 1, &[], true);
+        dispatch.settle(Instant::now(), [8].into_iter());
+        assert_eq!(told.try_recv(), Ok(Ok(true)));
+    }
+}

@@ -19,7 +19,8 @@ pub struct Options {
     /// How many of the nodes to be connected to at once, at least 1; more than there are `nodes`
     /// means all of them. Default 2: whoever names two nodes misses nothing when one of them goes.
     ///
-    /// The client subscribes on all of them and publishes through one. Whatever comes twice is
+    /// The client subscribes on all of them and publishes through one: the first, and when that is
+    /// lost or drains, from then on the next. Whatever comes twice is
     /// handed to the application once. Requests to subscribers are shared evenly between
     /// connections, so that a client with two gets two shares; where that matters, give all
     /// subscribers of a topic the same number. A node without the extension frames is never kept

@@ -7,6 +7,7 @@ use std::{fs, path::Path};
 
 use amop_protocol::{
     Cause, Fingerprint, NodeId, Seq, Topic,
+    broker::lists::ListHash,
     wire::{
         generated::{self as pb, control::Message},
         link::LinkFrame,
@@ -14,6 +15,7 @@ use amop_protocol::{
     },
 };
 use bytes::{Bytes, BytesMut};
+use prost::Message as _;
 use serde_json::Value;
 
 fn main() {
@@ -68,12 +70,22 @@ fn control_messages() {
     let versions = pb::Versions { node: node(), epoch: 1, links: 1, topics: 1 };
     let heartbeat = pb::Heartbeat { own: Some(versions.clone()), digest: 1 };
     let settled = pb::Settled { node: node(), epoch: 1, sequence: 1 };
+    let entry = |subscribers| vec![pb::TopicCount { holder: None, topic: "a".into(), subscribers }];
+    let hash = || Bytes::copy_from_slice(&ListHash::of([("a", 2)]).to_bytes());
+    let piece = pb::TopicsContent { topics: entry(2), piece: 0, pieces: 1, hash: hash() };
+    let delta = pb::TopicsDelta { from: 2, changes: entry(2), hash: hash() };
+    let record = |sequence, content| {
+        let record = pb::Record { node: node(), epoch: 1, sequence, content: Some(content) };
+        Message::Record(pb::SignedRecord { body: record.encode_to_vec().into(), signature: Bytes::new() })
+    };
     for (name, message) in [
         ("hello", Message::Hello(pb::Hello { min_version: 1, max_version: 1, node: node(), epoch: 1 })),
         ("heartbeat", Message::Heartbeat(heartbeat)),
         ("vector", Message::Vector(pb::Vector { entries: vec![versions], partial: false })),
         ("pull", Message::Pull(pb::Pull { node: node(), kinds: vec![1, 2, 3], epoch: 1, topics: 1 })),
         ("settled", Message::Settled(settled)),
+        ("piece", record(2, pb::record::Content::Topics(piece))),
+        ("delta", record(3, pb::record::Content::TopicsDelta(delta))),
     ] {
         let frame = LinkFrame::control(message);
         write("control_message", name, &frame.payload);

@@ -57,6 +57,7 @@ pub fn interleaver(data: &[u8]) {
     let mut arrived: BTreeMap<u32, Vec<LinkFrame>> = BTreeMap::new();
     let mut marker = 0_u8;
     let mut most = 64;
+    let mut largest = 0;
     while !script.is_over() && most > 0 {
         most -= 1;
         let op = script.byte();
@@ -70,9 +71,13 @@ pub fn interleaver(data: &[u8]) {
                 payload: Bytes::from(vec![marker; usize::from(script.short())]),
             };
             match queue.push(frame.clone()) {
-                Ok(()) => expected.entry(frame.flow).or_default().push(frame),
+                Ok(()) => {
+                    largest = largest.max(frame.wire_len());
+                    expected.entry(frame.flow).or_default().push(frame);
+                }
                 Err(full) => assert!(full.0 == frame && queue.queued() + frame.wire_len() > capacity),
             }
+            assert!(queue.queued() <= 2 * capacity + largest, "{} bytes of {capacity}", queue.queued());
         } else {
             let limit = usize::from(script.short());
             receive(&send(&mut queue, limit), &mut assembler, &mut arrived).expect("our own fragments");

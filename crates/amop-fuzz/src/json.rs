@@ -54,10 +54,14 @@ fn granted(body: &[u8]) {
 fn call(body: &[u8]) {
     let config = config();
     let routing = world::line();
-    let answer = startup::answer(
-        body,
-        Facts { config: &config.startup, routing: &routing, session: amop_protocol::SessionId(1) },
-    );
+    let facts = Facts {
+        config: &config.startup,
+        routing: &routing,
+        listings: &startup::Fresh,
+        session: amop_protocol::SessionId(1),
+    };
+    let (head, rest) = startup::answer(body, facts);
+    let answer = [head, rest].concat();
     let answer: Value = serde_json::from_slice(&answer).expect("every call gets JSON");
     assert_eq!(answer["jsonrpc"], "2.0");
     assert!(answer.get("result").is_some() != answer.get("error").is_some());

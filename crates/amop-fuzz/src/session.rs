@@ -7,7 +7,7 @@ use amop_protocol::{
     broker::event::{AnswerBody, Mode, Outcome, Push, PushId, Sender},
     session::{
         server::{Event, Published, Server},
-        startup::Facts,
+        startup::{Facts, Fresh},
     },
     topic::Kind,
     wire::{
@@ -101,7 +101,12 @@ impl Node {
             Event::Reply(reply) => assert_eq!(written(reply).seq, frame.seq),
             Event::Call { seq, body } => {
                 let routing = world::line();
-                let facts = Facts { config: &config.startup, routing: &routing, session: SessionId(1) };
+                let facts = Facts {
+                    config: &config.startup,
+                    routing: &routing,
+                    listings: &Fresh,
+                    session: SessionId(1),
+                };
                 let answer = written(Server::answer_call(seq, &body, facts));
                 assert!(serde_json::from_slice::<Value>(&answer.body).is_ok() && answer.seq == frame.seq);
             }

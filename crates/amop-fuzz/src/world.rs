@@ -181,5 +181,6 @@ fn make_line() -> Routing {
         &client(1),
         vec![topic(0), topic(3)],
     );
+    control.handle_timeout(Time::ZERO + Duration::from_millis(100));
     control.routing().clone()
 }

@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Lines that may come in one period; so many are enough to see who is refused and why.
-const LINES: u64 = 20;
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Admits a bounded number of lines in each second.
@@ -24,6 +22,9 @@ impl Default for Throttle {
 }
 
 impl Throttle {
+    /// Lines that may come in one second; so many are enough to see who is refused and why.
+    pub const LINES: usize = 20;
+
     /// Runs `log` if there is room for its line, and first says how many lines were left out before.
     pub fn line(&self, log: impl FnOnce()) {
         if let Some(left_out) = self.admit(self.started.elapsed()) {
@@ -48,8 +49,8 @@ impl Throttle {
         let before = self.state.update(Ordering::Relaxed, Ordering::Relaxed, next);
         let (counted, asked) = (before >> 32, before & 0xffff_ffff);
         match counted == period {
-            true => (asked < LINES).then_some(0),
-            false => Some(asked.saturating_sub(LINES)),
+            true => (asked < Self::LINES as u64).then_some(0),
+            false => Some(asked.saturating_sub(Self::LINES as u64)),
         }
     }
 }
@@ -63,8 +64,8 @@ mod tests {
         let throttle = Throttle::default();
         let at = Duration::from_millis;
         let admitted = (0..1_000).filter(|n| throttle.admit(at(n / 2)).is_some()).count();
-        assert_eq!(admitted as u64, LINES);
-        assert_eq!(throttle.admit(at(1_500)), Some(1_000 - LINES), "said once");
+        assert_eq!(admitted, Throttle::LINES);
+        assert_eq!(throttle.admit(at(1_500)), Some(1_000 - Throttle::LINES as u64), "said once");
         assert_eq!(throttle.admit(at(1_500)), Some(0));
         assert_eq!(throttle.admit(at(9_000)), Some(0));
     }

@@ -86,11 +86,11 @@ pub(super) struct To {
 
 impl To {
     pub(super) fn address(&self) -> Address {
-        let mut address = Address::default();
-        address.institution = self.to_institution.as_deref().map(Into::into);
-        address.node = self.to_node;
-        address.client = self.to_client;
-        address
+        Address {
+            institution: self.to_institution.as_deref().map(Into::into),
+            node: self.to_node,
+            client: self.to_client,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use tracing::Instrument;
 
+use crate::identity::Throttle;
 use crate::overlay::{
     DownReason, Failure, Link, LinkId,
     behaviour::Behaviour,
@@ -36,6 +37,8 @@ pub(super) struct Links {
     by_connection: HashMap<ConnectionId, LinkId>,
     nodes: BTreeMap<NodeId, Node>,
     next: u64,
+    /// Lines in the log about peers that are refused.
+    refusals: Throttle,
 }
 
 struct Connection {
@@ -83,6 +86,7 @@ impl Links {
             by_connection: HashMap::new(),
             nodes: BTreeMap::new(),
             next: 0,
+            refusals: Throttle::default(),
         }
     }
 
@@ -284,9 +288,11 @@ impl Links {
         match failure {
             Failure::Fault(_) => {
                 self.context.metrics.peer_faults.inc();
-                tracing::warn!(%peer, %address, %failure, "peer refused");
+                self.refusals.line(|| tracing::warn!(%peer, %address, %failure, "peer refused"));
             }
-            Failure::Incompatible(_) => tracing::warn!(%peer, %address, %failure, "peer refused"),
+            Failure::Incompatible(_) => {
+                self.refusals.line(|| tracing::warn!(%peer, %address, %failure, "peer refused"));
+            }
             Failure::Duplicate => {
                 self.context.metrics.duplicates.inc();
                 tracing::debug!(%peer, %address, %failure, "connection given up");

@@ -19,7 +19,7 @@ use libp2p::{
     Multiaddr, Swarm, Transport, TransportError,
     core::transport::{ListenerId, timeout::TransportTimeout},
     ping,
-    swarm::{self, ConnectionId, DialError, SwarmEvent, dial_opts::DialOpts},
+    swarm::{self, ConnectionId, DialError, ListenError, SwarmEvent, dial_opts::DialOpts},
 };
 use tokio::{
     net::lookup_host,
@@ -36,14 +36,14 @@ use super::{
     behaviour::{Behaviour, BehaviourEvent},
     config::Address,
     link::{Context, DownReason, Report},
-    peers::{Peers, Target, Tell},
+    peers::{Learned, Peers, Target, Tell},
     security::{self, Verified},
     streams,
 };
 use crate::identity::Credentials;
 
 /// Certificates remembered before those without a connection are forgotten.
-const MAX_REMEMBERED: usize = 4096;
+pub(super) const MAX_REMEMBERED: usize = 4096;
 /// Name lookups under way at once are at most as many as addresses; their results wait here.
 const LOOKUPS: usize = 64;
 /// How long closing connections get to say so, at the end of a shutdown.
@@ -91,12 +91,7 @@ impl Driver {
         let behaviour = Behaviour::new(config, &own)?;
         let own_peer = security::peer_id(&own).ok_or(super::NotAKey(own.id()))?;
         let verified = Verified::default();
-        let upgraded = security::transport(
-            credentials,
-            verified.clone(),
-            config.handshake_timeout,
-            context.metrics.clone(),
-        );
+        let upgraded = security::transport(credentials, verified.clone(), config, context.metrics.clone());
         let patience = config.dial_timeout + config.handshake_timeout;
         let transport = TransportTimeout::with_outgoing_timeout(upgraded, patience).boxed();
         let tasks = context.tasks.clone();
@@ -158,7 +153,9 @@ impl Driver {
     fn handle_command(&mut self, command: Option<Command>) {
         match command {
             Some(Command::Dial(address)) if self.closing.is_none() => {
-                self.peers.learn(address, Instant::now());
+                if self.peers.learn(address, Instant::now()) == Learned::Ignored {
+                    self.context.metrics.addresses_ignored.inc();
+                }
             }
             Some(Command::Dial(_)) => {}
             Some(Command::Disconnect(node)) => {
@@ -284,6 +281,9 @@ impl Driver {
             }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 self.context.metrics.inbound_failures.inc();
+                if let ListenError::Denied { .. } = error {
+                    self.context.metrics.inbound_refused.inc();
+                }
                 let error = describe_listen(&error);
                 tracing::debug!(address = %send_back_addr, %error, "inbound connection failed");
             }

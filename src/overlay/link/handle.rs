@@ -156,9 +156,9 @@ impl Link {
         self.try_send(LinkFrame::control(message))
     }
 
-    /// Bytes queued on the data substream.
+    /// Bytes queued, on both substreams together.
     pub fn queued(&self) -> usize {
-        self.0.data.queue.lock().queued()
+        [&self.0.control, &self.0.data].map(|outgoing| outgoing.queue.lock().queued()).iter().sum()
     }
 
     /// Ends the link now; what is queued is lost.

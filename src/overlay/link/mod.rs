@@ -15,6 +15,7 @@ mod greet;
 mod handle;
 mod pump;
 mod reason;
+mod turn;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -43,6 +44,7 @@ pub use self::{
     greet::Incompatible,
     handle::{Link, LinkId, Peer},
     reason::{DownReason, Failure, PeerFault},
+    turn::Turn,
 };
 
 /// What a link runs on: an ordered, encrypted stream of bytes to a verified peer.

@@ -10,7 +10,7 @@ use amop_protocol::wire::{
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Context, DownReason, Event, Link, PeerFault, handle::Outgoing};
+use super::{Context, DownReason, Event, Link, PeerFault, handle::Outgoing, turn::Turns};
 
 /// Room made for reading at a time; frames read are slices of it.
 const READ_ROOM: usize = 64 * 1024;
@@ -87,12 +87,17 @@ pub(super) async fn read_data(
                     }
                     continue;
                 }
-                Arrived::Part => continue,
+                Arrived::Part => {
+                    tokio::task::consume_budget().await;
+                    continue;
+                }
             };
             if frame.kind != Kind::Data {
                 return Err(PeerFault::WrongSubstream(frame.kind).into());
             }
             context.router.handle_data(link.peer(), frame).map_err(PeerFault::Data)?;
+            // Other links and clients have their turn, however much there is to read.
+            tokio::task::consume_budget().await;
         }
     };
     finish(&link, link.0.end.cut.run_until_cancelled(reading).await);
@@ -107,12 +112,14 @@ pub(super) async fn read_control(
     context: &Context,
 ) {
     let mut reader = Reader { stream, input, assembler, link };
+    let turns = Turns::default();
     let reading = async {
         loop {
             match reader.next().await? {
                 Arrived::Frame(frame) => {
+                    let turn = turns.take(frame.wire_len()).await;
                     let Some(message) = control_message(frame)? else { continue };
-                    let event = Event::Control { peer: link.peer(), link: link.id(), message };
+                    let event = Event::Control { peer: link.peer(), link: link.id(), message, turn };
                     if context.events.send(event).await.is_err() {
                         return Err(DownReason::Shutdown);
                     }

@@ -199,7 +199,9 @@ async fn a_deadline_that_passes_is_102() {
     let _silent = Served::with(mesh.client(2).await, "t", keep(&Arc::default())).await;
     let options = RequestOptions::default().deadline(SOON);
     let error = mesh.client(0).await.request_with("t", "x", options).await.expect_err("no answer");
-    assert!(is(&error, 102, Cause::Deadline), "{error}");
+    // Both clocks run out at once: whichever is read first.
+    let is_late = [Cause::Deadline, Cause::PushTimeout].iter().any(|cause| is(&error, 102, *cause));
+    assert!(is_late, "{error}");
 }
 
 #[tokio::test]
@@ -225,7 +227,7 @@ async fn no_room_for_a_payload_is_103() {
     let till = mesh.client(0).await;
     let first = {
         let till = till.clone();
-        crate::mesh::spawn(async move { till.request("t", vec![0; 900_000]).await })
+        crate::mesh::spawn(async move { till.request("t", vec![0; 800_000]).await })
     };
     wait::until("the first to be held", async || count.load(Ordering::SeqCst) == 1).await;
     let error = till.request("t", vec![0; 200_000]).await.expect_err("no room");

@@ -111,7 +111,7 @@ async fn a_report_names_every_recipient_and_how_it_fared() {
     assert_eq!((report.handed, report.failed), (3, 1), "{report:?}");
     assert_eq!(fared(&report, "old"), [Cause::Delivered]);
     assert_eq!(fared(&report, "mute"), [Cause::PushTimeout], "it never says that it received anything");
-    assert!(report.nodes.iter().all(|node| node.cause.is_none() && &*node.institution != ""));
+    assert!(report.nodes.iter().all(|node| node.cause.is_none() && !node.institution.is_empty()));
     let plain = till.publish_with("t", "x", PublishOptions::default()).await.expect("delivered");
     assert_eq!(plain, Recipients::default(), "who does not ask is not told");
 }

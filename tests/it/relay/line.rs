@@ -1,10 +1,11 @@
 //! Where the relay is the only way: it can lose messages, and nothing else.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use amop_client::Client;
 use amop_testkit::wait;
 use futures::{StreamExt, future};
+use parking_lot::Mutex;
 
 use super::*;
 
@@ -139,7 +140,9 @@ async fn what_it_alters_in_a_message_is_not_heard() {
 #[tokio::test]
 async fn what_it_alters_in_an_answer_is_not_heard() {
     let (mesh, relay) = line(LOST).await;
-    let echo = Served::echo(mesh.client(1).await, "t").await;
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let asks = asked.clone();
+    let served = Served::with(mesh.client(1).await, "t", move |delivery| asks.lock().push(delivery)).await;
     let till = mesh.client(0).await;
     relay.does(|passing| match body(&passing.frame) {
         // What only says that a subscriber has it passes; the answer is altered as its payload says.
@@ -150,8 +153,21 @@ async fn what_it_alters_in_an_answer_is_not_heard() {
         Body::FanOut(_) => Vec::new(),
         _ => honest(passing),
     });
-    all_end(&till, OF_ANSWERS.len(), (102, Cause::Deadline), (100, Cause::NoneHanded)).await;
-    assert_eq!(echo.handled(), OF_ANSWERS.len(), "each once, resends or not");
+    // An answer at once would say that it was handed over as well: then nothing else does.
+    let answer = async {
+        let is_handed = |passing: &Passing| matches!(body(&passing.frame), Body::Handed(_));
+        wait::until("all to be handed over", async || {
+            relay.passed().iter().filter(|passing| is_handed(passing)).count() >= OF_ANSWERS.len()
+        })
+        .await;
+        for delivery in asked.lock().drain(..) {
+            let payload = delivery.payload.clone();
+            delivery.answer(payload);
+        }
+    };
+    let end = all_end(&till, OF_ANSWERS.len(), (102, Cause::Deadline), (100, Cause::NoneHanded));
+    future::join(answer, end).await;
+    assert_eq!(served.handled(), OF_ANSWERS.len(), "each once, resends or not");
     let node = &mesh.nodes[0];
     let (forged, bad) =
         (node.counted("delivery_forged_frames").await, node.counted("delivery_bad_frames").await);

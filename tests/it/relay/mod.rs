@@ -18,6 +18,7 @@ use amop_protocol::{
         peer,
     },
 };
+use amop_testkit::wait;
 use bytes::Bytes;
 use prost::Message;
 
@@ -37,15 +38,31 @@ async fn line(deadline: Duration) -> (Mesh, Relay) {
         config.delivery.default_deadline = deadline;
     };
     let mesh = Mesh::new(2, Topology::Apart, change).await;
-    let relay = Relay::between(&mesh, [0, 1]).await;
+    let relay = between(&mesh, [0, 1]).await;
     (mesh, relay)
 }
 
 /// Four nodes in a line, and the relay as a short cut between its ends: the way that is taken first.
 async fn ring() -> (Mesh, Relay) {
     let mesh = Mesh::new(4, Topology::Line, |_, config| hasty(config)).await;
-    let relay = Relay::between(&mesh, [0, 3]).await;
+    let relay = between(&mesh, [0, 3]).await;
     (mesh, relay)
+}
+
+/// Links the relay to these nodes of the mesh, and waits until each reaches all others.
+async fn between(mesh: &Mesh, nodes: [usize; 2]) -> Relay {
+    let leaf = mesh.consortium.institution("mallory").node("relay");
+    let peers = nodes.map(|index| mesh.nodes[index].addresses.overlay);
+    let relay = Relay::start(&leaf, &peers).await;
+    for (index, node) in mesh.nodes.iter().enumerate() {
+        wait::until("the relay to be known", async || {
+            let others = mesh.nodes.len();
+            let linked = relay.links().len() == peers.len();
+            linked && node.status().await.nodes == others && relay.known().contains(&mesh.id(index))
+        })
+        .await;
+    }
+    relay
 }
 
 fn hasty(config: &mut Config) {

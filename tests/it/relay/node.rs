@@ -30,14 +30,14 @@ use amop_protocol::{
         peer::DataError,
     },
 };
-use amop_testkit::{ca::Leaf, wait};
+use amop_testkit::ca::Leaf;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::mpsc;
 
-use crate::mesh::Mesh;
-
+/// Records that neighbours have sent are kept up to this length, in bytes, and so many.
+const KEPT: (usize, usize) = (16 * 1024, 10_000);
 /// What signatures on records are for.
 pub(super) const RECORD: &str = "amop/record/1";
 
@@ -69,23 +69,8 @@ struct Shared {
 }
 
 impl Relay {
-    /// Links to these nodes of the mesh, and waits until each reaches all others.
-    pub(super) async fn between(mesh: &Mesh, nodes: [usize; 2]) -> Self {
-        let leaf = mesh.consortium.institution("mallory").node("relay");
-        let peers = nodes.map(|index| mesh.nodes[index].addresses.overlay);
-        let relay = Self::start(&leaf, &peers).await;
-        for (index, node) in mesh.nodes.iter().enumerate() {
-            wait::until("the relay to be known", async || {
-                let others = mesh.nodes.len();
-                let linked = relay.shared.links.lock().len() == peers.len();
-                linked && node.status().await.nodes == others && relay.reaches(mesh.id(index))
-            })
-            .await;
-        }
-        relay
-    }
-
-    async fn start(leaf: &Leaf, peers: &[SocketAddr]) -> Self {
+    /// Starts it; it dials these nodes.
+    pub(super) async fn start(leaf: &Leaf, peers: &[SocketAddr]) -> Self {
         let credentials = Credentials::new(&[leaf.root()], leaf.chain(), leaf.key()).expect("credentials");
         let me = Me {
             info: info(credentials.subject()).expect("a key"),
@@ -150,8 +135,14 @@ impl Relay {
         self.shared.links.lock().get(&to).expect("a link").clone()
     }
 
-    fn reaches(&self, node: NodeId) -> bool {
-        self.shared.routing.lock().find(&node).is_some()
+    /// Its links.
+    pub(super) fn links(&self) -> Vec<Link> {
+        self.shared.links.lock().values().cloned().collect()
+    }
+
+    /// The nodes it knows a way to, itself among them.
+    pub(super) fn known(&self) -> Vec<NodeId> {
+        self.shared.routing.lock().reachable().map(|node| node.id).collect()
     }
 }
 
@@ -215,7 +206,7 @@ async fn gossip(mut control: Control, shared: Arc<Shared>, mut events: mpsc::Rec
             }
             Ok(Some(Event::Control { peer, message, .. })) => {
                 if let Message::Record(record) = &message {
-                    shared.records.lock().push(record.clone());
+                    shared.keep(record);
                 }
                 control.handle_message(now, peer, message);
             }
@@ -227,6 +218,13 @@ async fn gossip(mut control: Control, shared: Arc<Shared>, mut events: mpsc::Rec
 }
 
 impl Shared {
+    fn keep(&self, record: &pb::SignedRecord) {
+        let mut records = self.records.lock();
+        if record.body.len() <= KEPT.0 && records.len() < KEPT.1 {
+            records.push(record.clone());
+        }
+    }
+
     fn carry_out(&self, action: Action) {
         match action {
             Action::Send { to, message } => {
@@ -237,6 +235,7 @@ impl Shared {
             Action::Routing(routing) => *self.routing.lock() = routing,
             Action::Settled { .. } => {}
             Action::Ask(ask) => panic!("nobody here verifies anybody: {ask:?}"),
+            // Whatever the test says, the others know better than to say such things.
             Action::PeerFault { peer, fault } => panic!("{peer} is honest, and yet: {fault}"),
         }
     }

@@ -67,11 +67,13 @@ impl Driver {
 
     fn deliver(&mut self, at: usize, message: Deliver) {
         let home = &mut self.homes[at];
+        let now = self.connector.clock().now();
         if message.mode == Mode::Multicast && message.message.is_some_and(|seq| self.in_flight.is_own(seq)) {
-            // To its node this is another session than the one it was published through.
+            // To its node this is another session than the one it was published through, and a report
+            // on the recipients would wait for it.
+            home.session.received(now, &message.push, Mode::Multicast);
             return;
         }
-        let now = self.connector.clock().now();
         let way = Way { home: home.id, push: message.push.clone() };
         match self.once.handle_deliver(now, &message, way) {
             Admission::New(None) => {

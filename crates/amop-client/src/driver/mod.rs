@@ -93,7 +93,8 @@ pub(crate) struct Driver {
     closing: CancellationToken,
     seek: Seek,
     dials: FuturesUnordered<BoxFuture<'static, Dialled>>,
-    /// Oldest first; sends go through the first that is usable.
+    /// Oldest first, those from the start in the order of the options; sends go through the first
+    /// that is usable.
     homes: Vec<Home>,
     next_home: u64,
     in_flight: InFlight,
@@ -240,16 +241,16 @@ impl Driver {
     /// When something is to be done, whatever happens until then.
     fn wake(&self) -> Instant {
         let clock = self.connector.clock();
-        let usable = self.homes.iter().filter(|home| home.is_usable()).count();
+        let manned = self.manned();
         let homes = self.homes.iter().flat_map(|home| {
             let (session, leave) = home.wake();
             [Some(clock.instant(session)), leave]
         });
         let others = [
             self.in_flight.next_expiry().map(|at| clock.instant(at)),
-            self.seek.next_wake(usable),
+            self.seek.next_wake(manned),
             self.dispatch.next_wake(),
-            self.starting.as_ref().filter(|_| usable > 0).map(|starting| starting.since + FURTHER_NODES),
+            self.starting.as_ref().filter(|_| manned > 0).map(|starting| starting.since + FURTHER_NODES),
         ];
         let wake = homes.chain(others).flatten().min();
         wake.unwrap_or_else(|| Instant::now() + FAR)

@@ -20,8 +20,8 @@ pub(super) struct Starting {
 impl Driver {
     /// Dials as many nodes as are missing.
     pub(super) fn dial(&mut self) {
-        let usable = self.homes.iter().filter(|home| home.is_usable()).count();
-        while let Some(seat) = self.seek.next(usable, Instant::now()) {
+        let manned = self.manned();
+        while let Some(seat) = self.seek.next(manned, Instant::now()) {
             let (connector, address) = (self.connector.clone(), self.seek.address(seat));
             self.dials.push(Box::pin(async move { (seat, connector.dial(&address).await) }));
         }
@@ -35,7 +35,7 @@ impl Driver {
                     address = established.node.address,
                     "a node without extensions is not kept beside others"
                 );
-                self.seek.failed(seat, Instant::now());
+                self.seek.only_alone(seat, Instant::now());
             }
             Err(error) => {
                 let address = self.seek.address(seat);
@@ -47,6 +47,16 @@ impl Driver {
                     starting.failures.push((address.to_string(), error));
                 }
             }
+        }
+    }
+
+    /// Connections that need no others: all that are usable, and as many as wanted if one of them can
+    /// only be alone.
+    pub(super) fn manned(&self) -> usize {
+        let usable = self.homes.iter().filter(|home| home.is_usable());
+        match usable.clone().all(|home| home.node.extended) {
+            true => usable.count(),
+            false => self.seek.wanted(),
         }
     }
 
@@ -64,6 +74,10 @@ impl Driver {
         tracing::info!(address = node.address, node = %node.name, extended = node.extended, "connected");
         self.seek.connected(seat);
         self.homes.push(home);
+        if self.starting.is_some() {
+            // Nothing has been sent yet: the order is that of the options, whoever was quicker.
+            self.homes.sort_by_key(|home| home.seat);
+        }
         self.tell_nodes();
     }
 
@@ -109,7 +123,7 @@ impl Driver {
     pub(super) fn start(&mut self, hope: bool) -> bool {
         let Some(starting) = &self.starting else { return false };
         let patience = starting.since.elapsed() < FURTHER_NODES && self.seek.is_hopeful(Instant::now());
-        let connected = self.homes.len();
+        let connected = self.manned();
         if connected < self.seek.wanted() && (if connected == 0 { hope } else { patience }) {
             return false;
         }

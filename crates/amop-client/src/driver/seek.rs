@@ -23,6 +23,8 @@ struct Known {
     state: State,
     /// Attempts in vain since it was last connected for a while.
     failures: u32,
+    /// It can only be connected when no other is.
+    alone: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,7 +40,12 @@ impl Seek {
         let mut known = HashSet::new();
         let addresses = options.nodes.iter().filter(|address| known.insert(*address));
         let nodes: Vec<Known> = addresses
-            .map(|address| Known { address: address.as_str().into(), state: State::Idle(now), failures: 0 })
+            .map(|address| Known {
+                address: address.as_str().into(),
+                state: State::Idle(now),
+                failures: 0,
+                alone: false,
+            })
             .collect();
         Self {
             wanted: options.homes.clamp(1, nodes.len().max(1)),
@@ -63,7 +70,10 @@ impl Seek {
             return None;
         }
         let ring = (0..self.nodes.len()).map(|step| (self.next + step) % self.nodes.len());
-        let node = ring.into_iter().find(|node| self.nodes[*node].is_due(now))?;
+        let node = ring.into_iter().find(|node| {
+            let known = &self.nodes[*node];
+            known.is_due(now) && known.suits(usable)
+        })?;
         self.next = node + 1;
         self.nodes[node].state = State::Dialling;
         Some(node)
@@ -71,7 +81,8 @@ impl Seek {
 
     /// When [`Seek::next`] may name another node.
     pub(super) fn next_wake(&self, usable: usize) -> Option<Instant> {
-        let resting = self.nodes.iter().filter_map(|node| match node.state {
+        let suited = self.nodes.iter().filter(|node| node.suits(usable));
+        let resting = suited.filter_map(|node| match node.state {
             State::Idle(until) => Some(until),
             State::Dialling | State::Connected => None,
         });
@@ -87,7 +98,13 @@ impl Seek {
         self.nodes[node].state = State::Connected;
     }
 
-    /// A node could not be connected, or is of no use now.
+    /// A node cannot be connected beside others; it is not dialled again while there are any.
+    pub(super) fn only_alone(&mut self, node: usize, now: Instant) {
+        self.nodes[node].alone = true;
+        self.nodes[node].state = State::Idle(now);
+    }
+
+    /// A node could not be connected.
     pub(super) fn failed(&mut self, node: usize, now: Instant) {
         let Reconnect { first, most } = self.reconnect;
         let known = &mut self.nodes[node];
@@ -124,6 +141,10 @@ impl Seek {
 }
 
 impl Known {
+    fn suits(&self, usable: usize) -> bool {
+        usable == 0 || !self.alone
+    }
+
     fn is_due(&self, now: Instant) -> bool {
         matches!(self.state, State::Idle(until) if until <= now)
     }
@@ -170,6 +191,18 @@ mod tests {
         }
         seek.hurry(now, None);
         assert_eq!(seek.next(0, now), Some(0));
+    }
+
+    #[test]
+    fn who_does_not_suit_others_is_dialled_when_there_are_none() {
+        let now = Instant::now();
+        let mut seek = seek(&["a", "b"], 2, now);
+        assert_eq!((seek.next(0, now), seek.next(0, now)), (Some(0), Some(1)));
+        seek.connected(0);
+        seek.only_alone(1, now);
+        assert_eq!((seek.next(1, now), seek.next_wake(1)), (None, None));
+        seek.lost(0, Duration::ZERO, now);
+        assert_eq!(seek.next(0, now), Some(1));
     }
 
     #[test]

@@ -102,8 +102,19 @@ impl Peer {
         .await
     }
 
-    /// The next frame as an extension message.
+    /// The next extension message that is more than word of an arrival: that comes ahead of an
+    /// answer which takes long, and not of others.
     pub(crate) async fn message(&mut self) -> (Seq, FromClient) {
+        loop {
+            let (seq, message) = self.word().await;
+            if message != FromClient::Received {
+                return (seq, message);
+            }
+        }
+    }
+
+    /// The next frame as an extension message.
+    pub(crate) async fn word(&mut self) -> (Seq, FromClient) {
         let frame = self.next().await.expect("a frame");
         (frame.seq, FromClient::decode(&frame).unwrap())
     }

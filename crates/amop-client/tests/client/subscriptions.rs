@@ -135,6 +135,17 @@ async fn a_slow_subscription_loses_multicasts_and_refuses_requests() {
 }
 
 #[tokio::test]
+async fn what_has_arrived_is_said_to_have_whether_it_is_taken_or_not() {
+    let (client, _node, mut peer) = connected(Speaks::Extended, |_| ()).await;
+    let (subscription, _) = within(async { tokio::join!(client.subscribe("t"), peer.confirm()) }).await;
+    let _subscription = subscription.unwrap();
+    for (mode, number) in [(Mode::Multicast, 1), (Mode::Unicast, 2)] {
+        peer.deliver(mode, "t", number, b"x").await;
+        assert_eq!(within(peer.word()).await, (Seq::from_u128(number.into()), FromClient::Received));
+    }
+}
+
+#[tokio::test]
 async fn bytes_are_bounded_too_but_one_message_always_fits() {
     let (client, _node, mut peer) = connected(Speaks::Extended, |options| options.queue_bytes = 10).await;
     let (subscription, _) = within(async { tokio::join!(client.subscribe("t"), peer.confirm()) }).await;

@@ -22,8 +22,8 @@ impl Belief {
 
     /// The list a stranger signed last under a version.
     pub(super) fn list(&self, node: u8, version: Version) -> List {
-        let signed = self.signed.get(&node).into_iter().flatten();
-        signed.filter(|(at, _)| *at == version).next_back().map(|(_, list)| list.clone()).unwrap_or_default()
+        let mut signed = self.signed.get(&node).into_iter().flatten();
+        signed.rfind(|(at, _)| *at == version).map(|(_, list)| list.clone()).unwrap_or_default()
     }
 
     /// Only what was signed is believed, and never an older version after a newer one.

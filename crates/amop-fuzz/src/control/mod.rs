@@ -4,6 +4,7 @@
 //! to it must be to its liking, and in the end both must know the same. Nodes 3 to 7 are strangers.
 
 mod belief;
+mod ops;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -24,10 +25,13 @@ use amop_protocol::{
         link::{Kind, LinkFrame},
     },
 };
-use arbitrary::{Arbitrary, Unstructured};
+use arbitrary::Unstructured;
 use bytes::Bytes;
 
-use self::belief::Belief;
+use self::{
+    belief::Belief,
+    ops::{Claim, Op, Sort, known, liar, number, record, wide},
+};
 use crate::world::{self, ME, id};
 
 /// The honest neighbour.
@@ -38,133 +42,6 @@ const NODES: u8 = 7;
 const MOST: usize = 200;
 /// Messages between two honest nodes after one operation, at most.
 const MOST_ECHOES: usize = 400;
-
-#[derive(Arbitrary, Debug)]
-enum Op {
-    LinkUp(u8),
-    LinkDown(u8),
-    RoundTrip(u8, u8),
-    Report {
-        session: u8,
-        topics: u8,
-    },
-    Close {
-        session: u8,
-    },
-    Drain,
-    Pass(u16),
-    Raw {
-        from: u8,
-        message: Vec<u8>,
-    },
-    Identity {
-        from: u8,
-        node: u8,
-        epoch: u8,
-        forged: bool,
-    },
-    Links {
-        from: u8,
-        node: u8,
-        epoch: u8,
-        sequence: u8,
-        neighbours: u8,
-        forged: bool,
-    },
-    Topics {
-        from: u8,
-        node: u8,
-        epoch: u8,
-        sequence: u8,
-        counts: Vec<(u8, u8)>,
-        forged: bool,
-    },
-    Piece {
-        from: u8,
-        node: u8,
-        epoch: u8,
-        sequence: u8,
-        counts: Vec<(u8, u8)>,
-        nth: u8,
-        of: u8,
-        forged: bool,
-    },
-    Delta {
-        from: u8,
-        node: u8,
-        epoch: u8,
-        base: u8,
-        sequence: u8,
-        changes: Vec<(u8, u8)>,
-        sort: Sort,
-    },
-    Heartbeat {
-        from: u8,
-        own: Claim,
-        digest: u64,
-    },
-    Vector {
-        from: u8,
-        entries: Vec<Claim>,
-        partial: bool,
-    },
-    Pull {
-        from: u8,
-        node: u8,
-        kinds: Vec<u8>,
-        epoch: u8,
-        topics: u8,
-    },
-    Settled {
-        from: u8,
-        node: u8,
-        epoch: u8,
-        sequence: u8,
-    },
-    Echo {
-        from: u8,
-        nth: u8,
-    },
-}
-
-/// What is right about a change.
-#[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
-enum Sort {
-    Right,
-    /// Its origin signed another hash.
-    Inconsistent,
-    Forged,
-}
-
-#[derive(Arbitrary, Debug)]
-struct Claim {
-    node: u8,
-    epoch: u8,
-    links: u8,
-    topics: u8,
-}
-
-impl Claim {
-    fn versions(&self) -> pb::Versions {
-        let node = Bytes::copy_from_slice(id(known(self.node)).as_bytes());
-        let (epoch, links, topics) = (number(self.epoch), number(self.links), number(self.topics));
-        pb::Versions { node, epoch, links, topics }
-    }
-}
-
-/// Small numbers, and the largest.
-fn number(n: u8) -> u64 {
-    if n < 0xf0 { n.into() } else { u64::MAX - u64::from(u8::MAX - n) }
-}
-
-fn known(n: u8) -> u8 {
-    ME + n % NODES
-}
-
-/// A neighbour that is not the honest one.
-fn liar(n: u8) -> u8 {
-    HONEST + 1 + n % (NODES - HONEST)
-}
 
 fn config() -> Config {
     Config {
@@ -480,22 +357,6 @@ impl Pair {
             .map(|(topic, routes)| (topic.to_string(), routes.sessions.len() as u32))
             .collect()
     }
-}
-
-fn record(node: u8, epoch: u8, sequence: u8, content: pb::record::Content, forged: bool) -> Message {
-    let node = known(node);
-    // What the two honest nodes themselves are said to have signed is forged, always.
-    let forged = forged || node <= HONEST;
-    let version = Version { epoch: number(epoch), sequence: number(sequence) };
-    let mut record = world::record(node, version, content);
-    if forged {
-        record.signature = Bytes::from_static(b"forged");
-    }
-    Message::Record(record)
-}
-
-fn wide(counts: &[(u8, u8)]) -> Vec<(u8, u32)> {
-    counts.iter().map(|(topic, count)| (*topic, u32::from(*count))).collect()
 }
 
 fn subscribers(routing: &Routing, node: NodeId) -> BTreeMap<String, u32> {

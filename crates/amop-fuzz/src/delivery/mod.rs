@@ -363,7 +363,7 @@ fn wishes_of(bits: u8) -> Option<Box<Wishes>> {
         client: (bits & 8 == 8).then(|| Fingerprint::new([bits >> 7; 32])),
     };
     let wishes = Wishes { tell_handed: bits & 16 == 16, recipients: bits & 32 == 32, address };
-    (bits % 3 > 0).then(|| Box::new(wishes))
+    (!bits.is_multiple_of(3)).then(|| Box::new(wishes))
 }
 
 fn envelope(name: Name) -> Envelope {

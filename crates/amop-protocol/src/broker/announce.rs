@@ -116,6 +116,14 @@ impl Unverified {
         })
     }
 
+    /// What whoever sends it holds, and the version of the topics that it waits for to settle.
+    pub(super) fn shows(&self) -> (Versions, Option<Version>) {
+        let Version { epoch, sequence } = self.version;
+        let of = |kind| if self.kind == kind { sequence } else { 0 };
+        let versions = Versions { epoch, links: of(RecordKind::Links), topics: of(RecordKind::Topics) };
+        (versions, (self.kind == RecordKind::Topics).then_some(self.version))
+    }
+
     pub(super) fn content(&self) -> Result<Content, PeerFault> {
         let bytes = self.content.clone();
         let content = match self.kind {
@@ -197,6 +205,12 @@ impl From<&pb::Versions> for Versions {
 }
 
 impl Versions {
+    /// As it is sent.
+    pub(super) fn of(self, node: NodeId) -> pb::Versions {
+        let Self { epoch, links, topics } = self;
+        pb::Versions { node: Bytes::copy_from_slice(node.as_bytes()), epoch, links, topics }
+    }
+
     /// What is known to be held when both are.
     pub(super) fn and(self, other: Self) -> Self {
         match self.epoch.cmp(&other.epoch) {
@@ -235,13 +249,9 @@ impl Known {
         self.epoch == record.version.epoch && self.identity.is_some()
     }
 
-    pub(super) fn versions(&self, node: NodeId) -> pb::Versions {
-        pb::Versions {
-            node: Bytes::copy_from_slice(node.as_bytes()),
-            epoch: self.epoch,
-            links: self.links.present(),
-            topics: self.topics.present(),
-        }
+    /// What is held of it.
+    pub(super) fn present(&self) -> Versions {
+        Versions { epoch: self.epoch, links: self.links.present(), topics: self.topics.present() }
     }
 
     /// Kinds that somebody with `theirs` has and this node lacks.

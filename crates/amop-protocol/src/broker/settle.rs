@@ -20,6 +20,8 @@ const MAX_OWED: usize = 1_024;
 #[derive(Debug, Default)]
 pub(super) struct Settling {
     waves: BTreeMap<NodeId, Vec<Wave>>,
+    /// Whose waves may have settled since it was last asked.
+    touched: BTreeSet<NodeId>,
     joined: u64,
 }
 
@@ -52,6 +54,7 @@ impl Settling {
         owed: BTreeSet<(NodeId, Version)>,
         max_waves: usize,
     ) {
+        self.touched.insert(origin);
         let waves = self.waves.entry(origin).or_default();
         if waves.len() >= max_waves.max(1) {
             let oldest = waves.remove(0);
@@ -90,7 +93,9 @@ impl Settling {
     /// A neighbour has settled this version.
     pub(super) fn settled(&mut self, origin: &NodeId, version: Version, from: NodeId) {
         for wave in self.waves.get_mut(origin).into_iter().flatten() {
-            wave.waiting.remove(&(from, version));
+            if wave.waiting.remove(&(from, version)) {
+                self.touched.insert(*origin);
+            }
         }
     }
 
@@ -100,11 +105,13 @@ impl Settling {
             wave.stop_waiting(peer);
             wave.owed.retain(|(to, _)| to != peer);
         }
+        self.touched.extend(self.waves.keys());
     }
 
     /// A neighbour holds all that this node holds: what was sent to it before `since` has settled
     /// there, or a link's loss has eaten the word of it. Returns how many waited for it.
     pub(super) fn caught_up(&mut self, peer: &NodeId, since: Time) -> u64 {
+        self.touched.extend(self.waves.keys());
         let old = self.waves.values_mut().flatten().filter(|wave| wave.since < since);
         old.map(|wave| wave.stop_waiting(peer)).sum()
     }
@@ -128,20 +135,23 @@ impl Settling {
     pub(super) fn finish(&mut self, me: &NodeId) -> (Vec<Answer>, Option<Version>) {
         let mut answers = Vec::new();
         let mut own = None;
-        for (origin, waves) in &mut self.waves {
-            if origin == me {
+        for origin in std::mem::take(&mut self.touched) {
+            let Some(waves) = self.waves.get_mut(&origin) else { continue };
+            if origin == *me {
                 let done = waves.iter().take_while(|wave| wave.waiting.is_empty()).count();
                 own = waves.drain(..done).next_back().map(|wave| wave.version);
-                continue;
             }
             waves.retain(|wave| {
-                if wave.waiting.is_empty() {
-                    answers.extend(wave.owed.iter().map(|(to, version)| (*to, *origin, *version)));
+                let done = wave.waiting.is_empty() && origin != *me;
+                if done {
+                    answers.extend(wave.owed.iter().map(|(to, version)| (*to, origin, *version)));
                 }
-                !wave.waiting.is_empty()
+                !done
             });
+            if waves.is_empty() {
+                self.waves.remove(&origin);
+            }
         }
-        self.waves.retain(|_, waves| !waves.is_empty());
         (answers, own)
     }
 }

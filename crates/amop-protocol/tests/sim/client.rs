@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use amop_protocol::{
-    Cause, Seq, Status, Topic,
+    Cause, Retry, Seq, Status, Topic,
     broker::event::Mode,
     session::client::{Deliver, Push},
     wire::{
@@ -13,7 +13,10 @@ use amop_protocol::{
 };
 use bytes::{Bytes, BytesMut};
 
-use crate::plan::{Behaviour, Dialect, Receipts};
+use crate::{
+    plan::{Behaviour, Dialect, Receipts},
+    wants::Wants,
+};
 
 /// An application connected to a node.
 pub struct Client {
@@ -39,6 +42,12 @@ pub enum Told {
     Outcome {
         message: u64,
         ended: Ended,
+        /// How the recipients of a multicast fared, if that was asked for.
+        report: Bytes,
+    },
+    /// A subscriber was handed this message.
+    HandedOver {
+        message: u64,
     },
     Subscribed {
         complete: bool,
@@ -52,6 +61,8 @@ pub enum Told {
 pub struct Ended {
     pub status: Status,
     pub cause: Option<Cause>,
+    /// Whether to send again.
+    pub retry: Option<Retry>,
     /// The message that was answered, and who answered.
     pub answer: Option<(u64, usize)>,
 }
@@ -93,12 +104,21 @@ impl Client {
         Encoded::new(Type::TOPICS, seq, 0, &[], serde_json::Value::from(topics).to_string().into())
     }
 
-    pub fn publish(&self, message: u64, mode: Mode, topic: Topic, deadline: Option<Duration>) -> Encoded {
+    pub fn publish(
+        &self,
+        message: u64,
+        mode: Mode,
+        topic: Topic,
+        deadline: Option<Duration>,
+        wants: Wants,
+    ) -> Encoded {
         let seq = Seq::from_u128(message.into());
-        let payload = Bytes::copy_from_slice(&message.to_be_bytes());
+        let mut payload = message.to_be_bytes().to_vec();
+        payload.resize(wants.bytes.max(payload.len()), 0);
+        let payload = Bytes::from(payload);
         match (self.dialect, mode) {
             (Dialect::Extended, _) => {
-                FromClient::Publish { mode, topic, deadline, wishes: None, payload }.encode(seq)
+                FromClient::Publish { mode, topic, deadline, wishes: wants.wishes(), payload }.encode(seq)
             }
             (_, Mode::Unicast) => Encoded::with_topic(Type::UNICAST, seq, 0, &topic, payload),
             (_, Mode::Multicast) => Encoded::with_topic(Type::MULTICAST, seq, 0, &topic, payload),
@@ -159,7 +179,8 @@ fn read_extension(frame: &Frame) -> Result<Told, String> {
     let seq = frame.seq;
     Ok(match FromNode::decode(frame).map_err(|error| error.to_string())? {
         FromNode::Subscribed { complete, .. } => Told::Subscribed { complete },
-        FromNode::Goodbye { .. } | FromNode::HandedOver => Told::Other,
+        FromNode::HandedOver => Told::HandedOver { message: number_of(seq) },
+        FromNode::Goodbye { .. } => Told::Other,
         FromNode::Deliver { mode, topic, sender, answer_within, message, payload } => Told::Message {
             push: seq,
             mode,
@@ -174,11 +195,11 @@ fn read_extension(frame: &Frame) -> Result<Told, String> {
                 payload,
             })),
         },
-        FromNode::PublishResult { status, cause, payload, .. } => {
+        FromNode::PublishResult { status, cause, retry, payload, .. } => {
             if cause.status() != status {
                 return Err(format!("{cause:?} came with code {status}"));
             }
-            outcome(seq, status, Some(cause), &payload)
+            outcome(seq, status, Some((cause, retry)), payload)
         }
     })
 }
@@ -188,12 +209,12 @@ fn read_answer(frame: Frame) -> Result<Told, String> {
     if status != Status::Success {
         let empty = frame.body.is_empty();
         return if empty {
-            Ok(outcome(frame.seq, status, None, b""))
+            Ok(outcome(frame.seq, status, None, Bytes::new()))
         } else {
             Err("an error has a body".into())
         };
     }
-    Ok(outcome(frame.seq, status, None, &topic_body(frame.body)?))
+    Ok(outcome(frame.seq, status, None, topic_body(frame.body)?))
 }
 
 fn topic_body(body: Bytes) -> Result<Bytes, String> {
@@ -206,13 +227,18 @@ fn message(push: Seq, mode: Mode, payload: &[u8]) -> Told {
     Told::Message { push, mode, message: number(payload).unwrap_or_default(), deliver: None }
 }
 
-fn outcome(seq: Seq, status: Status, cause: Option<Cause>, payload: &[u8]) -> Told {
-    let answer = payload.get(8..).and_then(|rest| Some((number(payload)?, number(rest)? as usize)));
-    let message = seq.to_u128().map_or(0, |seq| seq as u64);
-    Told::Outcome { message, ended: Ended { status, cause, answer } }
+fn outcome(seq: Seq, status: Status, why: Option<(Cause, Retry)>, payload: Bytes) -> Told {
+    let answer = payload.get(8..).and_then(|rest| Some((number(&payload)?, number(rest)? as usize)));
+    let (cause, retry) = why.unzip();
+    Told::Outcome { message: number_of(seq), ended: Ended { status, cause, retry, answer }, report: payload }
 }
 
-fn number(bytes: &[u8]) -> Option<u64> {
+fn number_of(seq: Seq) -> u64 {
+    seq.to_u128().map_or(0, |seq| seq as u64)
+}
+
+/// The number of the message with this payload.
+pub fn number(bytes: &[u8]) -> Option<u64> {
     bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 

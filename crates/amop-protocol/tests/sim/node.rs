@@ -6,6 +6,7 @@ use amop_protocol::{
     ClientIdentity, Fingerprint, NodeId, NodeKey, SessionId, Time, Topic, Version,
     broker::{
         announce::{Authenticator, NodeInfo},
+        budget::Budget,
         control::{self, Control},
         dedup::{Bounds, Keyer, MessageKey},
         deliver::{self, Delivery, route_frame},
@@ -27,7 +28,11 @@ use amop_protocol::{
 };
 use bytes::Bytes;
 
-use crate::plan::Limits;
+use crate::{
+    plan::Limits,
+    relay::Relay,
+    wants::{INSTITUTIONS, institution},
+};
 
 const SHARDS: usize = 2;
 /// How long an extension client waits to hear that everybody knows its topics.
@@ -51,6 +56,8 @@ pub enum Out {
         push: Option<PushId>,
     },
     Settled(Version),
+    /// A message with this number was not passed on.
+    RefusedByRelay(u64),
 }
 
 /// A connection, at the node's end.
@@ -71,6 +78,8 @@ pub struct SimNode {
     pub control: Control,
     pub routing: Arc<Routing>,
     shards: Vec<Delivery>,
+    relay: Relay,
+    budget: Budget,
     config: server::Config,
     keyer: Keyer,
     next_session: u64,
@@ -109,7 +118,8 @@ pub fn key_of(number: usize) -> NodeKey {
 }
 
 fn info(key: NodeKey) -> NodeInfo {
-    NodeInfo { key, name: key.id().to_string().into(), institution: "bank".into() }
+    let institution = institution(key.as_bytes()[63] % INSTITUTIONS);
+    NodeInfo { key, name: key.id().to_string().into(), institution: institution.into() }
 }
 
 fn mac_secret(key: NodeKey, seed: u64) -> MacSecret {
@@ -139,13 +149,17 @@ impl SimNode {
         let control = Control::new(control, me, seed, Box::new(Trust(key)), now);
         let bounds = Bounds { entries: limits.window_entries, bytes: limits.window_bytes };
         let config = deliver::Config { sent: bounds, received: bounds, ..deliver::Config::default() };
-        let shards = (0..SHARDS).map(|shard| Delivery::new(config, key.id(), seed, shard as u8)).collect();
+        let budget = limits.room.map_or_else(Budget::default, Budget::new);
+        let shard = |shard| Delivery::new(config, key.id(), seed, shard as u8).with_budget(budget.clone());
+        let shards = (0..SHARDS).map(shard).collect();
         let routing = Arc::new(control.routing().clone());
         Self {
             sessions: BTreeMap::new(),
             control,
             routing,
             shards,
+            relay: Relay::new(limits.relay, seed),
+            budget,
             config: session_config(key, limits),
             keyer: Keyer::new([seed, number as u64]),
             next_session: 1,
@@ -286,7 +300,9 @@ impl SimNode {
 
     pub fn data_frame(&mut self, now: Time, from: NodeId, frame: LinkFrame) {
         let routed = route_frame(&self.routing, from, &frame).expect("nodes send valid frames");
-        self.out.extend(routed.onwards.into_iter().map(|(to, frame)| Out::Data { to, frame }));
+        for (to, frame) in routed.onwards {
+            self.relay.pass(now, &self.routing, to, frame, &mut self.out);
+        }
         if routed.here {
             let message = match seal::open(&self.routing, from, &frame) {
                 Ok(message) => message,
@@ -376,6 +392,11 @@ impl SimNode {
         let loads = self.shards.iter().flat_map(Delivery::window_loads);
         let resting = self.shards.iter().map(Delivery::resting).max().unwrap_or(0);
         loads.fold((resting, 0), |most, load| (most.0.max(load.entries), most.1.max(load.bytes)))
+    }
+
+    /// Bytes of payloads that it holds.
+    pub fn held_bytes(&self) -> usize {
+        self.budget.held()
     }
 
     /// How many of this node's sessions have a topic, by what they reported.

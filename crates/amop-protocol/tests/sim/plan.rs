@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use amop_protocol::broker::{event::Mode, lists};
 
+use crate::wants::Wants;
+
 /// Topics that messages are sent to.
 pub const TOPICS: u32 = 3;
 
@@ -45,6 +47,10 @@ pub struct Limits {
     pub in_flight: usize,
     /// Announcements of one node that may be settling.
     pub waves: usize,
+    /// Bytes a second that a node passes on for others, if that is limited.
+    pub relay: Option<u32>,
+    /// Bytes of payloads that a node holds at once, if that is little.
+    pub room: Option<usize>,
     /// Pieces of lists, and how many changes are kept: mostly so small that both matter.
     pub lists: lists::Bounds,
 }
@@ -150,6 +156,7 @@ pub enum Act {
         mode: Mode,
         topic: u32,
         deadline: Option<Duration>,
+        wants: Wants,
     },
     /// A body, or a topic, that cannot be published to.
     PublishBadly {

@@ -38,18 +38,24 @@ impl Control {
     /// The versions of all reachable nodes, this one included, in order of id.
     fn reachable_versions(&self) -> BTreeMap<NodeId, pb::Versions> {
         let known =
-            self.topology.ways().keys().filter_map(|id| Some((*id, self.known.get(id)?.versions(*id))));
+            self.topology.ways().keys().filter_map(|id| Some((*id, self.known.get(id)?.present().of(*id))));
         known.chain([(self.own.id(), self.own.versions())]).collect()
     }
 
-    fn digest(&self) -> u64 {
+    pub(super) fn versions_digest(&self) -> u64 {
+        let (me, mut own) = (self.own.id(), Some(self.own.held()));
         let mut hasher = SipHasher13::new();
-        for (node, versions) in self.reachable_versions() {
+        let mut add = |node: &NodeId, held: Versions| {
             hasher.write(node.as_bytes());
-            for number in [versions.epoch, versions.links, versions.topics] {
+            for number in [held.epoch, held.links, held.topics] {
                 hasher.write_u64(number);
             }
+        };
+        for node in self.topology.ways().keys() {
+            own.take_if(|_| me < *node).into_iter().for_each(|own| add(&me, own));
+            self.known.get(node).into_iter().for_each(|known| add(node, known.present()));
         }
+        own.into_iter().for_each(|own| add(&me, own));
         hasher.finish()
     }
 
@@ -65,7 +71,8 @@ impl Control {
     /// no record of theirs need have changed.
     pub(super) fn tell_of_newcomers(&mut self, before: &BTreeSet<NodeId>) {
         let newcomers = self.topology.ways().keys().filter(|id| !before.contains(id));
-        let entries: Vec<_> = newcomers.filter_map(|id| Some(self.known.get(id)?.versions(*id))).collect();
+        let entries: Vec<_> =
+            newcomers.filter_map(|id| Some(self.known.get(id)?.present().of(*id))).collect();
         for entries in entries.chunks(VECTOR_ENTRIES) {
             let vector = pb::Vector { entries: entries.to_vec(), partial: true };
             for peer in self.neighbours() {

@@ -67,6 +67,8 @@ pub struct Counters {
     pub epochs_raised: u64,
     /// Nodes whose lists expired.
     pub expired: u64,
+    /// Tombstones forgotten because of [`Config::max_tombstones`].
+    pub tombstones_forgotten: u64,
     /// Announcements joined with the next because too many of one node were settling.
     pub joined: u64,
     /// Changes of other nodes' topics taken in, without their whole lists.

@@ -47,6 +47,7 @@ impl Control {
             self.known.iter().filter(|(_, known)| known.identity.is_none()).map(|(id, _)| *id).collect();
         for node in buried.into_iter().take(tombstones.saturating_sub(self.config.max_tombstones)) {
             self.known.remove(&node);
+            self.counters.tombstones_forgotten += 1;
         }
     }
 

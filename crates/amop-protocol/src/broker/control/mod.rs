@@ -7,7 +7,7 @@
 //! **Invariant**: a node's records change only by newer versions, and only verified ones.
 //! **Invariant**: after a report, the snapshot that holds it is the next action polled.
 
-mod asks;
+pub(crate) mod asks;
 mod compare;
 mod config;
 mod expire;
@@ -18,6 +18,7 @@ mod take;
 mod topics;
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
@@ -28,6 +29,7 @@ pub use self::{
     asks::{LONGEST_ANSWER, PATIENCE},
     config::{Config, Counters},
     own::Me,
+    snapshot::ROUTES_PAUSE,
 };
 use super::{
     announce::{Authenticator, KnownNodes, PeerFault},
@@ -88,6 +90,12 @@ pub struct Control {
     routing: Routing,
     seed: u64,
     next_gossip: Time,
+    routed_at: Option<Time>,
+    routes_due: Option<Time>,
+    /// Whether a node has a new identity, which the snapshot has yet to show.
+    renewed: bool,
+    /// Of all versions held; none after a change.
+    digest: Cell<Option<u64>>,
     actions: VecDeque<Action>,
     counters: Counters,
 }
@@ -119,6 +127,10 @@ impl Control {
             routing,
             seed,
             next_gossip: now + phase,
+            routed_at: None,
+            routes_due: None,
+            renewed: false,
+            digest: Cell::new(None),
             actions: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -130,6 +142,7 @@ impl Control {
             // A new link in place of one that was not known to be lost.
             self.handle_link_down(now, peer);
         }
+        self.digest.take();
         self.topology.link_up(peer);
         self.send(peer, Message::Record(self.own.identity.clone()));
         self.announce_links();
@@ -139,6 +152,7 @@ impl Control {
 
     /// The link to `peer` is lost.
     pub fn handle_link_down(&mut self, now: Time, peer: NodeId) {
+        self.digest.take();
         self.topology.link_down(&peer);
         self.announce_links();
         self.settling.lost(&peer);
@@ -192,6 +206,7 @@ impl Control {
     /// From now on this node announces no topics; its own sessions keep theirs.
     pub fn handle_drain(&mut self, now: Time) {
         self.own.draining = true;
+        self.digest.take();
         self.own.topics_changed(now);
         self.announce_topics(now);
     }
@@ -207,7 +222,10 @@ impl Control {
             Message::Heartbeat(heartbeat) => self.heartbeat(now, from, &heartbeat),
             Message::Vector(vector) => self.compare(now, from, &vector),
             Message::Pull(pull) => self.pulled(from, &pull),
-            Message::Record(record) => self.record(now, from, record),
+            Message::Record(record) => {
+                self.digest.take();
+                self.record(now, from, record);
+            }
             Message::Settled(settled) => self.settled_by(from, &settled),
         }
         self.tell_settled();
@@ -215,12 +233,16 @@ impl Control {
 
     /// Announces gathered changes, and gossips when it is time.
     pub fn handle_timeout(&mut self, now: Time) {
+        self.digest.take();
         if self.own.topics_due.is_some_and(|due| due <= now) {
             self.announce_topics(now);
         }
         if self.next_gossip <= now {
             self.next_gossip = now + GOSSIP_PERIOD;
             self.gossip(now);
+        }
+        if self.routes_due.is_some_and(|due| due <= now) {
+            self.routes_changed(now);
         }
         self.ask_again(now);
         self.verification.handle_timeout(now);
@@ -230,7 +252,8 @@ impl Control {
 
     /// When [`Control::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let due = [self.own.topics_due, self.asks.due(), self.verification.poll_timeout()];
+        let verification = self.verification.poll_timeout();
+        let due = [self.own.topics_due, self.asks.due(), self.routes_due, verification];
         due.into_iter().flatten().chain([self.next_gossip]).min()
     }
 
@@ -269,6 +292,13 @@ impl Control {
     /// Nodes of which anything is held, tombstones included.
     pub fn known(&self) -> usize {
         self.known.len()
+    }
+
+    /// A hash of the versions held of all reachable nodes: equal where the same is known.
+    pub fn digest(&self) -> u64 {
+        let digest = self.digest.get().unwrap_or_else(|| self.versions_digest());
+        self.digest.set(Some(digest));
+        digest
     }
 
     /// What neighbours claim to know better and have not been heard about yet.

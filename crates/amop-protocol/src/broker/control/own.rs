@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     NodeId, Time, Version,
     broker::{
-        announce::{Authenticator, NodeInfo, sign},
+        announce::{Authenticator, NodeInfo, Versions, sign},
         lists::{Bounds, OwnList},
         private::OwnHolders,
         seal::MacSecret,
@@ -91,13 +91,12 @@ impl Own {
         Version { epoch: self.epoch, sequence: self.topics.sequence() }
     }
 
+    pub(super) fn held(&self) -> Versions {
+        Versions { epoch: self.epoch, links: self.links_sequence, topics: self.topics.sequence() }
+    }
+
     pub(super) fn versions(&self) -> pb::Versions {
-        pb::Versions {
-            node: Bytes::copy_from_slice(self.id().as_bytes()),
-            epoch: self.epoch,
-            links: self.links_sequence,
-            topics: self.topics.sequence(),
-        }
+        self.held().of(self.id())
     }
 
     /// Notes a change of topics; a change that is waiting already takes this one along.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{Action, Control};
@@ -15,11 +16,18 @@ use crate::{
     },
 };
 
+/// Least time between two times that routes are worked out for changes of others' links: 5 ms, and
+/// 20 µs per node that is known, which keeps the work for it to a fraction of one core.
+pub const ROUTES_PAUSE: Duration = Duration::from_millis(5);
+const ROUTES_PAUSE_PER_NODE: Duration = Duration::from_micros(20);
+
 impl Control {
     /// Works the routes out anew, and tells if anything came of it.
     pub(super) fn routes_changed(&mut self, now: Time) {
+        (self.routed_at, self.routes_due) = (Some(now), None);
         let before: BTreeSet<NodeId> = self.topology.ways().keys().copied().collect();
-        if self.topology.recompute() {
+        let renewed = std::mem::take(&mut self.renewed);
+        if self.topology.recompute() || renewed {
             self.reachable_changed(now);
             self.publish_routing(true);
             self.put_questions();
@@ -32,6 +40,16 @@ impl Control {
         let ways = self.topology.ways().keys();
         let reachable = ways.filter(|id| self.known.get(id).is_some_and(|known| known.identity.is_some()));
         self.verification.handle_reachable(now, reachable.copied().collect());
+    }
+
+    /// Others' links have changed. Alone, that counts at once; of many changes in a row, such as when
+    /// a network forms or heals, those of a while are taken together.
+    pub(super) fn links_changed(&mut self, now: Time) {
+        let gather = ROUTES_PAUSE + ROUTES_PAUSE_PER_NODE * self.indices.len() as u32;
+        match self.routed_at.map(|at| at + gather).filter(|due| *due > now) {
+            Some(due) => _ = self.routes_due.get_or_insert(due),
+            None => self.routes_changed(now),
+        }
     }
 
     pub(super) fn publish_routing(&mut self, ways: bool) {

@@ -6,7 +6,7 @@ use super::Control;
 use crate::{
     NodeId, Time, Version,
     broker::{
-        announce::{Identity, Known, PeerFault, Unverified, Versions},
+        announce::{Identity, Known, PeerFault, Unverified},
         lists::Topics,
     },
     mutations::{self, Mutation},
@@ -68,10 +68,7 @@ impl Control {
 
     /// Whoever sends a record that cannot be used holds what it takes to use it.
     pub(super) fn claim_by(&mut self, now: Time, from: NodeId, record: &Unverified) {
-        let Version { epoch, sequence } = record.version;
-        let of = |kind| if record.kind == kind { sequence } else { 0 };
-        let theirs = Versions { epoch, links: of(RecordKind::Links), topics: of(RecordKind::Topics) };
-        let pushed = (record.kind == RecordKind::Topics).then_some(record.version);
+        let (theirs, pushed) = record.shows();
         self.claim(now, from, record.node, theirs, pushed);
     }
 
@@ -159,11 +156,12 @@ impl Control {
         known.tombstone = None;
         known.identity = Some(identity);
         known.unreachable_since = Some(now);
+        self.renewed = true;
         if known.links.record.is_none() {
             self.topology.announced(node, BTreeSet::new());
             self.subscriptions.announce(index, node, []);
         }
-        self.routes_changed(now);
+        self.links_changed(now);
         Ok(Heard::New)
     }
 
@@ -217,7 +215,7 @@ impl Control {
             &self.but(from, record.node, epoch, Some((RecordKind::Links, sequence))),
         );
         self.topology.announced(record.node, neighbours);
-        self.routes_changed(now);
+        self.links_changed(now);
         Ok(Heard::New)
     }
 

@@ -35,7 +35,14 @@ impl Control {
         }
         self.verify(now, record)?;
         match self.fit(record, &content) {
-            Ok(Taken::Known) => return Ok(self.seen_again(from, record)),
+            // Nothing has settled: the last piece of those that come now finds the list complete.
+            Ok(Taken::Known) => return Ok(Heard::Nothing),
+            // Whoever sent it waits to hear that it has settled: that is when the newer list has.
+            Ok(Taken::Outrun) => {
+                let (theirs, pushed) = record.shows();
+                self.asks.claim(from, record.node, theirs, pushed);
+                return Ok(Heard::Nothing);
+            }
             Ok(Taken::Kept) => self.bound_unfinished(),
             Ok(Taken::Gap) => self.claim_by(now, from, record),
             Ok(Taken::Changed(changes)) => {

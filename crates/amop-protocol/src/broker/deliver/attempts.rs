@@ -20,7 +20,7 @@ use crate::{
 
 /// Attempts of one send. Honest candidates run out, or the deadline comes, long before; a node that
 /// always fails and always has another candidate would go on for ever.
-const MAX_ATTEMPTS: u32 = 256;
+pub(crate) const MAX_ATTEMPTS: u32 = 256;
 
 impl Delivery {
     /// Gives the next candidate its attempt, or ends the send if none is left.

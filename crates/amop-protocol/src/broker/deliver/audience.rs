@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{
     Delivery, Requester,
+    destination::holder,
     fan_out::NodeReport,
     outcome::Ended,
     reception::{Attempt, Reception, Stage, To, Waiting},
@@ -63,7 +64,8 @@ impl Delivery {
     fn rejoin_fan_out(&mut self, routing: &Routing, key: MessageKey, attempt: Attempt) {
         self.counters.absorbed += 1;
         let Some(reception) = self.received.running(key) else { return };
-        reception.join(attempt);
+        let waiting = reception.join(attempt);
+        self.counters.requesters_ignored += u64::from(waiting.is_none());
         if reception.handed > 0 {
             let report = reception.so_far();
             self.report_fan_out(routing, Waiting::again(&attempt), report);
@@ -79,7 +81,7 @@ impl Delivery {
         envelope: &Envelope,
         payload: Bytes,
     ) {
-        let Some(hold) = self.budget.hold(payload.len()) else {
+        let Some(hold) = self.budget.hold(holder(self.me, attempt, envelope), payload.len()) else {
             let waiting = Waiting { resends: 0, ..Waiting::again(&attempt) };
             return self.report_fan_out(routing, waiting, NodeReport::complete(Cause::NoRoom));
         };

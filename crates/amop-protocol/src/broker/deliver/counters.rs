@@ -25,4 +25,10 @@ pub struct Counters {
     pub stale_messages: u64,
     /// Frames for which there was no way at the moment.
     pub unroutable: u64,
+    /// Requests to hand out a message for which too many waited already.
+    pub requesters_ignored: u64,
+    /// Ended messages forgotten before their time, at the bound of the windows.
+    pub forgotten: u64,
+    /// Outcomes dropped at the byte bound of the windows, their messages still known.
+    pub outcomes_dropped: u64,
 }

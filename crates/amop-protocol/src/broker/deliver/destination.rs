@@ -11,14 +11,23 @@ use super::{
     tell::Verdict,
 };
 use crate::{
-    Cause, SessionId, Time,
+    Cause, NodeId, SessionId, Time,
     broker::{
+        budget::Holder,
         dedup::{MessageKey, Seen},
         event::AnswerBody,
         routing::Routing,
     },
     wire::peer::Envelope,
 };
+
+/// Who takes up room with a message: this node's own client, or another node for its clients.
+pub(super) fn holder(me: NodeId, attempt: Attempt, envelope: &Envelope) -> Holder {
+    match attempt.requester.node {
+        node if node == me => (&envelope.publisher.fingerprint).into(),
+        node => (&node).into(),
+    }
+}
 
 impl Delivery {
     /// An attempt arrives, for the first time or again, from another node or from this one.
@@ -33,7 +42,7 @@ impl Delivery {
     ) {
         let known = match self.received.get(key) {
             None => {
-                let Some(hold) = self.budget.hold(payload.len()) else {
+                let Some(hold) = self.budget.hold(holder(self.me, attempt, envelope), payload.len()) else {
                     return self.no_room(routing, attempt);
                 };
                 let reception = Reception::new(envelope.clone(), payload, hold);
@@ -65,6 +74,7 @@ impl Delivery {
         let Some(reception) = self.received.running(key) else { return };
         if let Some(push) = reception.push {
             let waiting = reception.join(attempt);
+            self.counters.requesters_ignored += u64::from(waiting.is_none());
             self.counters.absorbed += 1;
             let handed = matches!(
                 self.pushes.get(&push),
@@ -83,7 +93,9 @@ impl Delivery {
                 self.report_outcome(routing, waiting, cause, verdict, &AnswerBody::default());
             }
             None => {
-                let Some(hold) = self.budget.hold(payload.len()) else {
+                let Some(hold) =
+                    self.budget.hold(holder(self.me, attempt, &reception.envelope), payload.len())
+                else {
                     return self.no_room(routing, attempt);
                 };
                 reception.payload = payload;

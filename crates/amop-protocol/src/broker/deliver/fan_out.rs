@@ -33,6 +33,8 @@ pub(super) struct FanOut {
     handed: bool,
     /// Somebody could not be, or it is not known of everybody.
     failed: bool,
+    /// Some node had the message before, and has forgotten what became of it.
+    forgotten: bool,
     /// What becomes the publisher's list of recipients, if it asked for one.
     ledger: Option<Box<Ledger>>,
 }
@@ -104,6 +106,7 @@ impl FanOut {
     fn ending(&self, routing: &Routing) -> Ending {
         let cause = match (self.handed || mutations::on(Mutation::MulticastWithoutRecipient), self.failed) {
             (true, _) => Cause::Delivered,
+            (false, true) if self.forgotten => Cause::OutcomeLost,
             (false, true) => Cause::NoneHanded,
             (false, false) => Cause::NoSubscriber,
         };
@@ -230,6 +233,7 @@ impl Delivery {
         let [handed, failed] = report.counts;
         fan_out.handed |= handed > 0;
         fan_out.failed |= failed > 0 || handed == 0 && report.cause != Cause::NoSubscriber;
+        fan_out.forgotten |= report.cause == Cause::OutcomeLost;
         if report.complete {
             fan_out.waiting.remove(&from);
             if let Some(ledger) = &mut fan_out.ledger {
@@ -299,10 +303,12 @@ impl Delivery {
     /// After a change of routes: destinations that are gone are given up, those with another way
     /// get the message again.
     pub(super) fn reroute_fan_out(&mut self, now: Time, routing: &Routing, id: u64) {
+        let me = self.me;
         let Some(send) = self.sends.get_mut(&id) else { return };
         let Progress::FanOut(fan_out) = &mut send.progress else { return };
         let (mut again, mut gone) = (Vec::new(), Vec::new());
-        for (id, destination) in &mut fan_out.waiting {
+        // No way leads to this node itself, and it is here whatever epoch it has risen to.
+        for (id, destination) in fan_out.waiting.iter_mut().filter(|(id, _)| **id != me) {
             match routing.find(id) {
                 Some(node) if node.epoch == destination.epoch => {
                     if node.way != destination.way {

@@ -34,7 +34,7 @@ impl Ledger {
     pub(super) fn complete(&mut self, node: NodeId, report: NodeReport, budget: &Budget) {
         let NodeReport { counts, cause, roster, .. } = report;
         let mut roster = Roster::read(&roster, MAX_RECIPIENTS - self.named);
-        let hold = budget.hold(roster.bytes());
+        let hold = budget.hold((&node).into(), roster.bytes());
         if hold.is_none() {
             roster = Roster::default();
         }

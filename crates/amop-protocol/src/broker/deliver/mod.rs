@@ -5,7 +5,7 @@
 //! shard sees its own clients' sends to their outcomes; as destination (`destination`) it hands
 //! messages to its own sessions, each at most once.
 //!
-//! **Invariant**: every publish handed in leads to exactly one [`Outcome`] for its session and seq.
+//! **Invariant**: every publish handed in leads to exactly one [`Outcome`](super::event::Outcome) for its session and seq.
 //! **Invariant**: no session is handed the same message twice while the window remembers it.
 
 mod attempts;
@@ -32,6 +32,8 @@ mod subscribers;
 mod tell;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_extensions;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -40,9 +42,14 @@ use std::{
 
 use bytes::Bytes;
 
+pub(crate) use attempts::MAX_ATTEMPTS;
 pub use config::{Config, Preference};
 pub use counters::Counters;
+pub(crate) use origin::MAX_WAITERS;
+pub(crate) use reception::MAX_REQUESTERS;
+pub(crate) use refused::MAX_AROUND;
 pub use relay::{Routed, refusal, route_frame};
+pub(crate) use stale::MAX_LANES;
 
 use self::{
     outcome::Ended,
@@ -65,6 +72,8 @@ use crate::{
     wire::peer::{self, Body, DataMessage, Route, SendRef},
 };
 
+/// Timers fired in one go.
+const MAX_WOKEN: usize = 64;
 /// Shards a node may have: send and push numbers carry theirs in the lowest byte.
 pub const MAX_SHARDS: usize = 256;
 
@@ -106,6 +115,9 @@ pub struct Delivery {
     /// Receptions that wait for a next attempt, oldest first, and until when.
     resting: VecDeque<(Time, MessageKey)>,
     wheel: Wheel<Wake>,
+    /// Timers that are due and not fired yet, and since when.
+    due: VecDeque<Wake>,
+    due_since: Time,
     local_reports: VecDeque<(Body, Bytes)>,
     actions: VecDeque<Action>,
     draining: bool,
@@ -130,6 +142,8 @@ impl Delivery {
             received: Window::new(config.received),
             resting: VecDeque::new(),
             wheel: Wheel::default(),
+            due: VecDeque::new(),
+            due_since: Time::ZERO,
             local_reports: VecDeque::new(),
             actions: VecDeque::new(),
             draining: false,
@@ -316,22 +330,36 @@ impl Delivery {
 
     /// Fires what is due.
     pub fn handle_timeout(&mut self, now: Time, routing: &Routing) {
-        while let Some(keys) = self.wheel.pop_due(now) {
-            for wake in keys {
-                match wake {
-                    Wake::Send(id) => self.send_woken(now, routing, id),
-                    Wake::Push(id) => self.push_woken(now, routing, id),
-                }
-            }
-        }
+        self.wake(now, routing);
         self.lapse_resting(now);
         self.sent.expire(now);
         self.received.expire(now);
         self.settle(now, routing);
     }
 
+    /// Fires some of the timers that are due; the rest when it is called again, which
+    /// [`Delivery::poll_timeout`] asks for at once: what many have caused must hold up nobody else.
+    fn wake(&mut self, now: Time, routing: &Routing) {
+        for _ in 0..MAX_WOKEN {
+            while self.due.is_empty()
+                && let Some(wakes) = self.wheel.pop_due(now)
+            {
+                self.due_since = now;
+                self.due.extend(wakes);
+            }
+            match self.due.pop_front() {
+                Some(Wake::Send(id)) => self.send_woken(now, routing, id),
+                Some(Wake::Push(id)) => self.push_woken(now, routing, id),
+                None => return,
+            }
+        }
+    }
+
     /// When [`Delivery::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Time> {
+        if !self.due.is_empty() {
+            return Some(self.due_since);
+        }
         let resting = self.resting.front().map(|(until, _)| *until);
         let expiry = [self.sent.next_expiry(), self.received.next_expiry(), resting];
         // Forgetting is not urgent: once a second for all that is due, not once for each.
@@ -356,7 +384,11 @@ impl Delivery {
 
     /// What has been counted.
     pub fn counters(&self) -> Counters {
-        self.counters
+        Counters {
+            forgotten: self.sent.evicted + self.received.evicted,
+            outcomes_dropped: self.sent.dropped + self.received.dropped,
+            ..self.counters
+        }
     }
 
     /// What is under way: (sends, whether their publishers were told or not, and pushes).

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Publishers that may wait for the outcome of one message; further duplicates are refused.
-const MAX_WAITERS: usize = 64;
+pub(crate) const MAX_WAITERS: usize = 64;
 /// When to try again if the node has no room for a payload.
 const WAIT_FOR_ROOM: Duration = Duration::from_millis(100);
 
@@ -68,7 +68,7 @@ impl Delivery {
     }
 
     fn begin(&mut self, now: Time, routing: &Routing, key: MessageKey, publish: Publish) {
-        let Some(hold) = self.budget.hold(publish.payload.len()) else {
+        let Some(hold) = self.budget.hold((&publish.client.fingerprint).into(), publish.payload.len()) else {
             let ending = Ending { retry_after: WAIT_FOR_ROOM, ..Cause::NoRoom.into() };
             return self.tell(routing, (publish.session, publish.seq), &publish, ending);
         };
@@ -175,6 +175,8 @@ impl Delivery {
     /// The deadline, or the node's own end: the outcome says how far the send came.
     pub(super) fn give_up(&mut self, now: Time, routing: &Routing, id: u64) {
         let me = self.me;
+        let Some(key) = self.sends.get(&id).map(|send| send.key) else { return };
+        let written = self.is_written_here(key);
         let Some(send) = self.sends.get_mut(&id) else { return };
         let ending = match &mut send.progress {
             Progress::Unicast(unicast) => {
@@ -182,6 +184,8 @@ impl Delivery {
                 let here = unicast.attempt.as_ref().is_some_and(|attempt| attempt.to == me);
                 let now = match (handed, here) {
                     (true, _) => Cause::Deadline,
+                    // It has it, and has not said so.
+                    (false, true) if written => Cause::Deadline,
                     (false, true) => Cause::WriteFailed,
                     (false, false) => Cause::Unreachable,
                 };

@@ -100,6 +100,13 @@ impl Delivery {
         self.fan_out_progress(now, routing, key, (session, Some(cause_of(error))), over);
     }
 
+    /// Whether a request was written to a session here that has not said that it received it.
+    pub(super) fn is_written_here(&mut self, key: MessageKey) -> bool {
+        let push = self.received.running(key).and_then(|reception| reception.push);
+        let push = push.and_then(|id| self.pushes.get(&id));
+        push.is_some_and(|push| matches!(push.to, To::One { stage: Stage::Written, .. }))
+    }
+
     fn tell_handed_to(&mut self, routing: &Routing, key: MessageKey) {
         let Some(reception) = self.received.running(key) else { return };
         reception.handed += 1;

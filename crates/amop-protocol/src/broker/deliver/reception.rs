@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Sends, of whichever nodes, that may wait for the same message; more are ignored until they resend.
-const MAX_REQUESTERS: usize = 8;
+pub(crate) const MAX_REQUESTERS: usize = 8;
 
 /// One request to hand a message to one subscriber here.
 #[derive(Clone, Copy, Debug)]

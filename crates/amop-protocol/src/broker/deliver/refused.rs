@@ -13,7 +13,7 @@ use super::{
 use crate::{Cause, NodeId, Status, Time, broker::routing::Routing, limits::MAX_HOPS};
 
 /// Nodes that are gone around for one destination; with more, nobody's limit is to blame.
-const MAX_AROUND: usize = 8;
+pub(crate) const MAX_AROUND: usize = 8;
 
 /// A refusal, as a node on the way reported it.
 pub(super) struct Refused {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{NodeId, Time, broker::routing::Routing};
 
 /// Most lanes that are kept. Beyond it those of nodes out of reach are forgotten.
-const MAX_LANES: usize = 65_536;
+pub(crate) const MAX_LANES: usize = 65_536;
 
 /// The numbers of sends that have come, by origin and the shard that made them there.
 #[derive(Debug, Default)]

@@ -7,29 +7,30 @@ use crate::{
         dedup::{Bounds, Keyer},
         event::{AnswerBody, Mode, Outcome, Push},
         testing::{id, routing, topic},
+        wishes::Wishes,
     },
     wire::{link::LinkFrame, peer::Envelope},
 };
 use std::sync::Arc;
 
-const PUBLISHER: SessionId = SessionId(100);
+pub(super) const PUBLISHER: SessionId = SessionId(100);
 const LINKS: [(u8, u8); 1] = [(1, 2)];
 
-struct Pair {
-    now: Time,
-    nodes: [Delivery; 2],
-    routing: [Routing; 2],
+pub(super) struct Pair {
+    pub(super) now: Time,
+    pub(super) nodes: [Delivery; 2],
+    pub(super) routing: [Routing; 2],
     /// Frames sent by either node and not carried yet.
-    wire: VecDeque<(usize, LinkFrame)>,
-    pushes: Vec<Push>,
-    outcomes: Vec<Outcome>,
+    pub(super) wire: VecDeque<(usize, LinkFrame)>,
+    pub(super) pushes: Vec<Push>,
+    pub(super) outcomes: Vec<Outcome>,
     /// Messages whose publishers were told that they were handed over.
-    noted: Vec<Seq>,
+    pub(super) noted: Vec<Seq>,
 }
 
 impl Pair {
     /// `sessions` of node 2 are subscribed.
-    fn new(sessions: &[u64]) -> Self {
+    pub(super) fn new(sessions: &[u64]) -> Self {
         Self::with(Config::default(), sessions)
     }
 
@@ -46,11 +47,21 @@ impl Pair {
         }
     }
 
-    fn publish(&mut self, mode: Mode, seq: u128) {
+    pub(super) fn publish(&mut self, mode: Mode, seq: u128) {
         self.publish_from(PUBLISHER, mode, seq);
     }
 
     fn publish_from(&mut self, session: SessionId, mode: Mode, seq: u128) {
+        self.publish_with(session, mode, seq, None);
+    }
+
+    pub(super) fn publish_with(
+        &mut self,
+        session: SessionId,
+        mode: Mode,
+        seq: u128,
+        wishes: Option<Box<Wishes>>,
+    ) {
         let publish = Publish {
             session,
             client: client(),
@@ -59,13 +70,13 @@ impl Pair {
             topic: topic(),
             payload: Bytes::from_static(b"hello"),
             deadline: None,
-            wishes: None,
+            wishes,
         };
         self.nodes[0].handle_publish(self.now, &self.routing[0], key(mode, seq), publish);
         self.collect();
     }
 
-    fn collect(&mut self) {
+    pub(super) fn collect(&mut self) {
         for (at, node) in self.nodes.iter_mut().enumerate() {
             while let Some(action) = node.poll_action() {
                 match action {
@@ -93,20 +104,20 @@ impl Pair {
         body
     }
 
-    fn carry_all(&mut self) {
+    pub(super) fn carry_all(&mut self) {
         while !self.wire.is_empty() {
             self.carry();
         }
     }
 
-    fn written(&mut self, push: usize, result: Result<(), PushError>) {
+    pub(super) fn written(&mut self, push: usize, result: Result<(), PushError>) {
         let (id, session) = (self.pushes[push].id, self.pushes[push].session);
         self.nodes[1].handle_pushed(self.now, &self.routing[1], session, id, result);
         self.collect();
         self.carry_all();
     }
 
-    fn answer(&mut self, push: usize, result: i32, body: AnswerBody) {
+    pub(super) fn answer(&mut self, push: usize, result: i32, body: AnswerBody) {
         let (id, session) = (self.pushes[push].id, self.pushes[push].session);
         self.nodes[1].handle_answer(self.now, &self.routing[1], session, id, Answer { result, body });
         self.collect();
@@ -114,7 +125,7 @@ impl Pair {
     }
 
     /// Lets time pass in steps of the timers; `lossy` loses every frame.
-    fn pass(&mut self, span: Duration, lossy: bool) {
+    pub(super) fn pass(&mut self, span: Duration, lossy: bool) {
         let end = self.now + span;
         while let Some(next) =
             self.nodes.iter().filter_map(Delivery::poll_timeout).min().filter(|at| *at <= end)
@@ -132,20 +143,20 @@ impl Pair {
         self.now = end;
     }
 
-    fn causes(&self) -> Vec<Cause> {
+    pub(super) fn causes(&self) -> Vec<Cause> {
         self.outcomes.iter().map(|outcome| outcome.cause).collect()
     }
 }
 
-fn client() -> Arc<ClientIdentity> {
+pub(super) fn client() -> Arc<ClientIdentity> {
     Arc::new(ClientIdentity { fingerprint: Fingerprint::new([5; 32]), name: "publisher".into() })
 }
 
-fn key(mode: Mode, seq: u128) -> MessageKey {
+pub(super) fn key(mode: Mode, seq: u128) -> MessageKey {
     Keyer::new([1, 2]).key(&client().fingerprint, mode, &topic(), &Seq::from_u128(seq), b"")
 }
 
-fn body(prefix: &'static [u8], payload: &'static [u8]) -> AnswerBody {
+pub(super) fn body(prefix: &'static [u8], payload: &'static [u8]) -> AnswerBody {
     AnswerBody { prefix: Bytes::from_static(prefix), payload: Bytes::from_static(payload) }
 }
 
@@ -153,7 +164,7 @@ fn body(prefix: &'static [u8], payload: &'static [u8]) -> AnswerBody {
 fn a_payload_that_finds_no_room_is_103_on_either_node_and_room_comes_back() {
     for small in [0, 1] {
         let mut pair = Pair::new(&[7]);
-        let budget = Budget::new(9);
+        let budget = Budget::new(2 * crate::broker::budget::OVERHEAD);
         pair.nodes[small] = Delivery::new(Config::default(), id(small as u8 + 1), small as u64 + 1, 0)
             .with_budget(budget.clone());
         pair.publish(Mode::Unicast, 1);

@@ -42,6 +42,8 @@ struct Coming {
 pub(in crate::broker) enum Taken {
     /// It tells nothing that is not known.
     Known,
+    /// A newer list is being put together.
+    Outrun,
     /// It is kept; more must come before it says anything.
     Kept,
     /// It changed the list in force.
@@ -124,7 +126,7 @@ impl Topics {
         let Some(hash) = ListHash::from_bytes(&content.hash) else { return Err(Misfit::Hash) };
         let fits = |coming: &Coming| coming.pieces == content.pieces && coming.hash == hash;
         match &self.coming {
-            Some(coming) if coming.sequence > sequence => return Ok(Taken::Known),
+            Some(coming) if coming.sequence > sequence => return Ok(Taken::Outrun),
             Some(coming) if coming.sequence == sequence && fits(coming) => {}
             _ => self.coming = Some(Coming::new(sequence, content.pieces, hash)),
         }

@@ -106,7 +106,7 @@ impl Push {
 /// A message that came for this client.
 #[derive(Clone, Debug)]
 pub struct Deliver {
-    /// For [`Session::answer`], if it is a unicast.
+    /// For [`Session::answer`](super::Session::answer), if it is a unicast.
     pub push: Push,
     /// Whether an answer is expected.
     pub mode: Mode,
@@ -131,7 +131,7 @@ pub enum Action {
     Handed(SendId),
     /// The topics of this report, and of all before it, are in force.
     Reported {
-        /// From [`Session::report`].
+        /// From [`Session::report`](super::Session::report).
         report: ReportId,
         /// Names the node did not accept.
         refused: Vec<String>,

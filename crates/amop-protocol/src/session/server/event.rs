@@ -40,7 +40,7 @@ pub enum Event {
     Reply(Encoded),
     /// A send cannot be admitted; write its outcome to the client.
     Refused(Encoded),
-    /// A JSON-RPC call; [`Server::answer_call`] answers it from the facts of the moment.
+    /// A JSON-RPC call; [`Server::answer_call`](super::Server::answer_call) answers it from the facts of the moment.
     Call {
         /// Names the call.
         seq: Seq,
@@ -69,7 +69,7 @@ pub struct Report {
     pub topics: Vec<Topic>,
     /// How many names were none, and dropped.
     pub refused: u64,
-    /// An extension client waits for [`Server::subscribed`] under this seq.
+    /// An extension client waits for [`Server::subscribed`](super::Server::subscribed) under this seq.
     pub acknowledge: Option<Acknowledge>,
 }
 

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How many refused names an acknowledgement repeats.
-const MAX_REFUSED_NAMED: usize = 64;
+pub(crate) const MAX_REFUSED_NAMED: usize = 64;
 
 pub(super) fn reply(kind: Type, seq: Seq, body: Bytes) -> Event {
     Event::Reply(Encoded::new(kind, seq, 0, &[], body))

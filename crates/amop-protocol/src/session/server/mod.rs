@@ -35,8 +35,10 @@ mod unreceived;
 
 pub use event::{Acknowledge, Close, Config, Event, Ignored, Published, Report};
 
+pub(crate) use frames::MAX_REFUSED_NAMED;
 use frames::{answer, answered, no_such_group, reply, report, subscribe, verdict};
 use outcome::{extended_outcome, plain_outcome};
+pub(crate) use unreceived::MAX_UNRECEIVED;
 use unreceived::Unreceived;
 
 /// The state of one session.
@@ -128,7 +130,8 @@ impl Server {
 
     /// Answers a JSON-RPC call.
     pub fn answer_call(seq: Seq, body: &[u8], facts: Facts<'_>) -> Encoded {
-        Encoded::new(Type::JSON_RPC, seq, 0, &[], startup::answer(body, facts))
+        let (head, rest) = startup::answer(body, facts);
+        Encoded::new(Type::JSON_RPC, seq, 0, &head, rest)
     }
 
     /// The frame that acknowledges a subscription; `complete` if all reachable nodes know of it.

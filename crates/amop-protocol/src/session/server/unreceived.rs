@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::broker::event::{Mode, PushId};
 
 /// Most that are kept. Beyond it the oldest is forgotten: its push then fails for want of a word.
-const MAX_UNRECEIVED: usize = 8 * 1024;
+pub(crate) const MAX_UNRECEIVED: usize = 8 * 1024;
 
 /// In the order of their frames.
 #[derive(Debug, Default)]

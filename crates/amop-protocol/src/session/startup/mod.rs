@@ -1,19 +1,15 @@
 //! What 2.x SDKs ask by JSON-RPC before they consider a node usable: the minimum set of the
 //! channel protocol, answered from what the node knows. There is no chain behind the answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod listing;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+pub use self::listing::{Fresh, Listed, Listing, Listings};
 use super::json;
-use crate::{
-    SessionId,
-    broker::routing::{Node, Routing},
-    limits::MAX_JSON_BODY,
-    topic::Kind,
-};
+use crate::{SessionId, broker::routing::Routing, limits::MAX_JSON_BODY};
 
 /// What a node says of itself to SDKs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +35,8 @@ pub struct Facts<'a> {
     pub config: &'a Config,
     /// Whom it can reach, and their topics.
     pub routing: &'a Routing,
+    /// Where the long answers come from.
+    pub listings: &'a dyn Listings,
     /// Who asks: a publisher sees a private topic at the nodes where it has verified somebody.
     pub session: SessionId,
 }
@@ -55,26 +53,50 @@ const PARSE_ERROR: i32 = -32700;
 const INVALID_REQUEST: i32 = -32600;
 const METHOD_NOT_FOUND: i32 = -32601;
 
-/// Answers one JSON-RPC call; whatever came, there is an answer.
-pub fn answer(body: &[u8], facts: Facts<'_>) -> Bytes {
+/// Answers one JSON-RPC call, in two parts; whatever came, there is an answer.
+pub fn answer(body: &[u8], facts: Facts<'_>) -> (Bytes, Bytes) {
+    let whole = |answer| (answer, Bytes::new());
+    match read(body) {
+        Err(failure) => whole(failure),
+        Ok(Call { method, id }) => match listing(&method) {
+            Some(listing) => {
+                let head = format!(r#"{{"id":{id},"jsonrpc":"2.0","result":"#);
+                let listed = facts.listings.get(listing, facts.routing);
+                (head.into(), listed.for_session(facts.routing, facts.session))
+            }
+            None => whole(short(&method, &id, facts)),
+        },
+    }
+}
+
+fn listing(method: &str) -> Option<Listing> {
+    match method {
+        "getPeers" => Some(Listing::Peers),
+        "getNodeInfo" => Some(Listing::OwnInfo),
+        _ => None,
+    }
+}
+
+/// The call, or what to answer to something else.
+fn read(body: &[u8]) -> Result<Call, Bytes> {
     if body.len() > MAX_JSON_BODY {
-        return failure(INVALID_REQUEST, "INVALID_REQUEST: The request is too long", &Value::Null);
+        return Err(failure(INVALID_REQUEST, "INVALID_REQUEST: The request is too long", &Value::Null));
     }
     let Ok(call) = serde_json::from_slice::<Value>(body) else {
-        return failure(PARSE_ERROR, "PARSE_ERROR: The request is not JSON", &Value::Null);
+        return Err(failure(PARSE_ERROR, "PARSE_ERROR: The request is not JSON", &Value::Null));
     };
     // A list would be read as the fields of a call, in order.
-    let Some(Call { method, id }) =
-        Some(&call).filter(|c| c.is_object()).and_then(|c| Call::deserialize(c).ok())
-    else {
-        return failure(INVALID_REQUEST, "INVALID_REQUEST: The request has no method", &call["id"]);
-    };
-    match result(&method, facts) {
+    let read = Some(&call).filter(|c| c.is_object()).and_then(|c| Call::deserialize(c).ok());
+    read.ok_or_else(|| failure(INVALID_REQUEST, "INVALID_REQUEST: The request has no method", &call["id"]))
+}
+
+fn short(method: &str, id: &Value, facts: Facts<'_>) -> Bytes {
+    match result(method, facts) {
         Some(result) => json(&json!({ "id": id, "jsonrpc": "2.0", "result": result })),
         None => failure(
             METHOD_NOT_FOUND,
             "METHOD_NOT_FOUND: The method being requested is not available on this server",
-            &id,
+            id,
         ),
     }
 }
@@ -88,8 +110,6 @@ fn result(method: &str, facts: Facts<'_>) -> Option<Value> {
         "getClientVersion" => client_version(facts.config),
         "getGroupList" => json!(facts.config.groups),
         "getBlockNumber" => json!("0x0"),
-        "getPeers" => peers(facts.routing, facts.session),
-        "getNodeInfo" => own_info(facts.routing),
         "getNodeIDList" => facts.routing.reachable().map(|node| json!(node.key.to_string())).collect(),
         _ => return None,
     })
@@ -104,56 +124,6 @@ fn client_version(config: &Config) -> Value {
         "Git Branch": "",
         "Git Commit Hash": "",
         "Supported Version": config.version,
-    })
-}
-
-/// All reachable nodes, not only neighbours: the official demo publisher waits until a topic
-/// shows up here, and its subscriber may be any number of hops away. Channels of challenges are nobody's
-/// business.
-fn peers(routing: &Routing, asker: SessionId) -> Value {
-    let mut topics: Vec<Vec<&str>> = Vec::new();
-    let mut add = |at: usize, topic| {
-        if topics.len() <= at {
-            topics.resize_with(at + 1, Vec::new);
-        }
-        topics[at].push(topic);
-    };
-    for (topic, routes) in routing.topics().filter(|(topic, _)| !topic.is_reserved()) {
-        routes.nodes.iter().for_each(|(index, _)| add(index.0 as usize, topic.as_str()));
-    }
-    let indices: BTreeMap<_, _> = routing.indexed().map(|(index, node)| (node.id, index)).collect();
-    for (node, topic) in routing.private().verified_by(asker).collect::<BTreeSet<_>>() {
-        if let Some(index) = indices.get(&node) {
-            add(index.0 as usize, topic.as_str());
-        }
-    }
-    let others = routing.indexed().filter(|(_, node)| node.id != routing.me());
-    others
-        .map(|(index, node)| {
-            let mut topics = topics.get_mut(index.0 as usize).map(std::mem::take).unwrap_or_default();
-            topics.sort_unstable();
-            info(node, &topics)
-        })
-        .collect()
-}
-
-fn own_info(routing: &Routing) -> Value {
-    let mut topics: Vec<_> = routing
-        .topics()
-        .filter(|(topic, routes)| !routes.sessions.is_empty() && topic.kind() != Kind::Handshake)
-        .map(|(topic, _)| topic.as_str())
-        .collect();
-    topics.sort_unstable();
-    routing.find(&routing.me()).map_or(Value::Null, |node| info(node, &topics))
-}
-
-fn info(node: &Node, topics: &[&str]) -> Value {
-    json!({
-        "Agency": &*node.institution,
-        "IPAndPort": &*node.address,
-        "Node": &*node.name,
-        "NodeID": node.key.to_string(),
-        "Topic": topics,
     })
 }
 

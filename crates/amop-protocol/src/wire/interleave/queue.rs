@@ -1,6 +1,6 @@
 //! The sending side: what waits for the wire, and whose turn it is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -16,29 +16,21 @@ const SMALL_TURN: usize = 4 * FRAGMENT;
 
 /// The outgoing queue of one substream, bounded in bytes.
 ///
-/// Small frames wait in one line. A large one waits until those before it are gone, then sends
-/// a fragment whenever it is its turn; what follows in its flow waits behind it, other flows pass.
+/// Flows take turns: with a small frame each, and with a fragment each while a large frame is at
+/// their head. What follows in a flow waits behind it, other flows pass; so whoever queues much
+/// delays itself.
 #[derive(Debug)]
 pub struct Interleaver {
-    capacity: usize,
-    queued: usize,
-    small: VecDeque<LinkFrame>,
-    /// Small frames ever sent; `small_sent + small.len()` were ever queued.
-    small_sent: u64,
+    room: Room,
+    /// What each flow has queued; of one that sends a large frame, what follows it.
+    flows: BTreeMap<u32, VecDeque<LinkFrame>>,
+    /// Flows with a small frame at their head, in turn.
+    small: VecDeque<u32>,
     credit: usize,
-    /// Flows with a large frame: what is queued behind it.
-    held: BTreeMap<u32, VecDeque<LinkFrame>>,
-    waiting: VecDeque<Waiting>,
+    /// Flows with a large frame at their head that is not begun, in turn.
+    waiting: VecDeque<u32>,
     running: VecDeque<Running>,
     next_stream: u32,
-}
-
-/// A large frame that may not start yet.
-#[derive(Debug)]
-struct Waiting {
-    /// Starts when so many small frames were sent: those queued before it.
-    after: u64,
-    frame: LinkFrame,
 }
 
 /// A large frame of which a part is sent.
@@ -58,15 +50,14 @@ struct Running {
 pub struct Full(pub LinkFrame);
 
 impl Interleaver {
-    /// An empty queue for `capacity` bytes. An empty queue takes any one frame.
+    /// An empty queue for `capacity` bytes. One frame of a flow that has more than its share is
+    /// taken whatever its size; flows within their share have as much room again.
     pub fn new(capacity: usize) -> Self {
         Self {
-            capacity,
-            queued: 0,
+            room: Room::new(capacity),
+            flows: BTreeMap::new(),
             small: VecDeque::new(),
-            small_sent: 0,
             credit: 0,
-            held: BTreeMap::new(),
             waiting: VecDeque::new(),
             running: VecDeque::new(),
             next_stream: 0,
@@ -75,12 +66,12 @@ impl Interleaver {
 
     /// Bytes queued; a large frame counts in full until its last fragment is gone.
     pub fn queued(&self) -> usize {
-        self.queued
+        self.room.queued
     }
 
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        self.queued == 0
+        self.room.queued == 0
     }
 
     /// Queues a frame.
@@ -89,24 +80,39 @@ impl Interleaver {
     ///
     /// [`Full`] if it does not fit within the bound.
     pub fn push(&mut self, frame: LinkFrame) -> Result<(), Full> {
-        if self.queued > 0 && self.queued.saturating_add(frame.wire_len()) > self.capacity {
+        if !self.room.take(frame.flow, frame.wire_len()) {
             return Err(Full(frame));
         }
-        self.queued += frame.wire_len();
         self.place(frame);
         Ok(())
     }
 
     fn place(&mut self, frame: LinkFrame) {
-        if let Some(behind) = self.held.get_mut(&frame.flow) {
-            behind.push_back(frame);
-        } else if frame.wire_len() <= FRAGMENT {
-            self.small.push_back(frame);
-        } else {
-            self.held.insert(frame.flow, VecDeque::new());
-            let after = self.small_sent + self.small.len() as u64;
-            self.waiting.push_back(Waiting { after, frame });
+        let flow = frame.flow;
+        match self.flows.entry(flow) {
+            Entry::Occupied(mut queued) => queued.get_mut().push_back(frame),
+            Entry::Vacant(entry) => {
+                entry.insert(VecDeque::from([frame]));
+                self.line_up(flow);
+            }
         }
+    }
+
+    /// The flow's head is done with: its next frame gets in line.
+    fn line_up(&mut self, flow: u32) {
+        match self.flows.get(&flow).and_then(VecDeque::front) {
+            Some(head) if head.wire_len() <= FRAGMENT => self.small.push_back(flow),
+            Some(_) => self.waiting.push_back(flow),
+            None => _ = self.flows.remove(&flow),
+        }
+    }
+
+    fn next_small(&self) -> Option<&LinkFrame> {
+        self.flows.get(self.small.front()?)?.front()
+    }
+
+    fn pop(&mut self, flow: u32) -> Option<LinkFrame> {
+        self.flows.get_mut(&flow)?.pop_front()
     }
 
     /// Appends frames and fragments to `batch` as long as it stays within `limit` bytes; an
@@ -119,7 +125,7 @@ impl Interleaver {
         let before = batch.filled();
         let fits = |filled: usize, size: usize| filled == 0 || filled + size <= limit;
         loop {
-            while let Some(frame) = self.small.front() {
+            while let Some(frame) = self.next_small() {
                 let size = frame.wire_len();
                 if self.credit < size && self.large_is_ready() {
                     break;
@@ -142,13 +148,14 @@ impl Interleaver {
     }
 
     fn large_is_ready(&self) -> bool {
-        !self.running.is_empty() || self.waiting.front().is_some_and(|w| w.after <= self.small_sent)
+        !self.running.is_empty() || !self.waiting.is_empty()
     }
 
     fn send_small(&mut self, batch: &mut impl Batch) -> Result<(), TooLarge> {
-        let Some(frame) = self.small.pop_front() else { return Ok(()) };
-        self.small_sent += 1;
-        self.queued -= frame.wire_len();
+        let Some(flow) = self.small.pop_front() else { return Ok(()) };
+        let Some(frame) = self.pop(flow) else { return Ok(()) };
+        self.line_up(flow);
+        self.room.give_back(frame.flow, frame.wire_len());
         self.credit = self.credit.saturating_sub(frame.wire_len());
         frame.encode(batch.bytes())
     }
@@ -156,8 +163,8 @@ impl Interleaver {
     /// Lets waiting large frames start; whether one is running.
     fn start_large(&mut self) -> Result<bool, TooLarge> {
         while self.running.len() < MAX_FRAGMENTED {
-            let Some(next) = self.waiting.pop_front_if(|w| w.after <= self.small_sent) else { break };
-            let frame = next.frame;
+            let Some(flow) = self.waiting.pop_front() else { break };
+            let Some(frame) = self.pop(flow) else { continue };
             let prefix = match frame.prefix() {
                 Ok(prefix) => prefix,
                 Err(error) => {
@@ -188,12 +195,64 @@ impl Interleaver {
         }
     }
 
-    /// The large frame of this flow is gone: what waited behind it goes on, up to the next large one.
+    /// The large frame of this flow is gone.
     fn finish(&mut self, flow: u32, total: usize) {
-        self.queued -= total;
-        for frame in self.held.remove(&flow).unwrap_or_default() {
-            self.place(frame);
+        self.room.give_back(flow, total);
+        self.line_up(flow);
+    }
+}
+
+/// Who has how much of the queue. **Invariant**: what flows within their share have queued never
+/// depends on what others have beyond theirs, so nobody keeps anybody else's frames out.
+#[derive(Debug)]
+struct Room {
+    capacity: usize,
+    /// Bytes queued, of all flows.
+    queued: usize,
+    /// Of these, what flows have beyond their share.
+    beyond: usize,
+    flows: BTreeMap<u32, usize>,
+}
+
+/// The share of a flow: this part of the capacity.
+const SHARE: usize = 8;
+
+impl Room {
+    fn new(capacity: usize) -> Self {
+        Self { capacity, queued: 0, beyond: 0, flows: BTreeMap::new() }
+    }
+
+    /// Takes room for a frame, if there is some.
+    fn take(&mut self, flow: u32, bytes: usize) -> bool {
+        let has = self.flows.get(&flow).copied().unwrap_or(0);
+        let fits = |queued: usize| queued.saturating_add(bytes) <= self.capacity;
+        let is_taken = match self.beyond_share(has.saturating_add(bytes)) {
+            0 => self.queued == 0 || fits(self.queued - self.beyond),
+            _ => self.beyond == 0 || fits(self.queued),
+        };
+        if is_taken {
+            self.change(flow, has, has + bytes);
         }
+        is_taken
+    }
+
+    fn give_back(&mut self, flow: u32, bytes: usize) {
+        let has = self.flows.get(&flow).copied().unwrap_or(0);
+        self.change(flow, has, has.saturating_sub(bytes));
+    }
+
+    fn change(&mut self, flow: u32, before: usize, after: usize) {
+        self.queued = self.queued - before + after;
+        self.beyond = self.beyond - self.beyond_share(before) + self.beyond_share(after);
+        if after == 0 {
+            self.flows.remove(&flow);
+        } else {
+            self.flows.insert(flow, after);
+        }
+    }
+
+    fn beyond_share(&self, bytes: usize) -> usize {
+        bytes.saturating_sub(self.capacity / SHARE)
     }
 }
 

@@ -131,10 +131,37 @@ fn the_queue_is_bounded_but_takes_one_frame_when_empty() {
     let mut queue = Interleaver::new(1000);
     queue.push(frame(1, 1, 5000)).unwrap();
     assert_eq!(queue.push(frame(1, 2, 0)), Err(Full(frame(1, 2, 0))));
+    assert_eq!(queue.push(frame(2, 3, 300)), Err(Full(frame(2, 3, 300))));
     transfer(&mut queue, &mut assembler().0, BATCH);
     queue.push(frame(1, 1, 400)).unwrap();
     queue.push(frame(1, 2, 400)).unwrap();
     assert!(queue.push(frame(1, 3, 400)).is_err());
+}
+
+#[test]
+fn whoever_keeps_to_a_share_finds_room_beside_whoever_does_not() {
+    let mut queue = Interleaver::new(1000);
+    queue.push(frame(1, 1, 5000)).unwrap();
+    let mut taken = 0;
+    while queue.push(frame(2 + taken, 1, 50)).is_ok() {
+        taken += 1;
+    }
+    assert!((8..=20).contains(&taken), "{taken} frames of other flows");
+    queue.push(frame(1, 2, 0)).unwrap_err();
+    transfer(&mut queue, &mut assembler().0, BATCH);
+    assert!(queue.is_empty() && queue.queued() == 0);
+}
+
+#[test]
+fn flows_of_small_frames_take_turns() {
+    let mut queue = Interleaver::new(usize::MAX);
+    for number in 0..100 {
+        queue.push(frame(1, number, 10)).unwrap();
+    }
+    queue.push(frame(2, 200, 10)).unwrap();
+    let arrived = transfer(&mut queue, &mut assembler().0, BATCH);
+    let at = arrived.iter().position(|frame| frame.flow == 2);
+    assert_eq!(at, Some(1), "not behind all that another flow has queued");
 }
 
 #[test]

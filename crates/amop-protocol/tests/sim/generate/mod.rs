@@ -1,12 +1,15 @@
 //! A seed's plan: a graph, clients, what they do, and what breaks.
 
-use std::{ops::Range, time::Duration};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use amop_protocol::broker::{event::Mode, lists};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use crate::plan::{
-    Act, BadTopic, Behaviour, Dialect, Limits, LinkSetup, Noise, Plan, Receipts, Setup, Step, TOPICS,
+use crate::{
+    plan::{
+        Act, BadTopic, Behaviour, Dialect, Limits, LinkSetup, Noise, Plan, Receipts, Setup, Step, TOPICS,
+    },
+    wants::Wants,
 };
 
 /// After the repair: two gossip periods, and what settling takes on top.
@@ -14,6 +17,7 @@ pub const QUIET: Duration = Duration::from_secs(22);
 
 /// How a seed becomes a plan. What it believes to be there may have gone: that is passed over.
 struct Generator {
+    seed: u64,
     rng: StdRng,
     now: Duration,
     steps: Vec<Step>,
@@ -23,6 +27,7 @@ struct Generator {
     noisy: Vec<usize>,
     messages: u64,
     instances: usize,
+    wanted: BTreeMap<u64, Wants>,
 }
 
 #[derive(Clone)]
@@ -36,8 +41,10 @@ struct ClientBelief {
 
 pub fn plan(seed: u64) -> Plan {
     let mut rng = StdRng::seed_from_u64(seed);
-    let setup = setup(&mut rng, list_bounds(&mut StdRng::seed_from_u64(!seed)));
+    let mut setup = setup(&mut rng, list_bounds(&mut StdRng::seed_from_u64(!seed)));
+    setup.limits = wants::seldom_limited(seed, setup.limits);
     let mut generator = Generator {
+        seed,
         rng,
         now: Duration::ZERO,
         steps: Vec::new(),
@@ -47,6 +54,7 @@ pub fn plan(seed: u64) -> Plan {
         noisy: Vec::new(),
         messages: 0,
         instances: 0,
+        wanted: BTreeMap::new(),
     };
     generator.begin();
     let heals = generator.now + Duration::from_millis(1);
@@ -97,6 +105,8 @@ fn setup(rng: &mut StdRng, lists: lists::Bounds) -> Setup {
         window_entries: seldom(rng, 6, 100_000),
         in_flight: seldom(rng, 2, 1_024),
         waves: seldom(rng, 2, 64),
+        relay: None,
+        room: None,
         lists,
     };
     Setup { nodes, links, limits, to_the_end: rng.random_bool(0.03) }
@@ -318,7 +328,8 @@ impl Generator {
     fn send(&mut self, client: usize, message: u64, mode: Mode, topic: u32) {
         let own = self.rng.random_bool(0.3);
         let deadline = own.then(|| micros(&mut self.rng, 500_000..60_000_000));
-        self.act(Act::Publish { client, message, mode, topic, deadline });
+        let wants = self.wants(message);
+        self.act(Act::Publish { client, message, mode, topic, deadline, wants });
     }
 
     /// One client, connected to several nodes, sends the same message through all of them.
@@ -382,3 +393,4 @@ impl Generator {
 }
 
 mod faults;
+mod wants;

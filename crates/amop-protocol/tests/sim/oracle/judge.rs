@@ -10,6 +10,9 @@ use crate::{client::Ended, plan::Behaviour};
 /// How much later than its deadline an outcome may come: a tick of the timer wheel, and then some.
 const SLACK: Duration = Duration::from_millis(100);
 
+/// For so long at least a node waits to hear that a client has received what it has read.
+const WAITS_FOR_WORD: Duration = Duration::from_millis(4_900);
+
 impl Oracle {
     /// Judges everything once the run is over.
     pub fn judge(&mut self, end: Time) {
@@ -40,7 +43,10 @@ impl Oracle {
             [] if gone || due > end => None,
             [] => Some("it never got an outcome".into()),
             [(at, _)] if *at > due => Some(format!("its outcome came after {due:?}")),
-            [(at, ended)] => self.wrong(publication, *at, *ended),
+            [(at, ended)] => self
+                .wrong(publication, *at, *ended)
+                .or_else(|| self.wrong_retry(publication, *at, *ended))
+                .or_else(|| self.wrong_report(publication, *at, *ended)),
             several => Some(format!("it got {} outcomes", several.len())),
         }
     }
@@ -64,8 +70,7 @@ impl Oracle {
         let life = &self.sessions[&publication.session];
         let draining = life.drained.is_some_and(|drained| drained <= publication.at);
         if status == Status::Refused {
-            return (self.in_flight(publication) < self.limits.in_flight)
-                .then(|| "the client was within its quota".into());
+            return self.wrongly_refused(publication, at, cause);
         }
         let Some(topic) = publication.topic else {
             let ok = status == Status::NoPath || draining && status == Status::NoNode;
@@ -87,16 +92,20 @@ impl Oracle {
                 Some("no node knew that anybody was handed it")
             }
             Status::NoPath
-                if self.is_known(publication, at) && self.is_calm() && self.is_alone(publication) =>
+                if self.was_said_in_time(publication, at) && self.is_calm() && self.is_alone(publication) =>
             {
                 Some("somebody was handed it")
             }
             // At its deadline a publisher's node knows only that nobody said "handed".
             Status::NoPath if self.deadlines(publication).any(|deadline| at >= deadline) => None,
-            Status::NoPath if publication.mode == Mode::Unicast && self.is_calm() => {
+            Status::NoPath
+                if publication.mode == Mode::Unicast
+                    && self.is_calm()
+                    && self.is_unhindered(publication, at) =>
+            {
                 self.standing(publication, at).next().map(|_| "there was a subscriber")
             }
-            Status::NotHanded if !self.could_not_be_handed(topic, publication.at, at) => {
+            Status::NotHanded if !self.could_not_be_handed(topic, self.first_sent(publication), at) => {
                 Some("everybody could be handed it")
             }
             _ => None,
@@ -133,7 +142,8 @@ impl Oracle {
         let unicast = publication.mode == Mode::Unicast;
         let mut live = self.standing(publication, at);
         let mut live = live.by_ref().filter(|(_, life)| life.is_prompt() && (unicast || life.confirms));
-        live.next().filter(|_| !self.forgets() && self.is_patient(publication, at))
+        let free = !self.forgets() && self.is_unhindered(publication, at);
+        live.next().filter(|_| free && self.is_patient(publication, at))
     }
 
     /// Whether some node knew by then that the message was handed over.
@@ -142,12 +152,27 @@ impl Oracle {
         self.confirmed.range((message, 0)..=(message, usize::MAX)).any(|(_, at)| *at <= by)
     }
 
+    /// Whether some node knew it while it still waited for the word: later it has reported already.
+    fn was_said_in_time(&self, publication: &Publication, by: Time) -> bool {
+        let message = publication.message;
+        self.confirmed.range((message, 0)..=(message, usize::MAX)).any(|(key, at)| {
+            let handed = self.handed.get(key).and_then(|times| times.first());
+            *at <= by && handed.is_some_and(|handed| at.since(*handed) < WAITS_FOR_WORD)
+        })
+    }
+
     fn is_calm(&self) -> bool {
         self.disturbances.is_empty()
     }
 
+    /// When the first frame with its message was sent: that one may have used up a subscriber who left.
+    fn first_sent(&self, publication: &Publication) -> Time {
+        let first = self.by_message[&publication.message].first();
+        first.map_or(publication.at, |n| self.publications[*n].at)
+    }
+
     /// Whether this is the only frame with its message.
-    fn is_alone(&self, publication: &Publication) -> bool {
+    pub(super) fn is_alone(&self, publication: &Publication) -> bool {
         self.by_message[&publication.message].len() == 1
     }
 
@@ -184,18 +209,18 @@ impl Oracle {
     }
 
     /// Whether messages may have been forgotten before their time.
-    fn forgets(&self) -> bool {
+    pub(super) fn forgets(&self) -> bool {
         self.limits.window_entries < 1024
     }
 
     /// Sends of the same session that had no outcome yet when this one was sent.
-    fn in_flight(&self, publication: &Publication) -> usize {
+    pub(super) fn in_flight(&self, publication: &Publication) -> usize {
         let others = self.publications.iter().take_while(|other| !std::ptr::eq(*other, publication));
         let theirs = others.filter(|other| other.session == publication.session);
         theirs.filter(|other| other.outcomes.first().is_none_or(|(at, _)| *at >= publication.at)).count()
     }
 
-    fn handed_to(&self, message: u64, by: Time) -> impl Iterator<Item = &SessionLife> {
+    pub(super) fn handed_to(&self, message: u64, by: Time) -> impl Iterator<Item = &SessionLife> {
         let all = self.handed.range((message, 0)..=(message, usize::MAX));
         all.filter(move |(_, times)| times[0] <= by).map(|((_, session), _)| &self.sessions[session])
     }
@@ -221,14 +246,18 @@ impl Oracle {
             };
             let publication = &self.publications[*first];
             let life = &self.sessions[session];
-            let entitled =
-                publication.topic.is_some_and(|topic| life.wanted(topic, publication.at, times[0]));
+            let entitled = self.by_message[message].iter().map(|n| &self.publications[*n]).any(|sent| {
+                let wanted = |topic| life.wanted(topic, sent.at, times[0]) && life.is_meant(sent);
+                sent.topic.is_some_and(wanted)
+            });
             if !entitled {
                 faults.push(format!("session {session} was handed message {message}, which it did not want"));
             }
             let own = publication.mode == Mode::Multicast && publication.session == *session;
             let taken = publication.outcomes.iter().all(|(_, ended)| ended.status != Status::Refused);
-            if own && taken && !self.forgets() {
+            // Otherwise its node may know only the copy that came through another one.
+            let alike = self.is_unhindered(publication, times[0]);
+            if own && taken && alike && !self.forgets() {
                 faults.push(format!("session {session} was handed its own multicast {message}"));
             }
         }

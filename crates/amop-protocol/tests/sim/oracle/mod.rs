@@ -2,15 +2,21 @@
 
 mod judge;
 mod order;
+mod totals;
 mod truth;
+mod wishes;
 
-use std::{collections::BTreeMap, fmt, ops::AddAssign, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use amop_protocol::{Status, Time, broker::event::Mode};
+use amop_protocol::{NodeId, Status, Time, broker::event::Mode, wire::recipients::Recipients};
+use bytes::Bytes;
 
+pub use self::totals::Totals;
 use crate::{
     client::{Client, Ended},
+    node::key_of,
     plan::{Behaviour, Limits},
+    wants::Wants,
 };
 
 /// When something was so; the last period may be open.
@@ -28,6 +34,7 @@ struct Period {
 #[derive(Clone, Debug)]
 struct SessionLife {
     node: usize,
+    certificate: u8,
     behaviour: Behaviour,
     /// Whether its node soon knows that it was handed a message.
     confirms: bool,
@@ -41,6 +48,18 @@ struct SessionLife {
     topics: BTreeMap<u32, Periods>,
 }
 
+/// What a publisher sends.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    pub message: u64,
+    pub session: usize,
+    pub mode: Mode,
+    /// `None`: none that can be published to.
+    pub topic: Option<u32>,
+    pub deadline: Option<Duration>,
+    pub wants: Wants,
+}
+
 /// One frame that a publisher sent.
 #[derive(Clone, Debug)]
 struct Publication {
@@ -51,61 +70,15 @@ struct Publication {
     topic: Option<u32>,
     at: Time,
     deadline: Duration,
+    /// What else it asked for.
+    wants: Wants,
+    /// Whether it was told that somebody was handed the message.
+    hand_over_told: bool,
     outcomes: Vec<(Time, Ended)>,
+    /// How the recipients fared, if that was asked for.
+    report: Option<Recipients>,
 }
 
-/// What runs came to.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Totals {
-    pub publications: u64,
-    pub succeeded: u64,
-    /// By code, from 99 to 103.
-    pub failed: [u64; 5],
-    pub handed: u64,
-    /// Sends that had a path and a live subscriber all the time.
-    pub certain: u64,
-    pub ordered: u64,
-    /// Messages that came to an application by a second way.
-    pub came_again: u64,
-    pub faults_injected: u64,
-    /// Whole lists of topics that nodes took in, and changes of lists.
-    pub lists: u64,
-    pub deltas: u64,
-}
-
-impl AddAssign for Totals {
-    fn add_assign(&mut self, other: Self) {
-        self.publications += other.publications;
-        self.succeeded += other.succeeded;
-        self.failed.iter_mut().zip(other.failed).for_each(|(sum, more)| *sum += more);
-        self.handed += other.handed;
-        self.certain += other.certain;
-        self.ordered += other.ordered;
-        self.came_again += other.came_again;
-        self.faults_injected += other.faults_injected;
-        self.lists += other.lists;
-        self.deltas += other.deltas;
-    }
-}
-
-impl fmt::Display for Totals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { publications, succeeded, failed, certain, handed, ordered, .. } = self;
-        let Self { came_again, faults_injected, lists, deltas, .. } = self;
-        let failed: Vec<String> =
-            (FIRST_CODE..).zip(failed).map(|(code, count)| format!("{code}: {count}")).collect();
-        write!(
-            f,
-            "{publications} sends, {succeeded} succeeded ({certain} had to), {} failed, {handed} hand-overs \
-             ({ordered} judged by their order), {came_again} came again by another way, {faults_injected} faults, \
-             {lists} lists of topics and {deltas} changes taken in",
-            failed.join(", ")
-        )
-    }
-}
-
-/// The lowest code of a failure.
-const FIRST_CODE: i32 = 99;
 /// How long a link must have been up before it is relied on.
 const LINK_SETTLES: Duration = Duration::from_secs(1);
 /// How long it takes until what a bad line swallowed is made good.
@@ -125,11 +98,17 @@ pub struct Oracle {
     handed: BTreeMap<(u64, usize), Vec<Time>>,
     /// (message, session) to when its node knew that it was handed over.
     confirmed: BTreeMap<(u64, usize), Time>,
+    /// What each session has read, in order.
+    read: BTreeMap<usize, Vec<u64>>,
     answered: BTreeMap<(u64, usize), ()>,
     /// Per link, the periods it could be relied on.
     links: BTreeMap<(usize, usize), Periods>,
     /// Moments at which some link changed, so that connectivity is judged at each.
     changes: Vec<Time>,
+    /// By message, when a relay first did not pass it on.
+    refused_on_the_way: BTreeMap<u64, Time>,
+    relay_refusals: u64,
+    nodes: BTreeMap<NodeId, usize>,
     /// Moments at which something broke or was repaired.
     disturbances: Vec<Time>,
     certain: u64,
@@ -167,7 +146,7 @@ fn end(periods: &mut Periods, now: Time) {
 }
 
 impl Oracle {
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, nodes: usize) -> Self {
         Self {
             limits,
             sessions: BTreeMap::new(),
@@ -175,9 +154,13 @@ impl Oracle {
             by_message: BTreeMap::new(),
             handed: BTreeMap::new(),
             confirmed: BTreeMap::new(),
+            read: BTreeMap::new(),
             answered: BTreeMap::new(),
             links: BTreeMap::new(),
             changes: Vec::new(),
+            refused_on_the_way: BTreeMap::new(),
+            relay_refusals: 0,
+            nodes: (0..nodes).map(|number| (key_of(number).id(), number)).collect(),
             disturbances: Vec::new(),
             certain: 0,
             ordered: 0,
@@ -205,12 +188,13 @@ impl Oracle {
         self.disturbances.push(now);
     }
 
-    pub fn session_begins(&mut self, session: usize, client: &Client) {
+    pub fn session_begins(&mut self, session: usize, client: &Client, certificate: u8) {
         let Client { node, behaviour, receipts, instance, .. } = *client;
         let confirms = !client.says_received() || receipts.is_prompt();
         let topics = BTreeMap::new();
         let (ended, drained, stopped) = (None, None, None);
-        let life = SessionLife { node, behaviour, confirms, instance, ended, drained, stopped, topics };
+        let life =
+            SessionLife { node, certificate, behaviour, confirms, instance, ended, drained, stopped, topics };
         self.sessions.insert(session, life);
     }
 
@@ -252,19 +236,24 @@ impl Oracle {
 
     // ---- and what happens ----------------------------------------------------------
 
-    pub fn publishes(
-        &mut self,
-        message: u64,
-        session: usize,
-        mode: Mode,
-        topic: Option<u32>,
-        deadline: Option<Duration>,
-        at: Time,
-    ) {
+    pub fn publishes(&mut self, sent: Sent, at: Time) {
+        let Sent { message, session, mode, topic, deadline, wants } = sent;
         let deadline = deadline.unwrap_or(DEADLINE).min(MAX_DEADLINE);
         let number = self.publications.len();
-        let outcomes = Vec::new();
-        self.publications.push(Publication { message, session, mode, topic, at, deadline, outcomes });
+        let (outcomes, hand_over_told, report) = (Vec::new(), false, None);
+        let publication = Publication {
+            message,
+            session,
+            mode,
+            topic,
+            at,
+            deadline,
+            wants,
+            hand_over_told,
+            outcomes,
+            report,
+        };
+        self.publications.push(publication);
         self.by_message.entry(message).or_default().push(number);
     }
 
@@ -276,14 +265,16 @@ impl Oracle {
     /// or an extension client said so.
     /// That is so of all that the session was handed before, too.
     pub fn is_confirmed(&mut self, message: u64, session: usize, now: Time) {
-        self.confirmed.entry((message, session)).or_insert(now);
-        let Some(newest) = self.handed.get(&(message, session)).and_then(|times| times.last()) else {
-            return;
-        };
-        let before = self.handed.iter().filter(|((_, who), times)| *who == session && times[0] <= *newest);
-        for (key, _) in before {
-            self.confirmed.entry(*key).or_insert(now);
+        let read = self.read.get(&session).map_or(&[][..], Vec::as_slice);
+        let newest = read.iter().rposition(|known| *known == message);
+        for earlier in newest.map_or(&[][..], |newest| &read[..=newest]) {
+            self.confirmed.entry((*earlier, session)).or_insert(now);
         }
+    }
+
+    /// A session read a message, new to it or not.
+    pub fn reads(&mut self, message: u64, session: usize) {
+        self.read.entry(session).or_default().push(message);
     }
 
     /// A message came to an application that had had it.
@@ -297,11 +288,13 @@ impl Oracle {
 
     /// An outcome reached `session` for the message. Frames with one seq are told in order, but a
     /// frame that the node refuses is told so at once.
-    pub fn outcome(&mut self, message: u64, session: usize, ended: Ended, now: Time) {
+    pub fn outcome(&mut self, message: u64, session: usize, ended: Ended, report: Bytes, now: Time) {
         let sent = self.by_message.get(&message).into_iter().flatten().copied();
         let mut sent = sent.filter(|n| self.publications[*n].session == session);
         let mut open = sent.clone().filter(|n| self.publications[*n].outcomes.is_empty());
-        let next = if ended.status == Status::Refused { open.next_back() } else { open.next() };
+        let by_quota =
+            ended.status == Status::Refused && self.limits.relay.or(self.limits.room.map(|_| 0)).is_none();
+        let next = if by_quota { open.next_back() } else { open.next() };
         let next = next.or(sent.next_back());
         let Some(number) = next else {
             self.broken.push(format!("an outcome for message {message}, which session {session} never sent"));
@@ -309,6 +302,7 @@ impl Oracle {
         };
         let publication = &mut self.publications[number];
         publication.outcomes.push((now, ended));
+        let publication = &self.publications[number];
         if ended.status == Status::Success && publication.mode == Mode::Unicast {
             match ended.answer {
                 Some(key @ (answered, _)) if answered == message && self.answered.contains_key(&key) => {}
@@ -317,28 +311,6 @@ impl Oracle {
                     .push(format!("message {message} succeeded with {other:?}, no such answer was given")),
             }
         }
-    }
-
-    pub fn totals(&self) -> Totals {
-        let outcomes = self.publications.iter().flat_map(|publication| &publication.outcomes);
-        let (mut succeeded, mut failed) = (0, [0; 5]);
-        for (_, ended) in outcomes {
-            match usize::try_from(ended.status.code() - FIRST_CODE) {
-                Ok(at) => failed[at] += 1,
-                Err(_) => succeeded += 1,
-            }
-        }
-        Totals {
-            publications: self.publications.len() as u64,
-            succeeded,
-            failed,
-            handed: self.handed.len() as u64,
-            certain: self.certain,
-            ordered: self.ordered,
-            came_again: self.came_again,
-            faults_injected: self.faults_injected,
-            lists: 0,
-            deltas: 0,
-        }
+        self.read_report(number, ended, report);
     }
 }

@@ -38,7 +38,9 @@ impl Oracle {
         let from = Time::ZERO + publication.at.since(Time::ZERO + Duration::from_secs(10));
         let to = publication.at + publication.deadline;
         let mut wanting = self.sessions.values().filter(|life| life.wanted(topic, from, to));
-        self.by_message[&publication.message].len() == 1
+        self.is_alone(publication)
+            && publication.wants.certificate.is_none()
+            && !self.refused_on_the_way.contains_key(&publication.message)
             && wanting.all(|life| {
                 let periods = &life.topics[&topic];
                 life.is_prompt() && periods.iter().all(|period| period.until.is_none_or(|end| end > to))

@@ -40,7 +40,9 @@ impl Oracle {
             self.by_message[&publication.message].iter().map(|n| self.publications[*n].session).collect();
         self.sessions.iter().map(|(session, life)| (*session, life)).filter(move |(session, life)| {
             publication.topic.is_some_and(|topic| life.wanted_throughout(topic, from, to))
+                && life.is_meant(publication)
                 && !publishers.contains(session)
+                && !self.shares_its_node(publication, *session, life)
                 && (life.node == origin || life.drained.is_none_or(|drained| drained > to))
                 && self.connected_throughout(origin, life.node, from, to)
         })
@@ -60,6 +62,14 @@ impl Oracle {
         let dead = wanting.filter(|(session, _)| !living.contains(session));
         let needed = COST_OF_THE_DEAD * (1 + dead.count() as u32);
         self.by_message[&publication.message].iter().all(|n| self.publications[*n].deadline >= needed)
+    }
+
+    /// Whether another session of the same application, or the publisher's own, is at its node: to
+    /// that node they are one subscriber.
+    fn shares_its_node(&self, publication: &Publication, session: usize, life: &SessionLife) -> bool {
+        let same = |other: &SessionLife| life.instance.is_some() && other.instance == life.instance;
+        same(&self.sessions[&publication.session])
+            || self.sessions.iter().any(|(n, other)| *n != session && other.node == life.node && same(other))
     }
 
     fn connected_throughout(&self, a: usize, b: usize, from: Time, to: Time) -> bool {

@@ -207,6 +207,10 @@ impl World {
                     .broken
                     .push(format!("a window of node {number} holds {entries} messages, {bytes} bytes"));
             }
+            let held = sim.held_bytes();
+            if self.limits.room.is_some_and(|room| held > room) {
+                self.oracle.broken.push(format!("node {number} holds {held} bytes of payloads"));
+            }
             let (settling, most) = (sim.control.settling(), self.limits.waves * self.slots.len());
             if settling > most {
                 self.oracle
@@ -223,6 +227,10 @@ impl World {
             let left = sim.remembered();
             if left != 0 {
                 self.oracle.broken.push(format!("node {number} still remembers {left} messages"));
+            }
+            let held = sim.held_bytes();
+            if held > 0 {
+                self.oracle.broken.push(format!("node {number} still holds {held} bytes of payloads"));
             }
         }
     }

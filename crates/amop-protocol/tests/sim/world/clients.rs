@@ -20,7 +20,9 @@ use super::{Event, Place, Way, World};
 use crate::{
     client::{Client, Told, over_the_wire},
     node::topic,
+    oracle::Sent,
     plan::{BadTopic, Behaviour},
+    wants::Wants,
 };
 
 /// What a subscriber that refuses answers with.
@@ -33,7 +35,7 @@ impl World {
         let Some(sim) = &mut slot.node else { return };
         let session = sim.open(self.now, number, certificate);
         let at = Place { node, incarnation: slot.incarnation, session };
-        self.oracle.session_begins(number, &client);
+        self.oracle.session_begins(number, &client, certificate);
         if let Some(instance) = client.instance {
             let secret = [instance as u64, 1];
             self.instances.entry(instance).or_insert_with(|| Once::new(once::Config::default(), secret));
@@ -75,12 +77,15 @@ impl World {
         mode: Mode,
         wanted: u32,
         deadline: Option<Duration>,
+        wants: Wants,
     ) {
         let Some((client, at)) = self.clients.get(&number) else { return };
-        let (frame, at) = (client.publish(message, mode, topic(wanted), deadline), *at);
-        // A 2.x client cannot say how long it would wait.
-        let deadline = deadline.filter(|_| client.dialect == crate::plan::Dialect::Extended);
-        self.oracle.publishes(message, number, mode, Some(wanted), deadline, self.now);
+        let (frame, at) = (client.publish(message, mode, topic(wanted), deadline, wants), *at);
+        // A 2.x client cannot say how long it would wait, nor what else it would like.
+        let says = client.dialect == crate::plan::Dialect::Extended;
+        let (deadline, wants) = (deadline.filter(|_| says), if says { wants } else { wants.unsaid() });
+        let (session, topic) = (number, Some(wanted));
+        self.oracle.publishes(Sent { message, session, mode, topic, deadline, wants }, self.now);
         self.note("publishes", &[at.node as u64, number as u64, message]);
         self.client_sends(at, number, over_the_wire(&frame));
     }
@@ -88,13 +93,15 @@ impl World {
     pub(super) fn publish_badly(&mut self, number: usize, message: u64, how: BadTopic) {
         let Some((client, at)) = self.clients.get(&number) else { return };
         let name = |name| Topic::parse(name).expect("a valid name");
+        let publish = |topic| client.publish(message, Mode::Unicast, name(topic), None, Wants::default());
         let frame = match how {
             BadTopic::Malformed => client.publish_malformed(message),
-            BadTopic::BlockNotify => client.publish(message, Mode::Unicast, name("_block_notify_1"), None),
-            BadTopic::Private => client.publish(message, Mode::Unicast, name("#!$TopicNeedVerify_t"), None),
+            BadTopic::BlockNotify => publish("_block_notify_1"),
+            BadTopic::Private => publish("#!$TopicNeedVerify_t"),
         };
         let at = *at;
-        self.oracle.publishes(message, number, Mode::Unicast, None, None, self.now);
+        let (session, mode, wants) = (number, Mode::Unicast, Wants::default());
+        self.oracle.publishes(Sent { message, session, mode, topic: None, deadline: None, wants }, self.now);
         self.note("publishes badly", &[at.node as u64, number as u64, message]);
         self.client_sends(at, number, over_the_wire(&frame));
     }
@@ -166,6 +173,7 @@ impl World {
         match told {
             Ok(Told::Message { push, mode, message, deliver }) => {
                 let way = Way { at, client: number, push };
+                self.oracle.reads(message, number);
                 let Some(ticket) = self.admit(way, deliver.as_deref()) else {
                     // The application has it, whichever way it came.
                     return self.receipt_later(at, number, push, message);
@@ -179,9 +187,13 @@ impl World {
                     (_, Mode::Multicast) => {}
                 }
             }
-            Ok(Told::Outcome { message, ended }) => {
+            Ok(Told::HandedOver { message }) => {
+                self.note("handed over", &[number as u64, message]);
+                self.oracle.hand_over_told(message, number, now);
+            }
+            Ok(Told::Outcome { message, ended, report }) => {
                 self.note("outcome", &[number as u64, message, ended.status as u64]);
-                self.oracle.outcome(message, number, ended, now);
+                self.oracle.outcome(message, number, ended, report, now);
             }
             Ok(Told::Subscribed { complete }) => self.oracle.confirmed(number, complete, now),
             Ok(Told::Other) => {}
@@ -253,7 +265,8 @@ impl World {
     /// Ways whose session is gone lead nowhere.
     fn answer_by(&mut self, way: Way, answer: &Answer) {
         let Answer { result, payload } = answer.clone();
+        let message = payload.first_chunk().map_or(0, |number| u64::from_be_bytes(*number));
         let frame = FromClient::Answer { result, payload }.encode(way.push);
-        self.client_sends(way.at, way.client, over_the_wire(&frame));
+        self.client_answers(way.at, way.client, over_the_wire(&frame), message);
     }
 }

@@ -125,7 +125,7 @@ impl World {
     pub fn new(plan: &Plan, verbose: bool) -> Self {
         let mut world = Self {
             now: Time::ZERO,
-            oracle: Oracle::new(plan.setup.limits),
+            oracle: Oracle::new(plan.setup.limits, plan.setup.nodes),
             limits: plan.setup.limits,
             slots: Vec::new(),
             ids: BTreeMap::new(),
@@ -170,8 +170,8 @@ impl World {
                 self.subscribe(client, &(first..first + count).collect::<Vec<_>>());
             }
             Act::Close { client } => self.close(client),
-            Act::Publish { client, message, mode, topic, deadline } => {
-                self.publish(client, message, mode, topic, deadline);
+            Act::Publish { client, message, mode, topic, deadline, wants } => {
+                self.publish(client, message, mode, topic, deadline, wants);
             }
             Act::PublishBadly { client, message, how } => self.publish_badly(client, message, how),
             Act::LinkUp { link } => self.link_up(link),
@@ -339,6 +339,10 @@ impl World {
                     self.write(number, session, client, &frame, push)
                 }
                 Out::Settled(version) => self.settled(number, version),
+                Out::RefusedByRelay(message) => {
+                    self.note("relay refuses", &[number as u64, message]);
+                    self.oracle.relay_refuses(message, self.now);
+                }
             }
         }
         self.arm(number);

@@ -1,3 +1,8 @@
+mod topics;
+
+use std::cell::Cell;
+
+use bytes::Bytes;
 use prost::Message as _;
 
 use super::*;
@@ -10,7 +15,6 @@ use crate::{
     },
     wire::generated::{self as pb, record::Content},
 };
-use bytes::Bytes;
 
 /// Signatures for tests: the signer's key and the body itself.
 struct Trust(NodeKey);
@@ -112,8 +116,13 @@ fn whole(names: &[&str]) -> Content {
     Content::Topics(pb::TopicsContent { topics, piece: 0, pieces: 1, hash: hash(names) })
 }
 
+/// Long enough after everything else that routes are worked out at once.
 fn hear(control: &mut Control, message: Message) -> (Vec<Message>, Vec<PeerFault>) {
-    control.handle_message(Time::ZERO, id(2), message);
+    thread_local! {
+        static NOW: Cell<Time> = const { Cell::new(Time::ZERO) };
+    }
+    NOW.set(NOW.get() + Duration::from_millis(10));
+    control.handle_message(NOW.get(), id(2), message);
     said(control)
 }
 
@@ -206,6 +215,7 @@ fn no_more_links_are_announced_than_others_take() {
     for message in said(&mut hub).0 {
         other.handle_message(Time::ZERO, id(1), message);
     }
+    other.handle_timeout(Time::ZERO + GOSSIP_PERIOD);
     assert_eq!(said(&mut other).1, [], "an honest node is not blamed for having many neighbours");
     assert_eq!(other.routing().reachable().count(), 2);
 }

@@ -5,15 +5,15 @@
 //! measured round-trip time decides, and a choice stands until it breaks or another has been
 //! clearly better for a while.
 
+mod levels;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    hash::Hasher,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
 
-use siphasher::sip::SipHasher13;
-
+use self::levels::Levels;
 use crate::NodeId;
 
 /// Gossip periods for which another neighbour must have been clearly better before it is taken.
@@ -44,6 +44,8 @@ pub struct Topology {
     up: BTreeSet<NodeId>,
     round_trips: BTreeMap<NodeId, Duration>,
     ways: BTreeMap<NodeId, Way>,
+    /// What the ways follow from.
+    levels: Levels,
     /// Per destination, for how many periods another neighbour has been clearly better.
     better_elsewhere: BTreeMap<NodeId, u32>,
     graph: Arc<Graph>,
@@ -129,6 +131,7 @@ impl Topology {
             up: BTreeSet::new(),
             round_trips: BTreeMap::new(),
             ways: BTreeMap::new(),
+            levels: Levels::default(),
             better_elsewhere: BTreeMap::new(),
             graph: Arc::default(),
         }
@@ -182,14 +185,16 @@ impl Topology {
     pub fn recompute(&mut self) -> bool {
         let graph = self.mutual_links();
         let levels = Levels::from(&graph, self.me);
-        let mut ways = BTreeMap::new();
-        for (node, level) in &levels.nodes {
-            if *node != self.me {
-                let next_hop = self.choose(node, &level.first_hops);
-                let mark = levels.mark(&graph, *node, next_hop);
-                ways.insert(*node, Way { next_hop, hops: level.hops, mark });
-            }
-        }
+        let marks = levels.marks();
+        let ways: BTreeMap<NodeId, Way> = levels
+            .others()
+            .map(|(at, node)| {
+                let hop = self.choose(&levels, at);
+                let (next_hop, hops) = (levels.hop(hop), levels.hops[at as usize]);
+                (node, Way { next_hop, hops, mark: marks[hop as usize][at as usize] })
+            })
+            .collect();
+        self.levels = levels;
         let changed = ways != self.ways || graph != *self.graph;
         if changed {
             self.ways = ways;
@@ -201,20 +206,22 @@ impl Topology {
     /// Once a gossip period: prefers another neighbour that has been clearly better for long
     /// enough. True if the routes are to be worked out anew.
     pub fn review(&mut self) -> bool {
-        let levels = Levels::from(&self.graph, self.me);
         let mut switch = Vec::new();
-        for (node, way) in &self.ways {
-            let Some(level) = levels.nodes.get(node) else { continue };
-            let best = level.first_hops.iter().min_by_key(|hop| self.cost(hop));
-            let clearly =
-                best.is_some_and(|best| self.cost(best).saturating_mul(2) < self.cost(&way.next_hop));
-            let streak = self.better_elsewhere.entry(*node).or_default();
-            *streak = if clearly { *streak + 1 } else { 0 };
-            if *streak >= PATIENCE {
-                switch.push(*node);
+        for (at, node) in self.levels.others() {
+            let Some(way) = self.ways.get(&node) else { continue };
+            let best = self.levels.first_hops(at).map(|hop| self.cost(&self.levels.hop(hop))).min();
+            let clearly = best.is_some_and(|best| best.saturating_mul(2) < self.cost(&way.next_hop));
+            if clearly {
+                let streak = self.better_elsewhere.entry(node).or_default();
+                *streak += 1;
+                if *streak >= PATIENCE {
+                    switch.push(node);
+                }
+            } else {
+                self.better_elsewhere.remove(&node);
             }
         }
-        self.better_elsewhere.retain(|node, streak| *streak > 0 && self.ways.contains_key(node));
+        self.better_elsewhere.retain(|node, _| self.ways.contains_key(node));
         for node in &switch {
             self.ways.remove(node);
             self.better_elsewhere.remove(node);
@@ -239,70 +246,21 @@ impl Topology {
         graph
     }
 
-    /// The neighbour chosen before if it still is one of the nearest, else the quickest.
-    fn choose(&self, node: &NodeId, first_hops: &BTreeSet<NodeId>) -> NodeId {
-        let before = self.ways.get(node).map(|way| way.next_hop).filter(|hop| first_hops.contains(hop));
-        before.or_else(|| first_hops.iter().min_by_key(|hop| self.cost(hop)).copied()).unwrap_or(*node)
+    /// The neighbour chosen before if it still is one of the nearest, else the quickest; the place
+    /// among the neighbours.
+    fn choose(&self, levels: &Levels, at: u32) -> u32 {
+        let before = self.ways.get(&levels.ids[at as usize]).map(|way| way.next_hop);
+        let mut hops = levels.first_hops(at);
+        let kept = before.and_then(|before| levels.first_hops(at).find(|hop| levels.hop(*hop) == before));
+        let first = hops.next().unwrap_or_default();
+        let quicker = |best: u32, hop: u32| {
+            if self.cost(&levels.hop(hop)) < self.cost(&levels.hop(best)) { hop } else { best }
+        };
+        kept.unwrap_or_else(|| hops.fold(first, quicker))
     }
 
     fn cost(&self, neighbour: &NodeId) -> Duration {
         self.round_trips.get(neighbour).copied().unwrap_or(Duration::from_millis(50))
-    }
-}
-
-/// Breadth first from one node: how far everybody is, and by which neighbours.
-struct Levels {
-    nodes: BTreeMap<NodeId, Level>,
-}
-
-#[derive(Default)]
-struct Level {
-    hops: u32,
-    first_hops: BTreeSet<NodeId>,
-}
-
-impl Levels {
-    fn from(graph: &Graph, me: NodeId) -> Self {
-        let mut nodes = BTreeMap::from([(me, Level::default())]);
-        let mut queue = VecDeque::from([me]);
-        while let Some(node) = queue.pop_front() {
-            let hops = nodes[&node].hops + 1;
-            let through = nodes[&node].first_hops.clone();
-            for other in graph.neighbours(&node) {
-                let level = nodes.entry(*other).or_insert_with(|| {
-                    queue.push_back(*other);
-                    Level { hops, first_hops: BTreeSet::new() }
-                });
-                if level.hops == hops && *other != me {
-                    if node == me {
-                        level.first_hops.insert(*other);
-                    } else {
-                        level.first_hops.extend(&through);
-                    }
-                }
-            }
-        }
-        Self { nodes }
-    }
-
-    /// A hash of the path to `node` through `first_hop`, taking the lowest id wherever there is a choice.
-    fn mark(&self, graph: &Graph, mut node: NodeId, first_hop: NodeId) -> u64 {
-        let mut hasher = SipHasher13::new();
-        while node != first_hop {
-            hasher.write(node.as_bytes());
-            let hops = self.nodes[&node].hops;
-            let before = graph.neighbours(&node).find(|other| {
-                self.nodes
-                    .get(other)
-                    .is_some_and(|level| level.hops + 1 == hops && level.first_hops.contains(&first_hop))
-            });
-            match before {
-                Some(before) => node = *before,
-                None => break,
-            }
-        }
-        hasher.write(first_hop.as_bytes());
-        hasher.finish()
     }
 }
 

@@ -1,0 +1,190 @@
+//! What extension clients ask for and say, on the two nodes of [`super::tests`].
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::tests::{PUBLISHER, Pair, body};
+use crate::{
+    Cause, ClientIdentity, Fingerprint, Retry, Seq, SessionId,
+    broker::{
+        event::{Mode, PushError, Subscriber},
+        testing::id,
+        wishes::{Address, Wishes},
+    },
+    wire::recipients::{Recipient, Recipients},
+};
+
+fn who(certificate: u8) -> Arc<ClientIdentity> {
+    Arc::new(ClientIdentity { fingerprint: Fingerprint::new([certificate; 32]), name: "desk".into() })
+}
+
+/// Sessions of node 2: number, certificate and instance.
+fn pair(sessions: &[(u64, u8, u128)]) -> Pair {
+    let numbers: Vec<u64> = sessions.iter().map(|(session, ..)| *session).collect();
+    let mut pair = Pair::new(&numbers);
+    for (session, certificate, instance) in sessions {
+        let instance = Some(*instance).filter(|instance| *instance != 0);
+        let subscriber = Subscriber { client: who(*certificate), instance };
+        pair.nodes[1].handle_subscriber(SessionId(*session), subscriber);
+    }
+    pair
+}
+
+impl Pair {
+    /// Pushes given to sessions, in order.
+    fn pushed_to(&self) -> Vec<u64> {
+        self.pushes.iter().map(|push| push.session.0).collect()
+    }
+
+    /// The frame of a push was written to a client that says itself when it has received it.
+    fn only_written(&mut self, push: usize) {
+        let (id, session) = (self.pushes[push].id, self.pushes[push].session);
+        self.nodes[1].handle_written(session, id);
+    }
+
+    fn ask(&mut self, mode: Mode, seq: u128, wishes: Wishes) {
+        self.publish_with(PUBLISHER, mode, seq, Some(Box::new(wishes)));
+        self.carry_all();
+    }
+}
+
+fn to(address: Address) -> Wishes {
+    Wishes { address, ..Wishes::default() }
+}
+
+#[test]
+fn written_without_a_word_is_a_timeout_and_unwritten_is_not_handed() {
+    for (written, cause) in [(true, Cause::PushTimeout), (false, Cause::WriteFailed)] {
+        let mut pair = pair(&[(7, 1, 0)]);
+        pair.publish(Mode::Unicast, 1);
+        pair.carry_all();
+        if written {
+            pair.only_written(0);
+        }
+        pair.pass(Duration::from_secs(6), false);
+        assert_eq!(pair.causes(), [cause]);
+        assert_eq!(pair.outcomes[0].hop.as_ref().map(|hop| hop.node), Some(id(2)), "it failed there");
+    }
+}
+
+#[test]
+fn word_that_comes_after_the_end_or_from_another_changes_nothing() {
+    let mut pair = pair(&[(7, 1, 0)]);
+    pair.publish(Mode::Multicast, 1);
+    pair.carry_all();
+    pair.only_written(0);
+    let push = pair.pushes[0].id;
+    pair.nodes[1].handle_pushed(pair.now, &pair.routing[1], SessionId(8), push, Ok(()));
+    pair.collect();
+    assert_eq!(pair.causes(), []);
+    pair.pass(Duration::from_secs(6), false);
+    assert_eq!(pair.causes(), [Cause::NoneHanded]);
+    pair.written(0, Ok(()));
+    assert_eq!(pair.causes(), [Cause::NoneHanded]);
+}
+
+#[test]
+fn who_wants_to_know_hears_of_the_hand_over_once() {
+    let mut pair = pair(&[(7, 1, 0)]);
+    pair.ask(Mode::Unicast, 1, Wishes { tell_handed: true, ..Wishes::default() });
+    pair.publish(Mode::Unicast, 1);
+    assert_eq!(pair.noted, []);
+    pair.written(0, Ok(()));
+    assert_eq!((&pair.noted[..], pair.causes().len()), (&[Seq::from_u128(1)][..], 0));
+    pair.ask(Mode::Unicast, 1, Wishes { tell_handed: true, ..Wishes::default() });
+    assert_eq!(pair.noted.len(), 2, "who asks later is told at once");
+    pair.answer(0, 0, body(b"", b""));
+    assert_eq!((pair.noted.len(), pair.causes()), (2, vec![Cause::Delivered; 3]));
+}
+
+#[test]
+fn an_address_leaves_out_all_others() {
+    let sessions = [(7, 1, 0), (8, 2, 0), (9, 2, 0)];
+    let mut pair = pair(&sessions);
+    pair.ask(Mode::Multicast, 1, to(Address::default().of_client(Fingerprint::new([2; 32]))));
+    assert_eq!(pair.pushed_to(), [8, 9]);
+    pair.ask(Mode::Unicast, 2, to(Address::default().of_client(Fingerprint::new([1; 32])).at_node(id(2))));
+    assert_eq!(pair.pushed_to(), [8, 9, 7]);
+    pair.ask(Mode::Unicast, 3, to(Address::default().at_institution("bank")));
+    assert_eq!(pair.pushes.len(), 4);
+    for mode in [Mode::Unicast, Mode::Multicast] {
+        for nobody in [
+            Address::default().of_client(Fingerprint::new([3; 32])),
+            Address::default().at_node(id(1)),
+            Address::default().at_institution("Bank"),
+        ] {
+            let told = pair.outcomes.len();
+            let seq = 10 + told as u128;
+            pair.ask(mode, seq, to(nobody.clone()));
+            let ended = pair.outcomes.get(told).map(|outcome| (outcome.cause, outcome.retry));
+            assert_eq!(ended, Some((Cause::NoSubscriber, Retry::Safe)), "{mode:?} {nobody:?}");
+        }
+    }
+    assert_eq!(pair.pushes.len(), 4);
+}
+
+#[test]
+fn sessions_of_one_application_are_one_subscriber() {
+    let mut pair = pair(&[(6, 1, 0), (7, 1, 5), (8, 1, 5), (9, 2, 5)]);
+    pair.publish(Mode::Multicast, 1);
+    pair.carry_all();
+    assert_eq!(pair.pushed_to(), [6, 8, 9], "the newest of the two; another certificate is another");
+    pair.written(1, Err(PushError::Full));
+    assert_eq!(pair.pushed_to(), [6, 8, 9, 7], "the other, if that one cannot");
+    pair.written(3, Err(PushError::Gone));
+    assert_eq!(pair.pushes.len(), 4);
+    [0, 2].into_iter().for_each(|push| pair.written(push, Ok(())));
+    assert_eq!(pair.causes(), [Cause::Delivered]);
+}
+
+#[test]
+fn an_application_that_may_have_had_a_request_does_not_get_it_by_its_other_session() {
+    for (had, pushes) in [(true, 1), (false, 2)] {
+        let mut pair = pair(&[(7, 1, 5), (8, 1, 5)]);
+        pair.publish(Mode::Unicast, 1);
+        pair.carry_all();
+        if had {
+            pair.only_written(0);
+        }
+        pair.written(0, Err(PushError::Gone));
+        assert_eq!(pair.pushes.len(), pushes, "had: {had}");
+    }
+}
+
+#[test]
+fn a_report_tells_of_all_recipients_when_all_are_known() {
+    let mut pair = pair(&[(7, 1, 0), (8, 2, 0), (9, 3, 0)]);
+    pair.ask(Mode::Multicast, 1, Wishes { recipients: true, tell_handed: true, ..Wishes::default() });
+    pair.written(0, Ok(()));
+    assert_eq!((pair.noted.len(), pair.causes()), (1, vec![]), "the first hand-over is not the end");
+    pair.written(1, Err(PushError::Full));
+    pair.only_written(2);
+    pair.pass(Duration::from_secs(6), false);
+    assert_eq!(pair.causes(), [Cause::Delivered]);
+    let report = Recipients::decode(pair.outcomes[0].body.payload.clone()).expect("a report");
+    assert_eq!((report.handed, report.failed, report.nodes.len()), (1, 2, 1));
+    let named = [(1, Cause::Delivered), (2, Cause::QueueFull), (3, Cause::PushTimeout)];
+    let named = named.map(|(n, cause)| Recipient { client: Some((*who(n)).clone()), cause });
+    assert_eq!((report.nodes[0].node, &report.nodes[0].recipients[..]), (id(2), &named[..]));
+    // The same again gets the same report.
+    pair.ask(Mode::Multicast, 1, Wishes { recipients: true, ..Wishes::default() });
+    assert_eq!(pair.outcomes[1].body, pair.outcomes[0].body);
+}
+
+#[test]
+fn a_node_that_does_not_report_is_listed_with_the_cause() {
+    let mut pair = pair(&[(7, 1, 0)]);
+    pair.publish_with(
+        PUBLISHER,
+        Mode::Multicast,
+        1,
+        Some(Box::new(Wishes { recipients: true, ..Wishes::default() })),
+    );
+    pair.wire.clear();
+    pair.pass(Duration::from_secs(31), true);
+    assert_eq!(pair.causes(), [Cause::NoneHanded]);
+    let report = Recipients::decode(pair.outcomes[0].body.payload.clone()).expect("a report");
+    assert_eq!((report.nodes[0].node, report.nodes[0].cause), (id(2), Some(Cause::Deadline)));
+    assert_eq!(pair.outcomes[0].body.prefix, Bytes::new());
+}

@@ -1,0 +1,6 @@
+//! Clients of another institution, with valid certificates and no manners.
+
+mod connections;
+mod floods;
+mod frames;
+mod topics;
