@@ -70,7 +70,7 @@ fn control_messages() {
     let versions = pb::Versions { node: node(), epoch: 1, links: 1, topics: 1 };
     let heartbeat = pb::Heartbeat { own: Some(versions.clone()), digest: 1 };
     let settled = pb::Settled { node: node(), epoch: 1, sequence: 1 };
-    let entry = |subscribers| vec![pb::TopicCount { topic: "a".into(), subscribers }];
+    let entry = |subscribers| vec![pb::TopicCount { holder: None, topic: "a".into(), subscribers }];
     let hash = || Bytes::copy_from_slice(&ListHash::of([("a", 2)]).to_bytes());
     let piece = pb::TopicsContent { topics: entry(2), piece: 0, pieces: 1, hash: hash() };
     let delta = pb::TopicsDelta { from: 2, changes: entry(2), hash: hash() };
@@ -104,6 +104,7 @@ fn data_messages() {
         seq: Seq::from_u128(5),
         topic: Topic::parse("a").expect("a topic"),
         client: None,
+        audience: Vec::new(),
     };
     let send = SendRef { epoch: 1, id: 256 };
     let outcome = Body::Outcome {

@@ -19,6 +19,7 @@ use amop_protocol::{
         routing::Routing,
     },
     limits::GOSSIP_PERIOD,
+    topic,
     wire::{
         generated::{self as pb, control::Message},
         link::{Kind, LinkFrame},
@@ -230,7 +231,12 @@ impl Pair {
     fn report(&mut self, session: u8, topics: u8) {
         let session = SessionId(u64::from(session % 4));
         let topics: BTreeSet<Topic> = (0..4).filter(|bit| topics >> bit & 1 == 1).map(world::topic).collect();
-        self.mine.handle_report(self.now, session, topics.iter().cloned().collect());
+        self.mine.handle_report(
+            self.now,
+            session,
+            &world::client(session.0 as u8),
+            topics.iter().cloned().collect(),
+        );
         let table = self.mine.routing().topics();
         let held = table.filter(|(_, routes)| routes.sessions.contains(&session)).count();
         let others = self.mine.local_topics();
@@ -303,6 +309,7 @@ impl Pair {
                 }
                 Action::Routing(routing) => assert_eq!(routing.me(), id(ME)),
                 Action::Settled { version } => assert!(version <= self.mine.version()),
+                Action::Ask(ask) => panic!("nobody here verifies anybody: {ask:?}"),
                 Action::PeerFault { peer, .. } => assert_ne!(peer, id(HONEST), "an honest node is blamed"),
             }
         }
@@ -345,7 +352,7 @@ impl Pair {
 
     /// What the sessions of node 1 have, by its own table.
     fn own_topics(&self) -> BTreeMap<String, u32> {
-        let own = self.mine.routing().topics().filter(|(topic, _)| topic.is_announced());
+        let own = self.mine.routing().topics().filter(|(topic, _)| topic.kind() == topic::Kind::Ordinary);
         own.filter(|(_, routes)| !routes.sessions.is_empty())
             .map(|(topic, routes)| (topic.to_string(), routes.sessions.len() as u32))
             .collect()
@@ -354,7 +361,7 @@ impl Pair {
 
 fn subscribers(routing: &Routing, node: NodeId) -> BTreeMap<String, u32> {
     let at = routing.indexed().find(|(_, found)| found.id == node).map(|(index, _)| index);
-    let topics = routing.topics().filter(|(topic, _)| topic.is_announced());
+    let topics = routing.topics().filter(|(topic, _)| topic.kind() == topic::Kind::Ordinary);
     topics
         .filter_map(|(topic, routes)| {
             let (_, count) = routes.nodes.iter().find(|(index, _)| Some(*index) == at)?;

@@ -17,6 +17,7 @@ use amop_protocol::{
     session::{
         handshake::About,
         server::{self, Acknowledge, Event, Ignored, Published, Report, Server},
+        verification::Verdict,
     },
     wire::{
         channel::{Encoded, Frame},
@@ -200,6 +201,10 @@ impl SimNode {
             }
             Event::Received(received) => self.received(now, id, received),
             Event::Ignored(Ignored::UnknownAnswer) => {}
+            Event::Verdict(Verdict { question, topic, trusted }) => {
+                self.control.handle_verdict(now, id, &question, &topic, trusted);
+            }
+            Event::Ignored(Ignored::Verification) => {}
             Event::Call { .. } | Event::Ignored(_) => panic!("clients here send nothing of the kind"),
         }
         self.drain(now);
@@ -207,7 +212,9 @@ impl SimNode {
 
     fn report(&mut self, now: Time, id: SessionId, report: Report) {
         let Report { topics, acknowledge, .. } = report;
-        self.control.handle_report(now, id, topics.clone());
+        let Some(session) = self.sessions.get(&id) else { return };
+        let client = session.identity.clone();
+        self.control.handle_report(now, id, &client, topics.clone());
         let version = self.control.version();
         if let Some(session) = self.sessions.get_mut(&id) {
             let subscriber =
@@ -414,6 +421,17 @@ impl SimNode {
                     self.routing = Arc::new(routing);
                     for shard in &mut self.shards {
                         shard.handle_routing(now, &self.routing);
+                    }
+                }
+                control::Action::Ask(ask) => {
+                    if let Some(at) = self.sessions.get(&ask.publisher) {
+                        let (session, client) = (ask.publisher, at.number);
+                        self.out.push(Out::Write {
+                            session,
+                            client,
+                            frame: Server::question(&ask),
+                            push: None,
+                        });
                     }
                 }
                 control::Action::Settled { version } => {

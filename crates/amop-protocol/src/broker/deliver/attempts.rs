@@ -81,6 +81,7 @@ impl Delivery {
             resend_at: if local { send.deadline } else { resend_at },
             give_up_at: now + push_timeout + self.config.path_timeout * 4 + self.config.transfer(payload),
             others: choice.candidates - 1,
+            recipient: choice.recipient,
         });
         self.counters.attempts += 1;
         self.arm_send(now, id);
@@ -102,15 +103,13 @@ impl Delivery {
         let send = SendRef { epoch: self.epoch, id };
         let requester = Requester { node: self.me, send, over: None };
         let Some(send) = self.sends.get(&id) else { return };
-        let Progress::Unicast(unicast) = &send.progress else { return };
-        let attempt = reception::Attempt {
-            requester,
-            number: unicast.attempts,
-            push_timeout,
-            exclude,
-            recipients: false,
+        let Progress::Unicast(Unicast { attempt: Some(current), attempts, .. }) = &send.progress else {
+            return;
         };
-        let (key, envelope, payload) = (send.key, send.envelope(), send.publish.payload.clone());
+        let envelope = send.attempt_envelope(routing, current);
+        let attempt =
+            reception::Attempt { requester, number: *attempts, push_timeout, exclude, recipients: false };
+        let (key, payload) = (send.key, send.publish.payload.clone());
         self.receive_attempt(now, routing, key, attempt, &envelope, payload);
     }
 
@@ -123,7 +122,7 @@ impl Delivery {
         let body = Body::Attempt {
             send: id,
             number: *attempts,
-            envelope: send.envelope(),
+            envelope: send.attempt_envelope(routing, attempt),
             push_timeout_ms: millis(attempt.push_timeout),
         };
         let (to, flow, payload) = (attempt.to, send.flow(), send.publish.payload.clone());
@@ -141,7 +140,7 @@ impl Delivery {
         let others = attempt.others > 0 || !unicast.unconfirmed.is_empty();
         if attempt.give_up_at <= now && others {
             let cause = if attempt.handed { Cause::PushTimeout } else { Cause::Unreachable };
-            unicast.unconfirmed.push((attempt.to, attempt.epoch));
+            unicast.unconfirmed.push(attempt.target());
             return self.attempt_failed(now, routing, id, Failed { cause, at: me, spent: false });
         }
         attempt.resends += 1;
@@ -159,7 +158,7 @@ impl Delivery {
         let Some(attempt) = unicast.attempt.take() else { return };
         unicast.failures.add(failed.cause, failed.at);
         if failed.spent {
-            unicast.spent.push((attempt.to, attempt.epoch));
+            unicast.spent.push(attempt.target());
         }
         self.next_attempt(now, routing, id);
     }
@@ -171,7 +170,7 @@ fn millis(duration: Duration) -> u32 {
 
 /// To find one certificate every node with the topic may have to be asked.
 fn most_attempts(routing: &Routing, send: &Send) -> u32 {
-    if send.address().is_none_or(|address| address.client.is_none()) {
+    if send.publish.topic.is_reserved() || send.address().is_none_or(|address| address.client.is_none()) {
         return MAX_ATTEMPTS;
     }
     let nodes = routing.topic(send.publish.topic.as_str()).map_or(0, |routes| routes.nodes.len());

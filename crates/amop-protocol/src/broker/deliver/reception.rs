@@ -193,7 +193,25 @@ impl Reception {
         let routes = routing.topic(self.envelope.topic.as_str());
         let sessions = routes.map_or(&[][..], |routes| &routes.sessions);
         let untried = sessions.iter().filter(|session| !self.tried.contains(session));
-        untried.filter(|session| self.is_for(session, subscribers)).copied().collect()
+        let admitted = untried.filter(|session| self.admits(routing, **session));
+        admitted.filter(|session| self.is_for(session, subscribers)).copied().collect()
+    }
+
+    fn admits(&self, routing: &Routing, session: SessionId) -> bool {
+        !self.envelope.topic.is_reserved() || self.named(routing).binary_search(&session).is_ok()
+    }
+
+    /// Of a reserved name: the sessions here that it is for.
+    fn named(&self, routing: &Routing) -> &[SessionId] {
+        let me = routing.me();
+        let epoch = routing.find(&me).map_or(0, |me| me.epoch);
+        self.envelope.sessions_at(&me, epoch)
+    }
+
+    /// Sessions that it names, though they do not have its topic, or not any longer.
+    pub(super) fn gone(&self, routing: &Routing) -> usize {
+        let sessions = routing.topic(self.envelope.topic.as_str()).map_or(&[][..], |routes| &routes.sessions);
+        self.named(routing).iter().filter(|session| sessions.binary_search(session).is_err()).count()
     }
 
     fn is_for(&self, session: &SessionId, subscribers: &Subscribers) -> bool {

@@ -419,8 +419,13 @@ fn messages_that_nobody_here_takes_are_remembered_within_the_bound() {
     let bounds = Bounds { entries: 3, bytes: 100 };
     let mut pair = Pair::with(Config { received: bounds, ..Config::default() }, &[]);
     let attempt = |pair: &mut Pair, seq: u128, number: u32| {
-        let envelope =
-            Envelope { publisher: client(), seq: Seq::from_u128(seq), topic: topic(), client: None };
+        let envelope = Envelope {
+            publisher: client(),
+            seq: Seq::from_u128(seq),
+            topic: topic(),
+            client: None,
+            audience: Vec::new(),
+        };
         let body = Body::Attempt { send: 256, number, envelope, push_timeout_ms: 1_000 };
         let message = DataMessage { origin: id(1), origin_epoch: 1, body };
         let key = Some(key(Mode::Unicast, seq));

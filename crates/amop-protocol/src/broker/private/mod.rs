@@ -11,7 +11,10 @@
 //! **Invariant**: it ends with either session, or when either gives up the topic.
 
 mod name;
+mod own;
 mod pair;
+mod pairs;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -20,15 +23,18 @@ use std::{
     sync::Arc,
 };
 
-use imbl::OrdMap;
-
-pub use self::name::topic_of_channel;
-pub use self::pair::Question;
+pub(super) use self::own::OwnHolders;
 use self::{
     name::Meaning,
     pair::{Pair, State},
 };
-use crate::{ClientIdentity, NodeId, SessionId, Time, Topic};
+pub use self::{
+    name::topic_of_channel,
+    pair::Question,
+    table::{PrivateTable, Recipient, Verified},
+};
+use super::lists::HolderChange;
+use crate::{ClientIdentity, NodeId, Seq, SessionId, Time, Topic};
 
 /// A session anywhere in the overlay. A node that restarts numbers its sessions in a new epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,55 +60,13 @@ pub struct Reserved {
     pub topics: BTreeSet<Topic>,
 }
 
-/// A subscriber that a publisher trusts with a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified {
-    subscriber: Holder,
-    question: Question,
-}
-
-impl Verified {
-    /// Whom messages may go to.
-    pub fn subscriber(&self) -> Holder {
-        self.subscriber
-    }
-}
-
-/// Who may receive what: part of the routing snapshot. Clones share all; a change costs what changed.
-#[derive(Clone, Debug, Default)]
-pub struct PrivateTable {
-    verified: OrdMap<Key, Verified>,
-    channels: OrdMap<Topic, Arc<[Holder]>>,
-    publishers: OrdMap<Topic, BTreeSet<SessionId>>,
-}
-
-impl PrivateTable {
-    /// The subscribers that `publisher`, a session of this node, has verified for `topic`, in order.
-    pub fn verified(&self, publisher: SessionId, topic: &Topic) -> impl Iterator<Item = &Verified> {
-        let first = Key { publisher, topic: topic.clone(), subscriber: Holder::FIRST };
-        let topic = topic.clone();
-        let from = self.verified.range(first..);
-        from.take_while(move |(key, _)| key.publisher == publisher && key.topic == topic).map(|(_, it)| it)
-    }
-
-    /// Where a challenge over `channel` goes, if `publisher` may send one.
-    pub fn challenged(&self, publisher: SessionId, channel: &Topic) -> &[Holder] {
-        let may = topic_of_channel(channel)
-            .and_then(|topic| self.publishers.get(&topic))
-            .is_some_and(|publishers| publishers.contains(&publisher));
-        if may { self.channels.get(channel).map_or(&[], |owners| owners) } else { &[] }
-    }
-
-    fn publishers(&self, topic: &Topic) -> BTreeSet<SessionId> {
-        self.publishers.get(topic).cloned().unwrap_or_default()
-    }
-}
-
 /// What the publisher's session is to be asked (frame 0x37).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
     /// The publisher.
     pub publisher: SessionId,
+    /// Numbers the questions of this node.
+    pub number: u64,
     /// Names the question; the verdict repeats it.
     pub question: Question,
     /// The private topic.
@@ -113,6 +77,21 @@ pub struct Ask {
     pub subscriber: Holder,
     /// Whose session that is, as its node tells.
     pub client: Arc<ClientIdentity>,
+}
+
+/// The upper half of every question's seq, so that none is ever taken for a push's.
+const ASKED: u64 = u64::MAX;
+
+impl Ask {
+    /// The seq of the frame that carries it.
+    pub fn to_seq(&self) -> Seq {
+        Seq::from_u128(u128::from(ASKED) << 64 | u128::from(self.number))
+    }
+
+    /// Whether a frame with this seq can be the acknowledgement of a question.
+    pub fn is_seq(seq: Seq) -> bool {
+        seq.to_u128().is_some_and(|value| value >> 64 == u128::from(ASKED))
+    }
 }
 
 /// What has been counted since the start.
@@ -128,7 +107,7 @@ pub struct Counters {
     pub revoked: u64,
     /// Verdicts on no question that was asked of that session.
     pub stray: u64,
-    /// Subscribers of a publisher beyond the bound, not asked about.
+    /// Subscribers of a publisher beyond a bound, not asked about until they report again.
     pub over_capacity: u64,
 }
 
@@ -158,6 +137,13 @@ enum Touched {
 
 /// Subscribers that one publisher session is asked about for one topic, at most.
 pub const MAX_SUBSCRIBERS: usize = 10_000;
+/// Those of one node among them.
+pub const MAX_SUBSCRIBERS_OF_NODE: usize = 1_000;
+/// Publishers and their subscribers, of all topics together.
+pub const MAX_PAIRS: usize = 100_000;
+
+/// A publisher's subscribers of a topic; with a node, only those there.
+type Count = (SessionId, Topic, Option<NodeId>);
 
 /// The machine.
 #[derive(Debug)]
@@ -170,11 +156,15 @@ pub struct Verification {
     /// Who says that a channel is theirs, in the order they were heard.
     claims: BTreeMap<Topic, Vec<Holder>>,
     pairs: BTreeMap<Key, Pair>,
-    /// How many pairs each publisher has for a topic.
-    pairs_of: BTreeMap<(SessionId, Topic), usize>,
+    /// How many pairs there are of each kind that is bounded.
+    pairs_of: BTreeMap<Count, usize>,
     asked: BTreeMap<Question, Key>,
     timers: BTreeSet<(Time, Key)>,
+    /// Other nodes that can be reached.
+    reachable: BTreeSet<NodeId>,
     table: PrivateTable,
+    /// Whether the table has changed since it was taken.
+    changed: bool,
     actions: VecDeque<Ask>,
     counters: Counters,
 }
@@ -193,7 +183,9 @@ impl Verification {
             pairs_of: BTreeMap::new(),
             asked: BTreeMap::new(),
             timers: BTreeSet::new(),
+            reachable: BTreeSet::new(),
             table: PrivateTable::default(),
+            changed: false,
             actions: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -201,6 +193,17 @@ impl Verification {
 
     /// Who may receive what, as it is now.
     pub fn table(&self) -> PrivateTable {
+        self.table.clone()
+    }
+
+    /// Whether the table has changed since it was taken last.
+    pub fn has_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// The table, to be put in force.
+    pub fn take_table(&mut self) -> PrivateTable {
+        self.changed = false;
         self.table.clone()
     }
 
@@ -237,6 +240,71 @@ impl Verification {
         }
     }
 
+    /// This node's own sessions are numbered in another epoch from now on.
+    pub fn handle_own_epoch(&mut self, now: Time, epoch: u64) {
+        let first = Holder { node: self.me, ..Holder::FIRST };
+        let own = self.sessions.range(first..).take_while(|(at, _)| at.node == self.me);
+        let own: Vec<(Holder, Reserved)> = own.map(|(at, reserved)| (*at, reserved.clone())).collect();
+        self.handle_node_gone(now, self.me);
+        for (at, reserved) in own {
+            self.handle_session(now, Holder { epoch, ..at }, Some(reserved));
+        }
+    }
+
+    /// A verdict that names no question.
+    pub fn stray(&mut self) {
+        self.counters.stray += 1;
+    }
+
+    /// Another node tells what one of its sessions holds now, and what it does no longer.
+    pub fn handle_changes(&mut self, now: Time, at: Holder, changes: Vec<HolderChange>) {
+        let mut after = self.sessions.get(&at).cloned();
+        for (name, _, client) in changes {
+            match client {
+                None => {
+                    let _ = after.as_mut().map(|reserved| reserved.topics.remove(&name));
+                }
+                Some(client) => {
+                    let topics = BTreeSet::new();
+                    let reserved = after.get_or_insert(Reserved { client: client.clone(), topics });
+                    reserved.client = client;
+                    reserved.topics.insert(name);
+                }
+            }
+        }
+        self.handle_session(now, at, after.filter(|reserved| !reserved.topics.is_empty()));
+    }
+
+    /// A node has started anew, or is forgotten: all of its sessions are gone.
+    pub fn handle_node_gone(&mut self, now: Time, node: NodeId) {
+        let first = Holder { node, ..Holder::FIRST };
+        let gone: Vec<Holder> =
+            self.sessions.range(first..).map(|(at, _)| *at).take_while(|at| at.node == node).collect();
+        gone.into_iter().for_each(|at| self.handle_session(now, at, None));
+    }
+
+    /// These other nodes can be reached now. About sessions of others nobody is asked anew.
+    pub fn handle_reachable(&mut self, now: Time, nodes: BTreeSet<NodeId>) {
+        let before = std::mem::replace(&mut self.reachable, nodes);
+        let new: Vec<NodeId> = self.reachable.difference(&before).copied().collect();
+        for node in new {
+            let first = Holder { node, ..Holder::FIRST };
+            let sessions = self.sessions.range(first..).take_while(|(at, _)| at.node == node);
+            let topics = |(at, reserved): (&Holder, &Reserved)| {
+                let names = reserved.topics.iter().filter_map(Meaning::of);
+                let topics = names.filter_map(|meaning| match meaning {
+                    Meaning::Subscriber(topic) => Some(topic),
+                    Meaning::Channel { .. } | Meaning::Publisher(_) => None,
+                });
+                topics.map(|topic| (*at, topic)).collect::<Vec<_>>()
+            };
+            let waiting: Vec<(Holder, Topic)> = sessions.flat_map(topics).collect();
+            for (at, topic) in waiting {
+                self.refresh(now, at, &Touched::Subscriber(topic));
+            }
+        }
+    }
+
     /// The verdict of an own session on a question it was asked. After a first `true`, `false` takes
     /// it back; anything else that does not fit what was asked changes nothing.
     pub fn handle_verdict(
@@ -254,13 +322,7 @@ impl Verification {
             return;
         };
         match (pair.state().clone(), trusted) {
-            (State::Asked { .. }, true) => {
-                self.forget_timer(&key);
-                let verified = Verified { subscriber: key.subscriber, question };
-                self.pairs.entry(key.clone()).or_default().verified(question);
-                self.table.verified.insert(key, verified);
-                self.counters.verified += 1;
-            }
+            (State::Asked { channel, .. }, true) => self.trust(now, &key, question, &channel),
             (State::Asked { channel, .. }, false) => {
                 self.fail(now, &key, question, &[channel]);
                 self.counters.failed += 1;
@@ -272,6 +334,34 @@ impl Verification {
             }
             _ => self.counters.stray += 1,
         }
+    }
+
+    fn trust(&mut self, now: Time, key: &Key, question: Question, channel: &Topic) {
+        self.forget_timer(key);
+        let Some(client) = self.sessions.get(&key.subscriber).map(|reserved| reserved.client.clone()) else {
+            return;
+        };
+        if let Some(pair) = self.pairs.get_mut(key) {
+            pair.verified(question);
+        }
+        self.table.verified.insert(key.clone(), Verified::new(key.subscriber, client, question));
+        self.changed = true;
+        self.counters.verified += 1;
+        self.free(now, key, Some(channel));
+    }
+
+    /// The publisher does not trust the subscriber, or no longer: `channels` are used up.
+    fn fail(&mut self, now: Time, key: &Key, question: Question, channels: &[Topic]) {
+        self.forget_timer(key);
+        self.asked.remove(&question);
+        self.changed |= self.table.verified.remove(key).is_some();
+        let Some(pair) = self.pairs.get_mut(key) else { return };
+        let channel = pair.channel().cloned();
+        pair.failed(now, channels);
+        if let Some(due) = pair.due() {
+            self.timers.insert((due, key.clone()));
+        }
+        self.free(now, key, channel.as_ref());
     }
 
     /// Time passed: questions nobody answered are put again.
@@ -342,6 +432,7 @@ impl Verification {
     }
 
     fn set_publishers(&mut self, topic: &Topic, publishers: BTreeSet<SessionId>) {
+        self.changed = true;
         if publishers.is_empty() {
             self.table.publishers.remove(topic);
         } else {
@@ -349,144 +440,23 @@ impl Verification {
         }
     }
 
-    /// Works out whose `channel` is: of whoever claimed it first, and of that client's sessions at
-    /// other nodes.
+    /// Works out whose `channel` is: at each node, of the session that claimed it first. Another
+    /// node's claim takes nothing from anybody, because a challenge goes to the one who is asked about.
     fn settle_owners(&mut self, channel: &Topic) {
         let claims = self.claims.get(channel).map_or(&[][..], |claims| claims);
-        let client = |at: &Holder| self.sessions.get(at).map(|reserved| reserved.client.fingerprint);
-        let first = claims.first().and_then(client);
         let mut nodes = BTreeSet::new();
-        let owners: Arc<[Holder]> =
-            claims.iter().filter(|at| client(at) == first && nodes.insert(at.node)).copied().collect();
+        let first = claims.iter().filter(|at| nodes.insert(at.node));
+        let owners: Arc<[_]> =
+            first.filter_map(|at| Some((*at, self.sessions.get(at)?.client.clone()))).collect();
+        self.changed = true;
         if owners.is_empty() {
-            self.claims.remove(channel);
             self.table.channels.remove(channel);
         } else {
             self.table.channels.insert(channel.clone(), owners);
         }
-    }
-
-    /// Brings the pairs that a change at `at` concerns in line with it.
-    fn refresh(&mut self, now: Time, at: Holder, touched: &Touched) {
-        match touched {
-            Touched::Subscriber(topic) => {
-                for publisher in self.table.publishers(topic) {
-                    self.refresh_pair(now, Key { publisher, topic: topic.clone(), subscriber: at });
-                }
-            }
-            Touched::Publisher(topic) => {
-                let publisher = at.session;
-                for subscriber in self.subscribers.get(topic).cloned().unwrap_or_default() {
-                    self.refresh_pair(now, Key { publisher, topic: topic.clone(), subscriber });
-                }
-            }
-            Touched::Channel { topic, channel } => {
-                let mut concerned: BTreeSet<Holder> = self.owners(channel).iter().copied().collect();
-                concerned.insert(at);
-                for subscriber in concerned {
-                    self.refresh(now, subscriber, &Touched::Subscriber(topic.clone()));
-                }
-            }
+        if claims.is_empty() {
+            self.claims.remove(channel);
         }
-    }
-
-    fn refresh_pair(&mut self, now: Time, key: Key) {
-        let publishes = self.table.publishers(&key.topic).contains(&key.publisher);
-        let subscribes = self.subscribers.get(&key.topic).is_some_and(|of| of.contains(&key.subscriber));
-        // A publisher's own session receives what it publishes only if nobody else does.
-        let same = key.subscriber.node == self.me && key.subscriber.session == key.publisher;
-        if !publishes || !subscribes || same {
-            return self.forget(&key);
-        }
-        if !self.pairs.contains_key(&key) {
-            let count = self.pairs_of.entry((key.publisher, key.topic.clone())).or_default();
-            if *count >= MAX_SUBSCRIBERS {
-                self.counters.over_capacity += 1;
-                return;
-            }
-            *count += 1;
-            self.pairs.insert(key.clone(), Pair::default());
-        }
-        self.proceed(now, &key);
-    }
-
-    fn forget(&mut self, key: &Key) {
-        let Some(pair) = self.pairs.remove(key) else { return };
-        self.table.verified.remove(key);
-        if let Some(count) = self.pairs_of.get_mut(&(key.publisher, key.topic.clone())) {
-            *count -= 1;
-            if *count == 0 {
-                self.pairs_of.remove(&(key.publisher, key.topic.clone()));
-            }
-        }
-        if let Some(question) = pair.question() {
-            self.asked.remove(&question);
-        }
-        if let Some(due) = pair.due() {
-            self.timers.remove(&(due, key.clone()));
-        }
-    }
-
-    /// The publisher does not trust the subscriber, or no longer: `channels` are used up.
-    fn fail(&mut self, now: Time, key: &Key, question: Question, channels: &[Topic]) {
-        self.forget_timer(key);
-        self.asked.remove(&question);
-        self.table.verified.remove(key);
-        if let Some(pair) = self.pairs.get_mut(key) {
-            pair.failed(now, channels);
-        }
-        self.proceed(now, key);
-    }
-
-    fn forget_timer(&mut self, key: &Key) {
-        if let Some(due) = self.pairs.get(key).and_then(Pair::due) {
-            self.timers.remove(&(due, key.clone()));
-        }
-    }
-
-    /// Asks about a pair if it is time and there is a channel.
-    fn proceed(&mut self, now: Time, key: &Key) {
-        self.forget_timer(key);
-        let channels = self.channels(key);
-        let Some(pair) = self.pairs.get_mut(key) else { return };
-        let void = pair.question();
-        if let Some(channel) = pair.next(now, &channels) {
-            if let Some(void) = void {
-                self.asked.remove(&void);
-            }
-            self.questions += 1;
-            let question = Question::new(&self.secret, self.questions);
-            pair.asked(now, question, channel.clone());
-            self.asked.insert(question, key.clone());
-            self.counters.asked += 1;
-            if let Some(reserved) = self.sessions.get(&key.subscriber) {
-                self.actions.push_back(Ask {
-                    publisher: key.publisher,
-                    question,
-                    topic: key.topic.clone(),
-                    channel,
-                    subscriber: key.subscriber,
-                    client: reserved.client.clone(),
-                });
-            }
-        }
-        if let Some(due) = self.pairs.get(key).and_then(Pair::due) {
-            self.timers.insert((due, key.clone()));
-        }
-    }
-
-    /// The channels of a pair's subscriber, as far as they are its own, in order.
-    fn channels(&self, key: &Key) -> Vec<Topic> {
-        let Some(reserved) = self.sessions.get(&key.subscriber) else { return Vec::new() };
-        let is_channel = |name: &&Topic| {
-            matches!(Meaning::of(name), Some(Meaning::Channel { topic }) if topic == key.topic)
-                && self.owners(name).contains(&key.subscriber)
-        };
-        reserved.topics.iter().filter(is_channel).cloned().collect()
-    }
-
-    fn owners(&self, channel: &Topic) -> &[Holder] {
-        self.table.channels.get(channel).map_or(&[], |owners| owners)
     }
 }
 

@@ -332,12 +332,25 @@ pub struct TopicsDelta {
     #[prost(bytes = "bytes", tag = "3")]
     pub hash: ::prost::bytes::Bytes,
 }
+/// Private topics and the channels of their challenges have one entry for each session that holds
+/// them, named by topic and session; `subscribers` is 1 then, or 0: gone.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TopicCount {
     #[prost(string, tag = "1")]
     pub topic: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
     pub subscribers: u32,
+    #[prost(message, optional, tag = "3")]
+    pub holder: ::core::option::Option<TopicHolder>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TopicHolder {
+    /// its number at its node, in this epoch
+    #[prost(uint64, tag = "1")]
+    pub session: u64,
+    /// whose session it is; absent if `subscribers` is 0
+    #[prost(message, optional, tag = "2")]
+    pub client: ::core::option::Option<ClientIdentity>,
 }
 /// The sender, and every node behind it as seen from the receiver, holds this record or a newer one.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -351,7 +364,7 @@ pub struct Settled {
     pub sequence: u64,
 }
 /// The protobuf header of a data frame; the payload follows it raw.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Data {
     /// who made this frame
     #[prost(bytes = "bytes", tag = "1")]
@@ -373,7 +386,7 @@ pub struct Data {
 }
 /// Nested message and enum types in `Data`.
 pub mod data {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Body {
         #[prost(message, tag = "8")]
         Attempt(super::Attempt),
@@ -390,7 +403,7 @@ pub mod data {
     }
 }
 /// The client message an attempt or fan-out carries. The payload of the frame is its payload.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Envelope {
     #[prost(message, optional, tag = "1")]
     pub publisher: ::core::option::Option<ClientIdentity>,
@@ -402,9 +415,24 @@ pub struct Envelope {
     /// 32 bytes: only to subscribers with this certificate; empty: to any
     #[prost(bytes = "bytes", tag = "4")]
     pub client: ::prost::bytes::Bytes,
+    /// Of a private topic or a verify channel: the very sessions it is for. Without an entry for a
+    /// node, nobody there may have it.
+    #[prost(message, repeated, tag = "5")]
+    pub audience: ::prost::alloc::vec::Vec<Audience>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Audience {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub node: ::prost::bytes::Bytes,
+    /// of that node's list; under another one the numbers mean nothing
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// of that node
+    #[prost(uint64, repeated, tag = "3")]
+    pub sessions: ::prost::alloc::vec::Vec<u64>,
 }
 /// One message towards one subscriber at the destination.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Attempt {
     /// names the send at its origin within its epoch
     #[prost(uint64, tag = "1")]
@@ -450,7 +478,7 @@ pub struct Outcome {
     #[prost(uint64, tag = "7")]
     pub send_epoch: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FanOut {
     #[prost(uint64, tag = "1")]
     pub send_id: u64,

@@ -8,12 +8,24 @@ fn node() -> impl Strategy<Value = NodeId> {
 
 fn envelopes() -> impl Strategy<Value = Envelope> {
     let names = (any::<[u8; 32]>(), "[a-z ü]{0,20}", any::<[u8; 32]>(), "[a-z/ü]{1,40}");
-    (names, any::<Option<[u8; 32]>>()).prop_map(|((fingerprint, name, seq, topic), client)| Envelope {
+    let names = (names, any::<Option<[u8; 32]>>(), audiences());
+    names.prop_map(|((fingerprint, name, seq, topic), client, sessions)| Envelope {
         publisher: Arc::new(ClientIdentity { fingerprint: Fingerprint::new(fingerprint), name: name.into() }),
         seq: Seq(seq),
         topic: Topic::parse(&topic).unwrap(),
         client: client.map(Fingerprint::new),
+        audience: sessions,
     })
+}
+
+fn audiences() -> impl Strategy<Value = Vec<Audience>> {
+    let sessions = prop::collection::btree_set(any::<u64>().prop_map(SessionId), 0..5);
+    let audience = (node(), any::<u64>(), sessions).prop_map(|(node, epoch, sessions)| Audience {
+        node,
+        epoch,
+        sessions: sessions.into_iter().collect(),
+    });
+    prop::collection::vec(audience, 0..4)
 }
 
 fn sends() -> impl Strategy<Value = SendRef> {
@@ -120,6 +132,7 @@ fn spoilt(spoil: impl FnOnce(&mut pb::Data, &mut pb::Envelope)) -> Bytes {
         seq: vec![2; 32].into(),
         topic: "t".into(),
         client: Bytes::new(),
+        audience: Vec::new(),
     };
     let mut data = pb::Data {
         origin: vec![3; 32].into(),
