@@ -3,6 +3,7 @@
 
 mod attacks;
 mod ends;
+mod sdk;
 
 use amop_auth::{
     PrivateKey, PublicKey,
@@ -121,6 +122,31 @@ async fn verify(
         Challenge::parse(challenge.as_bytes(), Accept::All).expect("ours").verify(&read(&answer).1, trusted);
     publisher.decide(&inquiry, proven.is_some()).await;
     proven.is_some()
+}
+
+/// The publisher's part of the handshake, with a subscriber that answers by itself.
+async fn decide_on(publisher: &mut Plain, trusted: &[PublicKey]) -> bool {
+    let inquiry = publisher.asked().await;
+    let challenge = Challenge::text(7);
+    let seq = publisher.publish(Type::UNICAST, inquiry.channel.as_str(), &challenge).await;
+    let answer = publisher.receive().await;
+    assert_eq!((answer.kind, answer.seq, answer.result), (Type::ANSWER, seq, 0));
+    let challenge = Challenge::parse(challenge.as_bytes(), Accept::Strict).expect("ours");
+    let proven = challenge.verify(&read(&answer).1, trusted).is_some();
+    publisher.decide(&inquiry, proven).await;
+    proven
+}
+
+/// Signs whatever comes over the verify channel, as SDKs of 2.x do.
+async fn sign(subscriber: &mut Plain, key: &PrivateKey) {
+    let pushed = subscriber.receive().await;
+    let (topic, random) = read(&pushed);
+    let signature = match Challenge::parse(&random, Accept::All) {
+        Ok(challenge) => challenge.sign(key).to_vec(),
+        // This library does not; any 65 bytes look the same.
+        Err(_) => vec![7; 65],
+    };
+    subscriber.send(message(Type::ANSWER, pushed.seq, &topic, signature)).await;
 }
 
 /// A request reaches a verified subscriber, and its answer comes back.
