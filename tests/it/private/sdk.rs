@@ -189,7 +189,7 @@ async fn after_a_restart_of_the_node_all_are_verified_anew() {
     let prices = topic(&mesh.client(0).await, &[&key], V2).await;
     let served = serve(subscribe(&mesh.client(1).await, &key, V2).await, "till");
     verified(&prices, 1).await;
-    mesh.abort(1);
+    mesh.stop(1).await;
     mesh.restart(1).await;
     verified(&prices, 2).await;
     assert_eq!(prices.request("quote").await.as_deref(), Ok(&b"till:quote"[..]));
