@@ -13,19 +13,19 @@ use tokio::task::JoinHandle;
 use super::{TOPIC, decide_on, key, publisher as plain_publisher, read, sign, subscriber};
 use crate::mesh::{Mesh, Topology, spawn};
 
-const V2: Compatibility = Compatibility::Version2;
+pub(super) const V2: Compatibility = Compatibility::Version2;
 
-async fn topic(client: &Client, keys: &[&PrivateKey], how: Compatibility) -> PrivateTopic {
+pub(super) async fn topic(client: &Client, keys: &[&PrivateKey], how: Compatibility) -> PrivateTopic {
     let keys = keys.iter().map(|key| key.public());
     client.private_topic("prices", keys, how).await.expect("a topic")
 }
 
-async fn subscribe(client: &Client, key: &PrivateKey, how: Compatibility) -> Subscription {
+pub(super) async fn subscribe(client: &Client, key: &PrivateKey, how: Compatibility) -> Subscription {
     client.subscribe_private("prices", key.clone(), how).await.expect("subscribed")
 }
 
 /// Answers requests with this and what they said, and collects what they were.
-fn serve(mut subscription: Subscription, name: &'static str) -> JoinHandle<Vec<(Mode, Bytes)>> {
+pub(super) fn serve(mut subscription: Subscription, name: &'static str) -> JoinHandle<Vec<(Mode, Bytes)>> {
     spawn(async move {
         let mut seen = Vec::new();
         while let Some(delivery) = subscription.next().await {
@@ -40,7 +40,7 @@ fn serve(mut subscription: Subscription, name: &'static str) -> JoinHandle<Vec<(
     })
 }
 
-async fn verified(topic: &PrivateTopic, times: u64) {
+pub(super) async fn verified(topic: &PrivateTopic, times: u64) {
     wait::until("verifications", async || topic.verifications() >= times).await;
 }
 
