@@ -34,7 +34,10 @@ pub use self::{
     table::{PrivateTable, Recipient, Verified},
 };
 use super::lists::HolderChange;
-use crate::{ClientIdentity, NodeId, Seq, SessionId, Time, Topic};
+use crate::{
+    ClientIdentity, NodeId, Seq, SessionId, Time, Topic,
+    mutations::{self, Mutation},
+};
 
 /// A session anywhere in the overlay. A node that restarts numbers its sessions in a new epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -315,8 +318,11 @@ impl Verification {
         topic: &Topic,
         trusted: bool,
     ) {
-        let key =
-            self.asked.get(&question).filter(|key| key.publisher == from && key.topic == *topic).cloned();
+        let entitled = |key: &&Key| {
+            let asked = key.publisher == from || mutations::on(Mutation::VerdictFromAnybody);
+            asked && key.topic == *topic
+        };
+        let key = self.asked.get(&question).filter(entitled).cloned();
         let Some((key, pair)) = key.and_then(|key| Some((key.clone(), self.pairs.get_mut(&key)?))) else {
             self.counters.stray += 1;
             return;
