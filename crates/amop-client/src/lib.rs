@@ -52,6 +52,24 @@
 //! - Every queue is bounded; [`Options`] names the bounds, [`Subscription`] says what happens at them.
 //! - [`Delivery::sender`] is who sent a message as the sender's own node verified it.
 //!
+//! # Private topics
+//!
+//! A private topic reaches only those who hold a key that its publisher names, and is encrypted for
+//! them: [`Client::subscribe_private`], [`Client::private_topic`].
+//!
+//! ```no_run
+//! # use amop_client::{Client, Compatibility, PrivateKey};
+//! # async fn example(bank: Client, trader: Client) -> anyhow::Result<()> {
+//! let key = PrivateKey::generate()?; // the trader's; the bank is given key.public()
+//! let how = Compatibility::Version2;
+//! let prices = bank.private_topic("prices", [key.public()], how).await?;
+//! let mut subscription = trader.subscribe_private("prices", key, how).await?;
+//! prices.verified().await;
+//! prices.publish("ACME 41.20").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Several nodes
 //!
 //! Name two nodes in [`Options::nodes`] and the client is connected to both ([`Options::homes`]),

@@ -14,6 +14,8 @@
 
 pub(crate) mod holder;
 pub(crate) mod publisher;
+#[cfg(test)]
+mod tests;
 pub(crate) mod topic;
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -52,7 +54,7 @@ impl Compatibility {
 /// The private topic with this name, which may be written with its prefix or without.
 ///
 /// # Errors
-/// When it is no topic, or too long for the names of its channels: 184 bytes without the prefix.
+/// When it is no topic, or too long for the names of its channels: 185 bytes without the prefix.
 pub(crate) fn private(name: &str) -> Result<Topic, ParseError> {
     let name = name.strip_prefix(PRIVATE_PREFIX).unwrap_or(name);
     if name.is_empty() {
@@ -88,7 +90,7 @@ fn unix_millis() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+mod names {
     use super::*;
 
     #[test]
@@ -104,9 +106,9 @@ mod tests {
 
     #[test]
     fn the_longest_name_fits_its_channels() {
-        let longest = private(&"x".repeat(184)).unwrap();
+        let longest = private(&"x".repeat(185)).unwrap();
         assert_eq!(verify_channel(&longest, u128::MAX).unwrap().as_str().len(), MAX_TOPIC_BYTES);
-        assert_eq!(private(&"x".repeat(185)), Err(ParseError::TooLong(255)));
+        assert_eq!(private(&"x".repeat(186)), Err(ParseError::TooLong(255)));
         assert_eq!(private(PRIVATE_PREFIX), Err(ParseError::Empty));
         // The digits may split what is not ours.
         assert_eq!(of_channel(&Topic::parse(&format!("{VERIFY_PREFIX}{}", "é".repeat(20))).unwrap()), None);
