@@ -21,6 +21,7 @@ use serde_json::Value;
 fn main() {
     vectors();
     certificates();
+    private_topics();
     control_messages();
     data_messages();
 }
@@ -63,6 +64,34 @@ fn certificates() {
     write("certificate", "node", &with_length(der));
     let roles = include_bytes!("../../amop-protocol/tests/data/two-roles.der");
     write("certificate", "two-roles", &with_length(roles));
+}
+
+fn private_topics() {
+    let hex = b"0123456789abcdef0123456789abcdef";
+    write("private_topic", "challenge", &[&[1], &hex[..]].concat());
+    write("private_topic", "number", &[1, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3]);
+    write("private_topic", "key", &[&[0], &hex[..], hex].concat());
+    write("private_topic", "changed", &[&[5, 40, 1], &hex[..]].concat());
+    let nonce = Bytes::from_static(&[7; 32]);
+    let offer = pb::private_step::Step::Offer(pb::PrivateOffer { nonce: nonce.clone(), expires_ms: 9 });
+    let party = || {
+        let (node, client) = (Bytes::from_static(&[1; 32]), Bytes::from_static(&[1; 32]));
+        Some(pb::PrivateParty { institution: "bank".into(), node, client })
+    };
+    let proof = pb::private_step::Step::Proof(pb::PrivateProof {
+        publisher: party(),
+        subscriber: party(),
+        sealing_key: nonce.clone(),
+        signature: Bytes::from_static(&[7; 65]),
+    });
+    let sealed = Bytes::from_static(&[7; 96]);
+    let grant = pb::private_step::Step::Grant(pb::PrivateGrant { nonce, sealed });
+    for (name, operation, step) in [("offer", 3, offer), ("proof", 2, proof), ("grant", 3, grant)] {
+        let step = pb::PrivateStep { step: Some(step) }.encode_to_vec();
+        write("private_topic", name, &[&[operation], &b"amop/private/2\n"[..], &step].concat());
+    }
+    let message = [&[4, 2][..], &[7; 16], &1_u64.to_be_bytes(), &[7; 20]].concat();
+    write("private_topic", "message", &message);
 }
 
 fn control_messages() {
