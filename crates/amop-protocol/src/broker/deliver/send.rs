@@ -51,6 +51,8 @@ pub(super) enum Progress {
 pub(super) struct Unicast {
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: u32,
+    /// Attempts of those that found nobody there: it is as if they had never been.
+    pub(super) found_nobody: u32,
     /// Nodes, in the epoch they had, with no candidate left for this send.
     pub(super) spent: Vec<(NodeId, u64)>,
     /// Nodes that did not confirm in time; asked again when nobody else is left.
@@ -165,6 +167,7 @@ impl Send {
             seq: self.publish.seq,
             topic: self.publish.topic.clone(),
             client: self.address().and_then(|address| address.client),
+            instance: self.publish.instance,
         }
     }
 
