@@ -12,7 +12,7 @@ use crate::{Cause, ClientIdentity, NodeId, Retry, Seq, SessionId, Topic, wire::l
 pub enum Mode {
     /// A request: one subscriber, its answer is the outcome.
     Unicast,
-    /// Everybody who is subscribed, the publishing session excepted.
+    /// Everybody who is subscribed, the publishing application excepted.
     Multicast,
 }
 

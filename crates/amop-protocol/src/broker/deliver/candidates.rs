@@ -97,7 +97,7 @@ fn itself(routing: &Routing, send: &Send, unicast: &Unicast, subscribers: &Subsc
     let address = send.address().filter(|address| !address.is_any());
     let client = address.and_then(|address| address.client);
     let meant = client.is_none_or(|client| subscribers.has_certificate(&send.publish.session, &client));
-    let sole = unicast.failures.found_nobody() && !unicast.asked.contains(&me.id);
+    let sole = unicast.attempts == unicast.found_nobody && !unicast.asked.contains(&me.id);
     (meant && sole && address.is_none_or(|address| address.admits(me))).then_some(Choice {
         to: me.id,
         epoch: me.epoch,

@@ -51,7 +51,7 @@ pub(super) enum Progress {
 pub(super) struct Unicast {
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: u32,
-    /// Attempts of those that found nobody there: it is as if they had never been.
+    /// How many of these found nobody at their node: it is as if they had never been.
     pub(super) found_nobody: u32,
     /// Nodes, in the epoch they had, with no candidate left for this send.
     pub(super) spent: Vec<(NodeId, u64)>,
@@ -79,11 +79,6 @@ impl Failures {
             Some((worst, _)) if worst.worse(cause) == worst => {}
             _ => self.worst = Some((cause, at)),
         }
-    }
-
-    /// Whether nothing worse has been found than that nobody was there.
-    pub(super) fn found_nobody(&self) -> bool {
-        self.worst.is_none_or(|(worst, _)| worst == Cause::NoSubscriber)
     }
 
     /// The end of a send that has failed.

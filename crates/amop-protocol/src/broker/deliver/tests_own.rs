@@ -7,9 +7,10 @@ use super::{
     tests::{PUBLISHER, Pair, client, key},
 };
 use crate::{
-    Cause, Fingerprint, Seq, SessionId, Time,
+    Cause, Fingerprint, NodeId, Seq, SessionId, Time,
     broker::{
         event::{Action, Answer, AnswerBody, Mode, Publish, Subscriber},
+        routing::Routing,
         testing::{id, routing, topic},
         wishes::{Address, Wishes},
     },
@@ -175,13 +176,8 @@ fn a_session_that_names_another_instance_is_another_application() {
 /// Nodes 1 to 5, all linked.
 const ALL: [(u8, u8); 10] = [(1, 2), (1, 3), (1, 4), (1, 5), (2, 3), (2, 4), (2, 5), (3, 4), (3, 5), (4, 5)];
 
-/// Whom an origin asks with a request, one after the other, while nobody is found at `empty`.
-fn asked_by(me: u8, wants: &[(u8, u32)], own: &[u64], seq: u128, empty: &[u8]) -> Vec<u8> {
-    let mut origin = Delivery::new(Config::default(), id(me), 1, 0);
-    let routing = routing(me, &ALL, wants, own);
-    for session in own {
-        origin.handle_subscriber(SessionId(*session), subscriber(CERTIFICATE, OWN));
-    }
+/// The publisher's session sends a request.
+fn publish(origin: &mut Delivery, routing: &Routing, seq: u128) {
     let publish = Publish {
         session: PUBLISHER,
         client: client(),
@@ -193,23 +189,38 @@ fn asked_by(me: u8, wants: &[(u8, u32)], own: &[u64], seq: u128, empty: &[u8]) -
         deadline: None,
         wishes: None,
     };
-    origin.handle_publish(Time::ZERO, &routing, key(Mode::Unicast, seq), publish);
+    origin.handle_publish(Time::ZERO, routing, key(Mode::Unicast, seq), publish);
+}
+
+/// The node that was sent an attempt has nobody for it.
+fn nobody_there(origin: &mut Delivery, routing: &Routing, at: NodeId, header: &Bytes) {
+    let message = peer::decode(header).expect("an attempt");
+    let Body::Attempt { send, number, .. } = message.body else { panic!("an attempt") };
+    let body = Body::Outcome {
+        send: SendRef { epoch: 1, id: send },
+        number,
+        cause: Cause::NoSubscriber,
+        is_final: false,
+        exhausted: true,
+        answer_prefix: Bytes::new(),
+    };
+    let report = DataMessage { origin: at, origin_epoch: 1, body };
+    origin.handle_message(Time::ZERO, routing, None, report, Bytes::new());
+}
+
+/// Whom an origin asks with a request, one after the other, while nobody is found at `empty`.
+fn asked_by(me: u8, wants: &[(u8, u32)], own: &[u64], seq: u128, empty: &[u8]) -> Vec<u8> {
+    let mut origin = Delivery::new(Config::default(), id(me), 1, 0);
+    let routing = routing(me, &ALL, wants, own);
+    for session in own {
+        origin.handle_subscriber(SessionId(*session), subscriber(CERTIFICATE, OWN));
+    }
+    publish(&mut origin, &routing, seq);
     let mut asked = Vec::new();
     while let Some(Action::Forward { to, frame }) = origin.poll_action() {
         asked.push(to.as_bytes()[0]);
-        let message = peer::decode(&frame.header).expect("an attempt");
-        let Body::Attempt { send, number, .. } = message.body else { panic!("an attempt") };
         if asked.last().is_some_and(|node| empty.contains(node)) {
-            let body = Body::Outcome {
-                send: SendRef { epoch: 1, id: send },
-                number,
-                cause: Cause::NoSubscriber,
-                is_final: false,
-                exhausted: true,
-                answer_prefix: Bytes::new(),
-            };
-            let report = DataMessage { origin: to, origin_epoch: 1, body };
-            origin.handle_message(Time::ZERO, &routing, None, report, Bytes::new());
+            nobody_there(&mut origin, &routing, to, &frame.header);
         }
     }
     asked
@@ -227,4 +238,27 @@ fn the_copy_through_the_other_node_goes_where_the_first_went() {
         past_the_own += usize::from(first.len() > 1);
     }
     assert!((10..50).contains(&past_the_own), "{past_the_own}");
+}
+
+#[test]
+fn who_could_not_be_reached_may_be_there_all_the_same() {
+    let own = [PUBLISHER.0];
+    for empty in [2, 3] {
+        let mut origin = Delivery::new(Config::default(), id(1), 1, 0);
+        let routes = routing(1, &[(1, 2), (1, 3)], &[(1, 1), (2, 1), (3, 1)], &own);
+        publish(&mut origin, &routes, 1);
+        let mut sent = 0;
+        while let Some(Action::Forward { to, frame }) = origin.poll_action() {
+            sent += 1;
+            if to == id(empty) {
+                nobody_there(&mut origin, &routes, to, &frame.header);
+            } else {
+                // The other node is gone.
+                let left = routing(1, &[(1, empty)], &[(1, 1), (empty, 1)], &own);
+                origin.handle_routing(Time::ZERO, &left);
+            }
+        }
+        assert!((1..=2).contains(&sent), "it may end before the empty node is asked");
+        assert!(origin.pushes.is_empty(), "it does not go to its publisher");
+    }
 }

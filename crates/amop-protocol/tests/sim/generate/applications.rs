@@ -19,7 +19,7 @@ pub(super) struct Application {
 }
 
 impl Generator {
-    /// In three seeds of ten; none of those that once found something is among them. `heals`: when
+    /// In three seeds of ten; none of those that found something before is among them. `heals`: when
     /// everything is repaired.
     pub(super) fn applications_publish(&mut self, heals: Duration) {
         if !matches!(self.seed % 10, 3..=5) {
