@@ -142,6 +142,7 @@ impl Sender {
         let publish = Publish {
             session: PUBLISHER,
             client: self.client.clone(),
+            instance: None,
             seq,
             mode: Mode::Unicast,
             topic: topic.clone(),
@@ -195,8 +196,13 @@ fn publish(c: &mut Criterion) {
 }
 
 fn attempt(to: &[u16]) -> LinkFrame {
-    let envelope =
-        Envelope { publisher: client(), seq: Seq::from_u128(7), topic: topic(4_242), client: None };
+    let envelope = Envelope {
+        publisher: client(),
+        seq: Seq::from_u128(7),
+        topic: topic(4_242),
+        client: None,
+        instance: None,
+    };
     let body = Body::Attempt { send: 1, number: 1, envelope, push_timeout_ms: 5_000 };
     let message = DataMessage { origin: id(1), origin_epoch: 1, body };
     let route = Route { destinations: to.iter().map(|n| id(*n)).collect(), path: Vec::new() };

@@ -104,6 +104,7 @@ fn data_messages() {
         seq: Seq::from_u128(5),
         topic: Topic::parse("a").expect("a topic"),
         client: None,
+        instance: None,
     };
     let send = SendRef { epoch: 1, id: 256 };
     let outcome = Body::Outcome {

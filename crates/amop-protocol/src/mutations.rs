@@ -22,11 +22,13 @@ pub enum Mutation {
     ReusedIdTakesLateAnswer,
     /// An application that is connected to several nodes does not know a message again.
     SubscriberForgets,
+    /// A publisher that is connected to several nodes is handed its own message at another one.
+    PublisherIsRecipientElsewhere,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::RetryPicksTheFailed,
         Self::NoSubscriberIsFinal,
         Self::SequenceWithoutEpoch,
@@ -35,6 +37,7 @@ impl Mutation {
         Self::LostAnswerStaysLost,
         Self::ReusedIdTakesLateAnswer,
         Self::SubscriberForgets,
+        Self::PublisherIsRecipientElsewhere,
     ];
 }
 

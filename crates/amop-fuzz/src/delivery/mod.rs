@@ -191,6 +191,7 @@ impl Node {
         let publish = Publish {
             session,
             client: envelope.publisher,
+            instance: envelope.instance,
             seq: envelope.seq,
             mode: name.mode,
             topic: envelope.topic,
@@ -372,6 +373,7 @@ fn envelope(name: Name) -> Envelope {
         seq: name.seq(),
         topic: world::topic(name.topic),
         client: None,
+        instance: (name.seq == 2).then_some(1),
     }
 }
 

@@ -6,11 +6,12 @@ use siphasher::sip::SipHasher13;
 
 use super::{
     Preference,
+    reception::Own,
     send::{Send, Unicast},
     subscribers::Subscribers,
 };
 use crate::{
-    Cause, NodeId, SessionId,
+    Cause, NodeId,
     broker::routing::{Node, Routing, TopicRoutes},
     limits::MAX_HOPS,
     mutations::{self, Mutation},
@@ -23,7 +24,7 @@ pub(super) struct Choice {
     pub(super) way: u64,
     /// Candidates left, this one included.
     pub(super) candidates: u32,
-    pub(super) exclude: Option<SessionId>,
+    pub(super) own: Own,
 }
 
 /// Picks the next candidate: each subscriber is equally likely, and two nodes that are given the same
@@ -59,49 +60,50 @@ pub(super) fn choose(
         let nearest = candidates.iter().map(|(node, _)| node.hops).min().unwrap_or(0);
         candidates.retain(|(node, _)| node.hops == nearest);
     }
-    pick(&candidates, send, unicast.attempts)
+    pick(&candidates, send, unicast.attempts - unicast.found_nobody)
         .map(|(node, candidates)| Choice {
             to: node.id,
             epoch: node.epoch,
             way: node.way,
             candidates,
-            exclude: Some(send.publish.session),
+            own: Own::Not(send.publish.session),
         })
         .or_else(|| itself(routing, send, unicast, subscribers).filter(|_| publisher_subscribed))
         .ok_or(none)
 }
 
-/// Subscribers at this node, but for the publishing session.
+/// Subscribers at this node, but for the publishing session and others of its application.
 fn here(routes: &TopicRoutes, send: &Send, subscribers: &Subscribers) -> u32 {
-    let own = send.publish.session;
+    let mut own = subscribers.of_application(&send.publish.client, send.publish.instance);
+    if !own.contains(&send.publish.session) {
+        own.push(send.publish.session);
+    }
     match send.address().and_then(|address| address.client) {
-        None => routes.sessions.len() as u32 - u32::from(routes.sessions.binary_search(&own).is_ok()),
+        None => {
+            let own = own.iter().filter(|session| routes.sessions.binary_search(session).is_ok());
+            (routes.sessions.len() - own.count()) as u32
+        }
         Some(client) => {
-            let others = routes.sessions.iter().filter(|session| **session != own);
+            let others = routes.sessions.iter().filter(|session| !own.contains(session));
             others.filter(|session| subscribers.has_certificate(session, &client)).count() as u32
         }
     }
 }
 
-/// The publishing session, if it is the only subscriber.
+/// The publishing session, if it is the only subscriber: nobody else was a candidate, or those who
+/// were had nobody but, perhaps, other sessions of the publisher.
 fn itself(routing: &Routing, send: &Send, unicast: &Unicast, subscribers: &Subscribers) -> Option<Choice> {
     let me = routing.find(&routing.me())?;
     let address = send.address().filter(|address| !address.is_any());
-    let sole = match address.and_then(|address| address.client) {
-        None => unicast.attempts == 0,
-        // Others were asked only because nobody could know that they have no such subscriber.
-        Some(client) => {
-            subscribers.has_certificate(&send.publish.session, &client)
-                && unicast.failures.found_nobody()
-                && !unicast.asked.contains(&me.id)
-        }
-    };
-    (sole && address.is_none_or(|address| address.admits(me))).then_some(Choice {
+    let client = address.and_then(|address| address.client);
+    let meant = client.is_none_or(|client| subscribers.has_certificate(&send.publish.session, &client));
+    let sole = unicast.attempts == unicast.found_nobody && !unicast.asked.contains(&me.id);
+    (meant && sole && address.is_none_or(|address| address.admits(me))).then_some(Choice {
         to: me.id,
         epoch: me.epoch,
         way: me.way,
         candidates: 1,
-        exclude: None,
+        own: Own::Only(send.publish.session),
     })
 }
 

@@ -10,6 +10,7 @@ use super::{
     detour::detour,
     ledger::Ledger,
     outcome::Ending,
+    reception::Own,
     send::{Progress, Transmissions},
 };
 use crate::{
@@ -160,7 +161,7 @@ impl Delivery {
         let Some(send) = self.sends.get(&id) else { return };
         let (key, envelope, payload) = (send.key, send.envelope(), send.publish.payload.clone());
         let recipients = send.publish.wants_recipients();
-        let ask = Ask { requester, exclude: Some(send.publish.session), recipients };
+        let ask = Ask { requester, own: Own::Not(send.publish.session), recipients };
         self.receive_fan_out(now, routing, key, ask, &envelope, payload);
     }
 

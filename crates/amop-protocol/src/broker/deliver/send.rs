@@ -51,6 +51,8 @@ pub(super) enum Progress {
 pub(super) struct Unicast {
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: u32,
+    /// How many of these found nobody at their node: it is as if they had never been.
+    pub(super) found_nobody: u32,
     /// Nodes, in the epoch they had, with no candidate left for this send.
     pub(super) spent: Vec<(NodeId, u64)>,
     /// Nodes that did not confirm in time; asked again when nobody else is left.
@@ -77,11 +79,6 @@ impl Failures {
             Some((worst, _)) if worst.worse(cause) == worst => {}
             _ => self.worst = Some((cause, at)),
         }
-    }
-
-    /// Whether nothing worse has been found than that nobody was there.
-    pub(super) fn found_nobody(&self) -> bool {
-        self.worst.is_none_or(|(worst, _)| worst == Cause::NoSubscriber)
     }
 
     /// The end of a send that has failed.
@@ -165,6 +162,7 @@ impl Send {
             seq: self.publish.seq,
             topic: self.publish.topic.clone(),
             client: self.address().and_then(|address| address.client),
+            instance: self.publish.instance,
         }
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Pair {
     pub(super) outcomes: Vec<Outcome>,
     /// Messages whose publishers were told that they were handed over.
     pub(super) noted: Vec<Seq>,
+    /// The application that publishes.
+    pub(super) instance: Option<u128>,
 }
 
 impl Pair {
@@ -44,6 +46,7 @@ impl Pair {
             pushes: Vec::new(),
             outcomes: Vec::new(),
             noted: Vec::new(),
+            instance: None,
         }
     }
 
@@ -65,6 +68,7 @@ impl Pair {
         let publish = Publish {
             session,
             client: client(),
+            instance: self.instance,
             seq: Seq::from_u128(seq),
             mode,
             topic: topic(),
@@ -419,8 +423,13 @@ fn messages_that_nobody_here_takes_are_remembered_within_the_bound() {
     let bounds = Bounds { entries: 3, bytes: 100 };
     let mut pair = Pair::with(Config { received: bounds, ..Config::default() }, &[]);
     let attempt = |pair: &mut Pair, seq: u128, number: u32| {
-        let envelope =
-            Envelope { publisher: client(), seq: Seq::from_u128(seq), topic: topic(), client: None };
+        let envelope = Envelope {
+            publisher: client(),
+            seq: Seq::from_u128(seq),
+            topic: topic(),
+            client: None,
+            instance: None,
+        };
         let body = Body::Attempt { send: 256, number, envelope, push_timeout_ms: 1_000 };
         let message = DataMessage { origin: id(1), origin_epoch: 1, body };
         let key = Some(key(Mode::Unicast, seq));

@@ -402,6 +402,9 @@ pub struct Envelope {
     /// 32 bytes: only to subscribers with this certificate; empty: to any
     #[prost(bytes = "bytes", tag = "4")]
     pub client: ::prost::bytes::Bytes,
+    /// 16 bytes, not all 0: the application that publishes; empty: it named none
+    #[prost(bytes = "bytes", tag = "6")]
+    pub publisher_instance: ::prost::bytes::Bytes,
 }
 /// One message towards one subscriber at the destination.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

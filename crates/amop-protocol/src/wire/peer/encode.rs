@@ -87,10 +87,13 @@ fn with_envelope(send: u64, attempt: u64, tag: u8, envelope: &Envelope) -> Vec<u
     let fingerprint = envelope.publisher.fingerprint.as_bytes();
     let publisher = entry_len(fingerprint.len()) + if name.is_empty() { 0 } else { entry_len(name.len()) };
     let client = envelope.client.as_ref().map_or(&[][..], |client| client.as_bytes());
+    let instance = envelope.instance.map(u128::to_be_bytes);
+    let instance = instance.as_ref().map_or(&[][..], |instance| instance);
     let len = entry_len(publisher)
         + entry_len(envelope.seq.0.len())
         + entry_len(topic.len())
-        + bytes_len(client.len());
+        + bytes_len(client.len())
+        + bytes_len(instance.len());
     let mut out = Vec::with_capacity(NUMBERS + entry_len(len));
     number(&mut out, 1, send);
     number(&mut out, 2, attempt);
@@ -101,5 +104,6 @@ fn with_envelope(send: u64, attempt: u64, tag: u8, envelope: &Envelope) -> Vec<u
     bytes(&mut out, 2, &envelope.seq.0);
     bytes(&mut out, 3, topic);
     bytes(&mut out, 4, client);
+    bytes(&mut out, 6, instance);
     out
 }

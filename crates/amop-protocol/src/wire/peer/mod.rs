@@ -130,6 +130,9 @@ pub struct Envelope {
     pub topic: Topic,
     /// Only to subscribers with this certificate; `None`: to any.
     pub client: Option<Fingerprint>,
+    /// The running application that publishes it, if it named one; never 0. Its other sessions are
+    /// not among the subscribers.
+    pub instance: Option<u128>,
 }
 
 /// A data frame that breaks the protocol; the link it came over is closed.
@@ -328,7 +331,17 @@ fn envelope(envelope: Option<pb::Envelope>) -> Result<Envelope, DataError> {
             [] => None,
             client => Some(Fingerprint::from_slice(client).ok_or(DataError::Field("client"))?),
         },
+        instance: instance(&envelope.publisher_instance)?,
     })
+}
+
+/// None is left out: as many zeros name no application either.
+fn instance(instance: &[u8]) -> Result<Option<u128>, DataError> {
+    if instance.is_empty() {
+        return Ok(None);
+    }
+    let number = instance.try_into().map(u128::from_be_bytes).unwrap_or(0);
+    if number == 0 { Err(DataError::Field("publisher_instance")) } else { Ok(Some(number)) }
 }
 
 /// A malformed prefix would crash SDKs that decode the answer; it must be a length byte and its topic.

@@ -26,6 +26,8 @@ pub struct Totals {
     pub words: u64,
     /// Messages that a relay at its limit did not pass on.
     pub relay_refusals: u64,
+    /// Sends of applications with several sessions.
+    pub of_applications: u64,
     pub faults_injected: u64,
     /// Whole lists of topics that nodes took in, and changes of lists.
     pub lists: u64,
@@ -45,6 +47,7 @@ impl AddAssign for Totals {
         self.reports += other.reports;
         self.words += other.words;
         self.relay_refusals += other.relay_refusals;
+        self.of_applications += other.of_applications;
         self.faults_injected += other.faults_injected;
         self.lists += other.lists;
         self.deltas += other.deltas;
@@ -55,14 +58,14 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { publications, succeeded, failed, certain, handed, ordered, .. } = self;
         let Self { came_again, faults_injected, lists, deltas, .. } = self;
-        let Self { addressed, reports, words, relay_refusals, .. } = self;
+        let Self { addressed, reports, words, relay_refusals, of_applications, .. } = self;
         let failed: Vec<String> =
             (FIRST_CODE..).zip(failed).map(|(code, count)| format!("{code}: {count}")).collect();
         write!(
             f,
             "{publications} sends, {succeeded} succeeded ({certain} had to), {} failed, {handed} hand-overs \
              ({ordered} judged by their order), {came_again} came again by another way, {addressed} were addressed, \
-             {reports} reports on recipients, {words} words of a hand-over, {relay_refusals} refused by a relay at its \
+             {of_applications} came from applications with several sessions, {reports} reports on recipients, {words} words of a hand-over, {relay_refusals} refused by a relay at its \
              limit, {faults_injected} faults, \
              {lists} lists of topics and {deltas} changes taken in",
             failed.join(", ")
@@ -94,6 +97,7 @@ impl Oracle {
             reports: count(|sent| sent.report.is_some()),
             words: count(|sent| sent.hand_over_told),
             relay_refusals: self.relay_refusals,
+            of_applications: self.of_applications(),
             faults_injected: self.faults_injected,
             lists: 0,
             deltas: 0,
