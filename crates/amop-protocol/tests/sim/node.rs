@@ -232,8 +232,9 @@ impl SimNode {
     fn publish(&mut self, now: Time, id: SessionId, published: Published) {
         let Published { seq, mode, topic, payload, deadline, wishes } = published;
         let client = self.sessions[&id].identity.clone();
+        let instance = self.sessions[&id].server.instance();
         let key = self.keyer.key(&client.fingerprint, mode, &topic, &seq, &payload);
-        let publish = Publish { session: id, client, seq, mode, topic, payload, deadline, wishes };
+        let publish = Publish { session: id, client, instance, seq, mode, topic, payload, deadline, wishes };
         self.shards[Delivery::shard_of(key, SHARDS)].handle_publish(now, &self.routing, key, publish);
     }
 

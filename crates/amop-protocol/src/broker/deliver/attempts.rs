@@ -9,11 +9,11 @@ use super::{
     Delivery, Requester,
     candidates::{self, Choice},
     detour::detour,
-    reception,
+    reception::{self, Own},
     send::{Attempt, Failed, Progress, Send, Transmissions, Unicast},
 };
 use crate::{
-    Cause, NodeId, SessionId, Time,
+    Cause, NodeId, Time,
     broker::routing::Routing,
     wire::peer::{Body, SendRef},
 };
@@ -86,20 +86,13 @@ impl Delivery {
         self.counters.attempts += 1;
         self.arm_send(now, id);
         if local {
-            self.attempt_here(now, routing, id, push_timeout, choice.exclude);
+            self.attempt_here(now, routing, id, push_timeout, choice.own);
         } else {
             self.send_attempt(routing, id, &[]);
         }
     }
 
-    fn attempt_here(
-        &mut self,
-        now: Time,
-        routing: &Routing,
-        id: u64,
-        push_timeout: Duration,
-        exclude: Option<SessionId>,
-    ) {
+    fn attempt_here(&mut self, now: Time, routing: &Routing, id: u64, push_timeout: Duration, own: Own) {
         let send = SendRef { epoch: self.epoch, id };
         let requester = Requester { node: self.me, send, over: None };
         let Some(send) = self.sends.get(&id) else { return };
@@ -108,7 +101,7 @@ impl Delivery {
         };
         let envelope = send.attempt_envelope(routing, current);
         let attempt =
-            reception::Attempt { requester, number: *attempts, push_timeout, exclude, recipients: false };
+            reception::Attempt { requester, number: *attempts, push_timeout, own, recipients: false };
         let (key, payload) = (send.key, send.publish.payload.clone());
         self.receive_attempt(now, routing, key, attempt, &envelope, payload);
     }
@@ -158,6 +151,7 @@ impl Delivery {
         let Some(attempt) = unicast.attempt.take() else { return };
         unicast.failures.add(failed.cause, failed.at);
         if failed.spent {
+            unicast.found_nobody += u32::from(failed.cause == Cause::NoSubscriber);
             unicast.spent.push(attempt.target());
         }
         self.next_attempt(now, routing, id);

@@ -11,6 +11,7 @@ use super::{
     ledger::Ledger,
     outcome::Ending,
     private,
+    reception::Own,
     send::{Progress, Send, Transmissions},
 };
 use crate::{
@@ -194,7 +195,7 @@ impl Delivery {
         let envelope = send.envelope(audience_of(routing, send, &[self.me]));
         let (key, payload) = (send.key, send.publish.payload.clone());
         let recipients = send.publish.wants_recipients();
-        let ask = Ask { requester, exclude: Some(send.publish.session), recipients };
+        let ask = Ask { requester, own: Own::Not(send.publish.session), recipients };
         self.receive_fan_out(now, routing, key, ask, &envelope, payload);
     }
 

@@ -187,6 +187,7 @@ mod tests {
             let publish = Publish {
                 session: SessionId(1),
                 client: Arc::new(client),
+                instance: None,
                 seq: Seq::from_u128(7),
                 mode,
                 topic: topic(),

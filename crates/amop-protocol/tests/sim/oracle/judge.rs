@@ -29,6 +29,7 @@ impl Oracle {
         });
         self.certain = certain.count() as u64;
         self.judge_hand_overs(&mut faults);
+        self.judge_own(&mut faults);
         self.judge_applications(&mut faults);
         self.judge_order(&mut faults);
         self.judge_private(end);

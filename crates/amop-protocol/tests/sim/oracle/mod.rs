@@ -2,6 +2,7 @@
 
 mod judge;
 mod order;
+mod own;
 mod private;
 mod totals;
 mod truth;
