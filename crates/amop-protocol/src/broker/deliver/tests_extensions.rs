@@ -4,12 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::tests::{PUBLISHER, Pair, body};
+use super::{
+    Config,
+    tests::{PUBLISHER, Pair, body, client},
+};
 use crate::{
     Cause, ClientIdentity, Fingerprint, Retry, Seq, SessionId,
     broker::{
         event::{Mode, PushError, Subscriber},
-        testing::id,
+        testing::{id, routing},
         wishes::{Address, Wishes},
     },
     wire::recipients::{Recipient, Recipients},
@@ -66,6 +69,38 @@ fn written_without_a_word_is_a_timeout_and_unwritten_is_not_handed() {
         assert_eq!(pair.causes(), [cause]);
         assert_eq!(pair.outcomes[0].hop.as_ref().map(|hop| hop.node), Some(id(2)), "it failed there");
     }
+}
+
+/// A publisher's request to its own certificate, which node 2 does not have and 7, it itself, or `others`
+/// at its node do: (how it ended, pushes written).
+fn to_its_own_certificate(seq: u128, others: &[u64]) -> (Vec<Cause>, usize) {
+    let path_timeout = Duration::from_millis(500);
+    let default_deadline = path_timeout + Duration::from_millis(31);
+    let mut pair = Pair::with(Config { path_timeout, default_deadline, ..Config::default() }, &[70]);
+    let here: Vec<u64> = [7].iter().chain(others).copied().collect();
+    pair.routing[0] = routing(1, &[(1, 2)], &[(2, 9)], &here);
+    for session in here {
+        let subscriber = Subscriber { client: client(), instance: None };
+        pair.nodes[0].handle_subscriber(SessionId(session), subscriber);
+    }
+    let own = to(Address::default().of_client(client().fingerprint));
+    pair.publish_with(SessionId(7), Mode::Unicast, seq, Some(Box::new(own)));
+    assert_eq!(pair.wire.len(), 1, "node 2 is asked first");
+    pair.carry_all();
+    let (id, session) = (pair.pushes[0].id, pair.pushes[0].session);
+    pair.nodes[0].handle_written(session, id);
+    pair.pass(Duration::from_secs(1), false);
+    (pair.causes(), pair.pushes.len())
+}
+
+#[test]
+fn a_push_that_is_overdue_with_its_send_counts_before_the_deadline_does() {
+    assert_eq!(to_its_own_certificate(1, &[]), (vec![Cause::PushTimeout], 1));
+}
+
+#[test]
+fn at_the_deadline_nobody_else_is_given_the_message() {
+    assert_eq!(to_its_own_certificate(3, &[8, 9]), (vec![Cause::PushTimeout], 1));
 }
 
 #[test]

@@ -69,6 +69,8 @@ struct Publication {
     /// `None`: none that can be published to.
     topic: Option<u32>,
     at: Time,
+    /// Whether its node was shutting down: a node may begin to in the very instant of the frame, after it.
+    draining: bool,
     deadline: Duration,
     /// What else it asked for.
     wants: Wants,
@@ -188,11 +190,17 @@ impl Oracle {
         self.disturbances.push(now);
     }
 
-    pub fn session_begins(&mut self, session: usize, client: &Client, certificate: u8) {
+    pub fn session_begins(
+        &mut self,
+        session: usize,
+        client: &Client,
+        certificate: u8,
+        drained: Option<Time>,
+    ) {
         let Client { node, behaviour, receipts, instance, .. } = *client;
         let confirms = !client.says_received() || receipts.is_prompt();
         let topics = BTreeMap::new();
-        let (ended, drained, stopped) = (None, None, None);
+        let (ended, stopped) = (None, None);
         let life =
             SessionLife { node, certificate, behaviour, confirms, instance, ended, drained, stopped, topics };
         self.sessions.insert(session, life);
@@ -240,6 +248,7 @@ impl Oracle {
         let Sent { message, session, mode, topic, deadline, wants } = sent;
         let deadline = deadline.unwrap_or(DEADLINE).min(MAX_DEADLINE);
         let number = self.publications.len();
+        let draining = self.sessions.get(&session).is_some_and(|life| life.drained.is_some());
         let (outcomes, hand_over_told, report) = (Vec::new(), false, None);
         let publication = Publication {
             message,
@@ -247,6 +256,7 @@ impl Oracle {
             mode,
             topic,
             at,
+            draining,
             deadline,
             wants,
             hand_over_told,

@@ -186,11 +186,15 @@ impl World {
         }
     }
 
-    /// Starts what is down and gives every link a new connection on a good line.
+    /// Starts what is down, anew what is only shutting down, and gives every link a new connection on a good line.
     pub fn repair(&mut self) {
         self.calm(false);
         self.oracle.disturbed(self.now);
         for node in 0..self.slots.len() {
+            // A part of a plan may leave out the end of a shutdown.
+            if self.slots[node].node.as_ref().is_some_and(|sim| sim.drained.is_some()) {
+                self.stop(node);
+            }
             self.start(node, Duration::from_secs(60));
         }
         for link in 0..self.numbered.len() {
