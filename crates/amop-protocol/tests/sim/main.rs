@@ -73,8 +73,12 @@ fn seeds_that_found_something() {
     // and that a node did not know what it was told after it had stopped waiting.
     // 228883: a request written to the publisher's own session, whose push and deadline fell due together, was
     // said not to have been handed.
+    // 413742: a node that had forgotten the end of a multicast took back that somebody had been handed it.
+    // 417722: what had failed at a node which restarted was called safe to send again. 411575: the checker did
+    // not know that to others a node has restarted when it meets an epoch of an earlier start.
     // 206085: the checker held a node to be shutting down already that began to in the same instant.
-    let seeds = [81, 472, 1362, 1876, 2519, 2710, 3308, 20288, 30707, 206_085, 228_883];
+    let seeds =
+        [81, 472, 1362, 1876, 2519, 2710, 3308, 20288, 30707, 206_085, 228_883, 411_575, 413_742, 417_722];
     for seed in seeds {
         assert_eq!(judged(seed).map(|_| ()), Ok(()), "seed {seed}");
     }

@@ -160,6 +160,7 @@ impl Delivery {
         let Progress::Unicast(unicast) = &mut send.progress else { return };
         let Some(attempt) = unicast.attempt.take() else { return };
         unicast.failures.add(failed.cause, failed.at);
+        unicast.failures.may_have_run |= attempt.transmissions.are_several();
         if failed.spent {
             unicast.spent.push((attempt.to, attempt.epoch));
         }

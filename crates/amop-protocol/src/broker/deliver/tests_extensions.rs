@@ -11,6 +11,7 @@ use super::{
 use crate::{
     Cause, ClientIdentity, Fingerprint, Retry, Seq, SessionId,
     broker::{
+        dedup::Bounds,
         event::{Mode, PushError, Subscriber},
         testing::{id, routing},
         wishes::{Address, Wishes},
@@ -205,6 +206,40 @@ fn a_report_tells_of_all_recipients_when_all_are_known() {
     // The same again gets the same report.
     pair.ask(Mode::Multicast, 1, Wishes { recipients: true, ..Wishes::default() });
     assert_eq!(pair.outcomes[1].body, pair.outcomes[0].body);
+}
+
+#[test]
+fn what_was_sent_twice_may_have_been_handed_over_before_a_restart() {
+    for mode in [Mode::Unicast, Mode::Multicast] {
+        for (lost, retry) in [(0, Retry::Safe), (1, Retry::MayRepeat)] {
+            let mut pair = Pair::new(&[7]);
+            // The table of node 2 as it starts anew; node 1 does not know yet.
+            pair.routing[1] = routing(2, &[(1, 2)], &[], &[]);
+            pair.publish(mode, 1);
+            pair.wire.drain(..lost);
+            pair.carry_all();
+            pair.pass(Duration::from_secs(1), false);
+            let ended: Vec<_> = pair.outcomes.iter().map(|outcome| (outcome.cause, outcome.retry)).collect();
+            assert_eq!(ended, [(Cause::NoSubscriber, retry)], "{mode:?}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_has_forgotten_the_end_takes_back_nothing_that_it_said_before() {
+    let received = Bounds { entries: 10, bytes: 1 };
+    let mut pair = Pair::with(Config { received, ..Config::default() }, &[7, 8]);
+    pair.ask(Mode::Multicast, 1, Wishes { recipients: true, ..Wishes::default() });
+    pair.written(0, Ok(()));
+    let (id, session) = (pair.pushes[1].id, pair.pushes[1].session);
+    pair.nodes[1].handle_pushed(pair.now, &pair.routing[1], session, id, Ok(()));
+    pair.collect();
+    assert_eq!(pair.wire.drain(..).count(), 1, "the word that both were handed it is lost on the way");
+    pair.pass(Duration::from_secs(8), false);
+    assert_eq!(pair.causes(), [Cause::Delivered]);
+    let report = Recipients::decode(pair.outcomes[0].body.payload.clone()).expect("a report");
+    assert_eq!((report.handed, report.failed), (1, 0), "at least");
+    assert_eq!((report.nodes[0].handed, report.nodes[0].cause), (1, Some(Cause::OutcomeLost)));
 }
 
 #[test]

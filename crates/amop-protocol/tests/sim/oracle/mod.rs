@@ -107,6 +107,9 @@ pub struct Oracle {
     links: BTreeMap<(usize, usize), Periods>,
     /// Moments at which some link changed, so that connectivity is judged at each.
     changes: Vec<Time>,
+    /// The epochs that nodes have, and when one rose above that of an earlier start.
+    epochs: BTreeMap<usize, u64>,
+    risen: Vec<(usize, Time)>,
     /// By message, when a relay first did not pass it on.
     refused_on_the_way: BTreeMap<u64, Time>,
     relay_refusals: u64,
@@ -160,6 +163,8 @@ impl Oracle {
             answered: BTreeMap::new(),
             links: BTreeMap::new(),
             changes: Vec::new(),
+            epochs: BTreeMap::new(),
+            risen: Vec::new(),
             refused_on_the_way: BTreeMap::new(),
             relay_refusals: 0,
             nodes: (0..nodes).map(|number| (key_of(number).id(), number)).collect(),
@@ -184,6 +189,18 @@ impl Oracle {
             end(periods, now)
         }
         self.changes.push(now);
+    }
+
+    pub fn starts(&mut self, node: usize, epoch: u64) {
+        self.epochs.insert(node, epoch);
+    }
+
+    /// A running node has this epoch.
+    pub fn runs(&mut self, node: usize, epoch: u64, now: Time) {
+        if self.epochs.get(&node) != Some(&epoch) {
+            self.epochs.insert(node, epoch);
+            self.risen.push((node, now));
+        }
     }
 
     pub fn disturbed(&mut self, now: Time) {

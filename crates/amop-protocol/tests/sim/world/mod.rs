@@ -214,6 +214,7 @@ impl World {
         slot.wake_at = None;
         slot.believes.clear();
         self.note("starts", &[number as u64, epoch]);
+        self.oracle.starts(number, epoch);
         self.settle(number);
     }
 
@@ -328,6 +329,7 @@ impl World {
     /// Carries out what a node wants, and sees that it wakes when it wants to.
     fn settle(&mut self, number: usize) {
         let Some(node) = &mut self.slots[number].node else { return };
+        self.oracle.runs(number, node.control.version().epoch, self.now);
         for out in node.take_out() {
             match out {
                 Out::Control { to, message } => self.transmit(number, to, |from, to, generation| {
