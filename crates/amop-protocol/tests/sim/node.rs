@@ -82,6 +82,8 @@ pub struct SimNode {
     budget: Budget,
     config: server::Config,
     keyer: Keyer,
+    /// When it began to shut down.
+    pub drained: Option<Time>,
     next_session: u64,
     out: Vec<Out>,
 }
@@ -162,6 +164,7 @@ impl SimNode {
             budget,
             config: session_config(key, limits),
             keyer: Keyer::new([seed, number as u64]),
+            drained: None,
             next_session: 1,
             out: Vec::new(),
         }
@@ -353,6 +356,7 @@ impl SimNode {
     }
 
     pub fn begin_drain(&mut self, now: Time) {
+        self.drained.get_or_insert(now);
         self.control.handle_drain(now);
         self.shards.iter_mut().for_each(Delivery::handle_drain);
         self.drain(now);

@@ -32,6 +32,8 @@ impl Delivery {
         }
         let choice = candidates::choose(routing, send, unicast, self.config.preference, &self.subscribers);
         match choice {
+            // The last attempt and the deadline may fall due together: it is too late for another one.
+            Ok(_) if send.deadline <= now => self.give_up(now, routing, id),
             Ok(choice) => self.start_attempt(now, routing, id, choice),
             Err(_) if !unicast.unconfirmed.is_empty() => self.ask_again(now, routing, id),
             Err(cause) => self.nobody_left(now, routing, id, cause),
@@ -150,6 +152,7 @@ impl Delivery {
         let Progress::Unicast(unicast) = &mut send.progress else { return };
         let Some(attempt) = unicast.attempt.take() else { return };
         unicast.failures.add(failed.cause, failed.at);
+        unicast.failures.may_have_run |= attempt.transmissions.are_several();
         if failed.spent {
             unicast.found_nobody += u32::from(failed.cause == Cause::NoSubscriber);
             unicast.spent.push(attempt.target());

@@ -272,6 +272,8 @@ impl Delivery {
                 Some(Wake::Push(id)) => self.push_woken(now, routing, id),
                 None => return,
             }
+            // A push that is overdue has told its send why, before that send itself is overdue.
+            self.settle(now, routing);
         }
     }
 

@@ -77,7 +77,7 @@ pub(super) struct Failures {
     /// The failure to report, and where it happened.
     worst: Option<(Cause, NodeId)>,
     /// Some attempt may have been handed over.
-    may_have_run: bool,
+    pub(super) may_have_run: bool,
     /// The longest wait that a node which refused asked for.
     pub(super) retry_after: Duration,
 }

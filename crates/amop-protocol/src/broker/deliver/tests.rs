@@ -36,7 +36,7 @@ impl Pair {
         Self::with(Config::default(), sessions)
     }
 
-    fn with(config: Config, sessions: &[u64]) -> Self {
+    pub(super) fn with(config: Config, sessions: &[u64]) -> Self {
         let count = sessions.len() as u32;
         Self {
             now: Time::ZERO,

@@ -69,8 +69,7 @@ impl Oracle {
     /// Why this cannot be how the publication ended, if it cannot.
     fn wrong(&self, publication: &Publication, at: Time, ended: Ended) -> Option<String> {
         let Ended { status, cause, .. } = ended;
-        let life = &self.sessions[&publication.session];
-        let draining = life.drained.is_some_and(|drained| drained <= publication.at);
+        let draining = publication.draining;
         if status == Status::Refused {
             return self.wrongly_refused(publication, at, cause);
         }
