@@ -142,6 +142,7 @@ impl Sender {
         let publish = Publish {
             session: PUBLISHER,
             client: self.client.clone(),
+            instance: None,
             seq,
             mode: Mode::Unicast,
             topic: topic.clone(),
@@ -201,6 +202,7 @@ fn attempt(to: &[u16]) -> LinkFrame {
         topic: topic(4_242),
         client: None,
         audience: Vec::new(),
+        instance: None,
     };
     let body = Body::Attempt { send: 1, number: 1, envelope, push_timeout_ms: 5_000 };
     let message = DataMessage { origin: id(1), origin_epoch: 1, body };

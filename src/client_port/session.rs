@@ -370,7 +370,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 let server::Published { seq, mode, topic, payload, deadline, wishes } = published;
                 let client = self.info.client.clone();
                 let session = self.info.id;
-                broker.publish(Publish { session, client, seq, mode, topic, payload, deadline, wishes });
+                let instance = self.server.instance();
+                broker.publish(Publish {
+                    session,
+                    client,
+                    instance,
+                    seq,
+                    mode,
+                    topic,
+                    payload,
+                    deadline,
+                    wishes,
+                });
             }
             Event::Answer(push, answer, received) => {
                 if !received.is_empty() {

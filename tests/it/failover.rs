@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use amop_client::{Client, Delivery, RequestError, Subscription};
+use amop_client::{Cause, Client, Delivery, PublishOptions, RequestError, Subscription};
 use amop_testkit::wait;
 use bytes::Bytes;
 use futures::{StreamExt, future};
@@ -45,6 +45,15 @@ async fn the_first_request_after_subscribing_is_answered_a_thousand_times_of_a_t
 
 #[tokio::test]
 async fn a_request_outlives_the_node_it_was_sent_through() {
+    a_request_outlives_its_node(false).await;
+}
+
+#[tokio::test]
+async fn so_does_that_of_an_application_which_has_the_topic_itself() {
+    a_request_outlives_its_node(true).await;
+}
+
+async fn a_request_outlives_its_node(subscribed: bool) {
     let mut mesh = Mesh::new(3, Topology::Ring, |_, _| {}).await;
     let (asked_to, mut asked) = mpsc::channel(8);
     let desk = Served::with(mesh.client(2).await, "t", move |delivery: Delivery| {
@@ -53,6 +62,7 @@ async fn a_request_outlives_the_node_it_was_sent_through() {
     .await;
     let till = mesh.connect(&[0, 1], mesh.certificate(0)).await;
     at_home(&till).await;
+    let own = if subscribed { Some(Served::echo(till.clone(), "t").await) } else { None };
     let asking = spawn({
         let till = till.clone();
         async move { till.request("t", "please").await }
@@ -66,6 +76,56 @@ async fn a_request_outlives_the_node_it_was_sent_through() {
     let answer = wait::within("an answer", asking).await.expect("no panic");
     assert_eq!(answer.as_deref(), Ok(&b"done"[..]));
     assert_eq!(desk.handled(), 1);
+    assert_eq!(own.map_or(0, |own| own.handled()), 0);
+}
+
+#[tokio::test]
+async fn an_application_with_two_nodes_is_no_recipient_of_its_own_multicasts() {
+    let mesh = Mesh::line(2).await;
+    for homes in [[0, 1], [1, 0]] {
+        let topic = format!("news-{}", homes[0]);
+        let own = mesh.connect(&homes, mesh.certificate(0)).await;
+        at_home(&own).await;
+        let _own = own.subscribe(&topic).await.expect("subscribed");
+        let report = async |from: &Client| {
+            let options = PublishOptions::default().report();
+            from.publish_with(&topic, "x", options).await.map(|report| (report.handed, report.failed))
+        };
+        let stranger = mesh.client(0).await;
+        wait::until("both its sessions", async || report(&stranger).await == Ok((2, 0))).await;
+        let error = report(&own).await.expect_err("nobody else is there");
+        assert_eq!((error.code(), error.cause()), (100, Cause::NoSubscriber), "{error}");
+
+        let others = [
+            mesh.client(0).await.subscribe(&topic).await.expect("subscribed"),
+            mesh.client(1).await.subscribe(&topic).await.expect("subscribed"),
+        ];
+        assert!(others.iter().all(Subscription::is_complete), "all nodes know them");
+        assert_eq!(report(&own).await, Ok((2, 0)));
+        assert_eq!(report(&stranger).await, Ok((4, 0)), "to others it is two subscribers");
+    }
+}
+
+#[tokio::test]
+async fn an_application_with_two_nodes_is_asked_itself_only_if_nobody_else_is_there() {
+    let mesh = Mesh::line(2).await;
+    let own = mesh.connect(&[0, 1], mesh.certificate(0)).await;
+    at_home(&own).await;
+    let own = Served::answer(own, "t", "itself").await;
+    for node in [0, 1] {
+        let desk = Served::answer(mesh.client(node).await, "t", "another").await;
+        let before = own.handled();
+        for _ in 0..50 {
+            let answer = wait::within("an answer", own.client.request("t", "x")).await;
+            assert_eq!(answer.as_deref(), Ok(&b"another"[..]));
+        }
+        assert_eq!((desk.handled(), own.handled()), (50, before));
+        desk.client.close().await;
+        wait::until("nobody else", async || {
+            own.client.request("t", "x").await.as_deref() == Ok(&b"itself"[..])
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

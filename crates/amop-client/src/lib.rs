@@ -77,7 +77,8 @@
 //! its machine is switched off, the application notices nothing; the client connects it again when it
 //! is back. With one home and several nodes the client moves to the next node instead, and is not
 //! reachable for the time that takes. A client that is connected twice is two subscribers to the nodes:
-//! it gets two shares of the requests to a topic, and may be asked what it asked itself.
+//! it gets two shares of the requests to a topic. It is no subscriber of what it sends itself; only a
+//! request for which nobody else is there comes back to it.
 //!
 //! With a node that does not know the extension frames, such as FISCO BCOS 2.x itself, the client
 //! speaks plain 2.x frames: deadlines are kept by the client alone, senders and causes are unknown,

@@ -134,6 +134,7 @@ fn data_messages() {
         topic: Topic::parse("a").expect("a topic"),
         client: None,
         audience: Vec::new(),
+        instance: None,
     };
     let send = SendRef { epoch: 1, id: 256 };
     let outcome = Body::Outcome {

@@ -22,6 +22,8 @@ pub enum Mutation {
     ReusedIdTakesLateAnswer,
     /// An application that is connected to several nodes does not know a message again.
     SubscriberForgets,
+    /// A publisher that is connected to several nodes is handed its own message at another one.
+    PublisherIsRecipientElsewhere,
     /// A verdict on a subscriber of a private topic counts from whichever session it comes.
     VerdictFromAnybody,
     /// Where one subscriber of a private topic is verified, its node gives messages to all that have it.
@@ -30,7 +32,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::RetryPicksTheFailed,
         Self::NoSubscriberIsFinal,
         Self::SequenceWithoutEpoch,
@@ -39,6 +41,7 @@ impl Mutation {
         Self::LostAnswerStaysLost,
         Self::ReusedIdTakesLateAnswer,
         Self::SubscriberForgets,
+        Self::PublisherIsRecipientElsewhere,
         Self::VerdictFromAnybody,
         Self::NodeIsVerified,
     ];

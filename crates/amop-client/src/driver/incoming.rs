@@ -78,8 +78,8 @@ impl Driver {
         let home = &mut self.homes[at];
         let now = self.connector.clock().now();
         if message.mode == Mode::Multicast && message.message.is_some_and(|seq| self.in_flight.is_own(seq)) {
-            // To its node this is another session than the one it was published through, and a report
-            // on the recipients would wait for it.
+            // Its node is an older one, to which this is another session than the one it was published
+            // through, and a report on the recipients would wait for it.
             home.session.received(now, &message.push, Mode::Multicast);
             return;
         }

@@ -191,6 +191,7 @@ impl Node {
         let publish = Publish {
             session,
             client: envelope.publisher,
+            instance: envelope.instance,
             seq: envelope.seq,
             mode: name.mode,
             topic: envelope.topic,
@@ -373,6 +374,7 @@ fn envelope(name: Name) -> Envelope {
         topic: world::topic(name.topic),
         client: None,
         audience: Vec::new(),
+        instance: (name.seq == 2).then_some(1),
     }
 }
 

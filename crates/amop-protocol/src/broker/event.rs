@@ -12,7 +12,7 @@ use crate::{Cause, ClientIdentity, NodeId, Retry, Seq, SessionId, Topic, wire::l
 pub enum Mode {
     /// A request: one subscriber, its answer is the outcome.
     Unicast,
-    /// Everybody who is subscribed, the publishing session excepted.
+    /// Everybody who is subscribed, the publishing application excepted.
     Multicast,
 }
 
@@ -23,6 +23,8 @@ pub struct Publish {
     pub session: SessionId,
     /// Whose session that is.
     pub client: Arc<ClientIdentity>,
+    /// The running application, if it named one; its other sessions are no subscribers of the message.
+    pub instance: Option<u128>,
     /// The publisher's name for the message; the outcome repeats it.
     pub seq: Seq,
     /// To one or to all.

@@ -82,6 +82,8 @@ pub struct SimNode {
     budget: Budget,
     config: server::Config,
     keyer: Keyer,
+    /// When it began to shut down.
+    pub drained: Option<Time>,
     next_session: u64,
     out: Vec<Out>,
 }
@@ -162,6 +164,7 @@ impl SimNode {
             budget,
             config: session_config(key, limits),
             keyer: Keyer::new([seed, number as u64]),
+            drained: None,
             next_session: 1,
             out: Vec::new(),
         }
@@ -232,8 +235,9 @@ impl SimNode {
     fn publish(&mut self, now: Time, id: SessionId, published: Published) {
         let Published { seq, mode, topic, payload, deadline, wishes } = published;
         let client = self.sessions[&id].identity.clone();
+        let instance = self.sessions[&id].server.instance();
         let key = self.keyer.key(&client.fingerprint, mode, &topic, &seq, &payload);
-        let publish = Publish { session: id, client, seq, mode, topic, payload, deadline, wishes };
+        let publish = Publish { session: id, client, instance, seq, mode, topic, payload, deadline, wishes };
         self.shards[Delivery::shard_of(key, SHARDS)].handle_publish(now, &self.routing, key, publish);
     }
 
@@ -352,6 +356,7 @@ impl SimNode {
     }
 
     pub fn begin_drain(&mut self, now: Time) {
+        self.drained.get_or_insert(now);
         self.control.handle_drain(now);
         self.shards.iter_mut().for_each(Delivery::handle_drain);
         self.drain(now);

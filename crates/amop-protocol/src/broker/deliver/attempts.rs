@@ -9,11 +9,11 @@ use super::{
     Delivery, Requester,
     candidates::{self, Choice},
     detour::detour,
-    reception,
+    reception::{self, Own},
     send::{Attempt, Failed, Progress, Send, Transmissions, Unicast},
 };
 use crate::{
-    Cause, NodeId, SessionId, Time,
+    Cause, NodeId, Time,
     broker::routing::Routing,
     wire::peer::{Body, SendRef},
 };
@@ -32,6 +32,8 @@ impl Delivery {
         }
         let choice = candidates::choose(routing, send, unicast, self.config.preference, &self.subscribers);
         match choice {
+            // The last attempt and the deadline may fall due together: it is too late for another one.
+            Ok(_) if send.deadline <= now => self.give_up(now, routing, id),
             Ok(choice) => self.start_attempt(now, routing, id, choice),
             Err(_) if !unicast.unconfirmed.is_empty() => self.ask_again(now, routing, id),
             Err(cause) => self.nobody_left(now, routing, id, cause),
@@ -86,20 +88,13 @@ impl Delivery {
         self.counters.attempts += 1;
         self.arm_send(now, id);
         if local {
-            self.attempt_here(now, routing, id, push_timeout, choice.exclude);
+            self.attempt_here(now, routing, id, push_timeout, choice.own);
         } else {
             self.send_attempt(routing, id, &[]);
         }
     }
 
-    fn attempt_here(
-        &mut self,
-        now: Time,
-        routing: &Routing,
-        id: u64,
-        push_timeout: Duration,
-        exclude: Option<SessionId>,
-    ) {
+    fn attempt_here(&mut self, now: Time, routing: &Routing, id: u64, push_timeout: Duration, own: Own) {
         let send = SendRef { epoch: self.epoch, id };
         let requester = Requester { node: self.me, send, over: None };
         let Some(send) = self.sends.get(&id) else { return };
@@ -108,7 +103,7 @@ impl Delivery {
         };
         let envelope = send.attempt_envelope(routing, current);
         let attempt =
-            reception::Attempt { requester, number: *attempts, push_timeout, exclude, recipients: false };
+            reception::Attempt { requester, number: *attempts, push_timeout, own, recipients: false };
         let (key, payload) = (send.key, send.publish.payload.clone());
         self.receive_attempt(now, routing, key, attempt, &envelope, payload);
     }
@@ -157,7 +152,9 @@ impl Delivery {
         let Progress::Unicast(unicast) = &mut send.progress else { return };
         let Some(attempt) = unicast.attempt.take() else { return };
         unicast.failures.add(failed.cause, failed.at);
+        unicast.failures.may_have_run |= attempt.transmissions.are_several();
         if failed.spent {
+            unicast.found_nobody += u32::from(failed.cause == Cause::NoSubscriber);
             unicast.spent.push(attempt.target());
         }
         self.next_attempt(now, routing, id);

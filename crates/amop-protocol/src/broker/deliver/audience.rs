@@ -10,7 +10,7 @@ use super::{
     destination::holder,
     fan_out::NodeReport,
     outcome::Ended,
-    reception::{Attempt, Reception, Stage, To, Waiting},
+    reception::{Attempt, Own, Reception, Stage, To, Waiting},
 };
 use crate::{
     Cause, SessionId, Time,
@@ -26,8 +26,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ask {
     pub(super) requester: Requester,
-    /// The publishing session, if it is one of this node.
-    pub(super) exclude: Option<SessionId>,
+    pub(super) own: Own,
     /// Whether each recipient is to be reported.
     pub(super) recipients: bool,
 }
@@ -43,9 +42,9 @@ impl Delivery {
         envelope: &Envelope,
         payload: Bytes,
     ) {
-        let Ask { requester, exclude, recipients } = ask;
+        let Ask { requester, own, recipients } = ask;
         let push_timeout = self.config.push_timeout_max;
-        let attempt = Attempt { requester, number: 0, push_timeout, exclude, recipients };
+        let attempt = Attempt { requester, number: 0, push_timeout, own, recipients };
         let report = match self.received.get(key) {
             None => return self.begin_fan_out(now, routing, key, attempt, envelope, payload),
             Some(Seen::Running(_)) => return self.rejoin_fan_out(routing, key, attempt),
@@ -89,10 +88,7 @@ impl Delivery {
         reception.roster = attempt.recipients.then(Box::<Roster>::default);
         reception.join(attempt);
         let gone = reception.gone(routing);
-        let mut sessions = reception.untried(routing, &self.subscribers);
-        if let Some(publisher) = attempt.exclude {
-            sessions.retain(|session| !self.subscribers.are_same(session, &publisher));
-        }
+        let mut sessions = reception.untried(routing, &self.subscribers, attempt.own);
         self.subscribers.one_each(&mut sessions);
         self.received.begin(key, Box::new(reception));
         for _ in 0..gone {
@@ -116,7 +112,7 @@ impl Delivery {
         self.subscribers.get(&failed)?.instance?;
         let reception = self.received.running(key)?;
         reception.tried.push(failed);
-        let untried = reception.untried(routing, &self.subscribers);
+        let untried = reception.untried(routing, &self.subscribers, Own::Elsewhere);
         untried.into_iter().rev().find(|session| self.subscribers.are_same(session, &failed))
     }
 

@@ -6,11 +6,12 @@ use siphasher::sip::SipHasher13;
 
 use super::{
     Preference, private,
+    reception::Own,
     send::{Send, Unicast},
     subscribers::Subscribers,
 };
 use crate::{
-    Cause, NodeId, SessionId,
+    Cause, NodeId,
     broker::{
         private::Recipient,
         routing::{Node, Routing, TopicRoutes},
@@ -27,7 +28,7 @@ pub(super) struct Choice {
     pub(super) way: u64,
     /// Candidates left, this one included.
     pub(super) candidates: u32,
-    pub(super) exclude: Option<SessionId>,
+    pub(super) own: Own,
     /// Of a reserved name: the very session it is for.
     pub(super) recipient: Option<Recipient>,
 }
@@ -77,42 +78,43 @@ pub(super) fn choose(
         let nearest = candidates.iter().map(|candidate| candidate.node.hops).min().unwrap_or(0);
         candidates.retain(|candidate| candidate.node.hops == nearest);
     }
-    pick(&candidates, send, unicast.attempts)
+    pick(&candidates, send, unicast.attempts - unicast.found_nobody)
         .or_else(|| itself(routing, send, unicast, subscribers).filter(|_| publisher_subscribed))
         .ok_or(none)
 }
 
-/// Subscribers at this node, but for the publishing session.
+/// Subscribers at this node, but for the publishing session and others of its application.
 fn here(routes: &TopicRoutes, send: &Send, subscribers: &Subscribers) -> u32 {
-    let own = send.publish.session;
+    let mut own = subscribers.of_application(&send.publish.client, send.publish.instance);
+    if !own.contains(&send.publish.session) {
+        own.push(send.publish.session);
+    }
     match send.address().and_then(|address| address.client) {
-        None => routes.sessions.len() as u32 - u32::from(routes.sessions.binary_search(&own).is_ok()),
+        None => {
+            let own = own.iter().filter(|session| routes.sessions.binary_search(session).is_ok());
+            (routes.sessions.len() - own.count()) as u32
+        }
         Some(client) => {
-            let others = routes.sessions.iter().filter(|session| **session != own);
+            let others = routes.sessions.iter().filter(|session| !own.contains(session));
             others.filter(|session| subscribers.has_certificate(session, &client)).count() as u32
         }
     }
 }
 
-/// The publishing session, if it is the only subscriber.
+/// The publishing session, if it is the only subscriber: nobody else was a candidate, or those who
+/// were had nobody but, perhaps, other sessions of the publisher.
 fn itself(routing: &Routing, send: &Send, unicast: &Unicast, subscribers: &Subscribers) -> Option<Choice> {
     let me = routing.find(&routing.me())?;
     let address = send.address().filter(|address| !address.is_any());
-    let sole = match address.and_then(|address| address.client) {
-        None => unicast.attempts == 0,
-        // Others were asked only because nobody could know that they have no such subscriber.
-        Some(client) => {
-            subscribers.has_certificate(&send.publish.session, &client)
-                && unicast.failures.found_nobody()
-                && !unicast.asked.contains(&me.id)
-        }
-    };
-    (sole && address.is_none_or(|address| address.admits(me))).then_some(Choice {
+    let client = address.and_then(|address| address.client);
+    let meant = client.is_none_or(|client| subscribers.has_certificate(&send.publish.session, &client));
+    let sole = unicast.attempts == unicast.found_nobody && !unicast.asked.contains(&me.id);
+    (meant && sole && address.is_none_or(|address| address.admits(me))).then_some(Choice {
         to: me.id,
         epoch: me.epoch,
         way: me.way,
         candidates: 1,
-        exclude: None,
+        own: Own::Only(send.publish.session),
         recipient: None,
     })
 }
@@ -135,7 +137,7 @@ pub(super) fn pick(candidates: &[Candidate<'_>], send: &Send, attempts: u32) -> 
         epoch: node.epoch,
         way: node.way,
         candidates: u32::try_from(total).unwrap_or(u32::MAX),
-        exclude: Some(send.publish.session),
+        own: Own::Not(send.publish.session),
         recipient: to.clone(),
     })
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{
     Delivery,
-    reception::{ActivePush, Attempt, Reception, Stage, To, Waiting},
+    reception::{ActivePush, Attempt, Own, Reception, Stage, To, Waiting},
     tell::Verdict,
 };
 use crate::{
@@ -118,8 +118,7 @@ impl Delivery {
     fn push_next(&mut self, now: Time, routing: &Routing, key: MessageKey, attempt: Attempt) {
         let Some(reception) = self.received.running(key) else { return };
         reception.join(attempt);
-        let mut left = reception.untried(routing, &self.subscribers);
-        left.retain(|session| Some(*session) != attempt.exclude);
+        let left = reception.untried(routing, &self.subscribers, attempt.own);
         if left.is_empty() {
             // Whoever comes late with a message that has failed here learns how it failed.
             let gone = reception.envelope.topic.is_reserved();
@@ -166,7 +165,9 @@ impl Delivery {
     /// Whether another session here could take the message of this reception.
     fn verdict(&mut self, routing: &Routing, key: MessageKey) -> Verdict {
         match self.received.running(key) {
-            Some(reception) if !reception.untried(routing, &self.subscribers).is_empty() => Verdict::Open,
+            Some(reception) if !reception.untried(routing, &self.subscribers, Own::Elsewhere).is_empty() => {
+                Verdict::Open
+            }
             _ => Verdict::Exhausted,
         }
     }

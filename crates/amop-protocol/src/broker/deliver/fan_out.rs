@@ -11,10 +11,11 @@ use super::{
     ledger::Ledger,
     outcome::Ending,
     private,
+    reception::Own,
     send::{Progress, Send, Transmissions},
 };
 use crate::{
-    Cause, NodeId, SessionId, Time,
+    Cause, NodeId, Retry, SessionId, Time,
     broker::{
         event::AnswerBody,
         routing::{Node, Routing},
@@ -33,6 +34,8 @@ pub(super) struct FanOut {
     handed: bool,
     /// Somebody could not be, or it is not known of everybody.
     failed: bool,
+    /// Some node may have handed it over, and then restarted.
+    may_have_run: bool,
     /// Some node had the message before, and has forgotten what became of it.
     forgotten: bool,
     /// What becomes the publisher's list of recipients, if it asked for one.
@@ -111,7 +114,11 @@ impl FanOut {
             (false, false) => Cause::NoSubscriber,
         };
         let payload = self.ledger.as_ref().map(|ledger| ledger.write(routing)).unwrap_or_default();
-        Ending { body: AnswerBody { payload, ..AnswerBody::default() }, ..cause.into() }
+        let retry = match cause.retry() {
+            Retry::Safe if self.may_have_run => Retry::MayRepeat,
+            retry => retry,
+        };
+        Ending { body: AnswerBody { payload, ..AnswerBody::default() }, retry, ..cause.into() }
     }
 }
 
@@ -194,7 +201,7 @@ impl Delivery {
         let envelope = send.envelope(audience_of(routing, send, &[self.me]));
         let (key, payload) = (send.key, send.publish.payload.clone());
         let recipients = send.publish.wants_recipients();
-        let ask = Ask { requester, exclude: Some(send.publish.session), recipients };
+        let ask = Ask { requester, own: Own::Not(send.publish.session), recipients };
         self.receive_fan_out(now, routing, key, ask, &envelope, payload);
     }
 
@@ -229,15 +236,18 @@ impl Delivery {
             self.counters.stale_reports += 1;
             return;
         };
-        destination.counts = report.counts;
+        // Asked again, it may have forgotten what it has said.
         let [handed, failed] = report.counts;
+        let counts = [destination.counts[0].max(handed), destination.counts[1].max(failed)];
+        destination.counts = counts;
         fan_out.handed |= handed > 0;
         fan_out.failed |= failed > 0 || handed == 0 && report.cause != Cause::NoSubscriber;
         fan_out.forgotten |= report.cause == Cause::OutcomeLost;
+        fan_out.may_have_run |= destination.transmissions.are_several();
         if report.complete {
             fan_out.waiting.remove(&from);
             if let Some(ledger) = &mut fan_out.ledger {
-                ledger.complete(from, report, &self.budget);
+                ledger.complete(from, NodeReport { counts, ..report }, &self.budget);
             }
         } else if from != self.me {
             let patience = self.config.push_timeout_max + self.config.resend_after(payload, 0);

@@ -41,7 +41,8 @@ impl Ledger {
         self.named += roster.len();
         // It took the message for nobody, and there was somebody.
         let refused = counts == [0, 0] && !matches!(cause, Cause::Delivered | Cause::NoSubscriber);
-        self.entries.push(Entry { node, counts, cause: refused.then_some(cause), roster, _hold: hold });
+        let untold = refused || cause == Cause::OutcomeLost;
+        self.entries.push(Entry { node, counts, cause: untold.then_some(cause), roster, _hold: hold });
     }
 
     /// A node is waited for no longer; `counts` is what it has said so far.

@@ -8,6 +8,7 @@
 //! **Invariant**: every publish handed in leads to exactly one [`Outcome`](super::event::Outcome) for its session and seq.
 //! **Invariant**: no session is handed the same message twice while the window remembers it.
 
+mod arrivals;
 mod attempts;
 mod audience;
 mod candidates;
@@ -34,6 +35,8 @@ mod tell;
 mod tests;
 #[cfg(test)]
 mod tests_extensions;
+#[cfg(test)]
+mod tests_own;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -68,7 +71,6 @@ use super::{
 };
 use crate::{
     NodeId, SessionId, Time,
-    mutations::{self, Mutation},
     wire::peer::{self, Body, DataMessage, Route, SendRef},
 };
 
@@ -175,88 +177,6 @@ impl Delivery {
         self.settle(now, routing);
     }
 
-    /// A data message for this node. `key` is the carried message's, for attempts and fan-outs.
-    pub fn handle_message(
-        &mut self,
-        now: Time,
-        routing: &Routing,
-        key: Option<MessageKey>,
-        message: DataMessage,
-        payload: Bytes,
-    ) {
-        self.take(now, routing, None, key, message, payload);
-    }
-
-    /// As [`Delivery::handle_message`]. What is reported about it goes back over `neighbour`, which brought it.
-    pub fn handle_message_over(
-        &mut self,
-        now: Time,
-        routing: &Routing,
-        neighbour: NodeId,
-        key: Option<MessageKey>,
-        message: DataMessage,
-        payload: Bytes,
-    ) {
-        self.take(now, routing, Some(neighbour), key, message, payload);
-    }
-
-    fn take(
-        &mut self,
-        now: Time,
-        routing: &Routing,
-        over: Option<NodeId>,
-        key: Option<MessageKey>,
-        message: DataMessage,
-        payload: Bytes,
-    ) {
-        let from = message.origin;
-        if self.is_from_before(now, routing, key, &message) {
-            self.counters.stale_messages += 1;
-            return;
-        }
-        let key = match key {
-            Some(key) if mutations::on(Mutation::TwiceThroughTwoNodes) => Some(key.mixed_with(&from)),
-            key => key,
-        };
-        let requester =
-            |id| Requester { node: from, send: SendRef { epoch: message.origin_epoch, id }, over };
-        match (message.body, key) {
-            (Body::Attempt { send, number, envelope, push_timeout_ms }, Some(key)) => {
-                let attempt = reception::Attempt {
-                    requester: requester(send),
-                    number,
-                    push_timeout: Duration::from_millis(push_timeout_ms.into())
-                        .min(self.config.push_timeout_max),
-                    exclude: None,
-                    recipients: false,
-                };
-                self.receive_attempt(now, routing, key, attempt, &envelope, payload);
-            }
-            (Body::FanOut { send, envelope, recipients }, Some(key)) => {
-                let ask = audience::Ask { requester: requester(send), exclude: None, recipients };
-                self.receive_fan_out(now, routing, key, ask, &envelope, payload);
-            }
-            (report, _) => self.handle_report(now, routing, from, report, payload),
-        }
-        self.settle(now, routing);
-    }
-
-    /// Whether a message is neither remembered nor new: somebody kept it for long.
-    fn is_from_before(
-        &mut self,
-        now: Time,
-        routing: &Routing,
-        key: Option<MessageKey>,
-        message: &DataMessage,
-    ) -> bool {
-        let (Some(key), Body::Attempt { send, .. } | Body::FanOut { send, .. }) = (key, &message.body) else {
-            return false;
-        };
-        let origin = (message.origin, message.origin_epoch);
-        let old = self.numbers.is_stale(now, self.config.retention(), routing, origin, *send);
-        old && self.received.get(key).is_none()
-    }
-
     /// Who is at the other end of a session; to be told before its topics are in the routing snapshot.
     pub fn handle_subscriber(&mut self, session: SessionId, subscriber: Subscriber) {
         self.subscribers.insert(session, subscriber);
@@ -352,6 +272,8 @@ impl Delivery {
                 Some(Wake::Push(id)) => self.push_woken(now, routing, id),
                 None => return,
             }
+            // A push that is overdue has told its send why, before that send itself is overdue.
+            self.settle(now, routing);
         }
     }
 

@@ -26,10 +26,20 @@ pub(super) struct Attempt {
     pub(super) requester: Requester,
     pub(super) number: u32,
     pub(super) push_timeout: Duration,
-    /// The publishing session, unless it is the only subscriber.
-    pub(super) exclude: Option<SessionId>,
+    pub(super) own: Own,
     /// Of a multicast: whether each recipient is to be reported.
     pub(super) recipients: bool,
+}
+
+/// What to do with the publishing session. The publisher's other sessions are left out always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Own {
+    /// It is at another node.
+    Elsewhere,
+    /// It is left out.
+    Not(SessionId),
+    /// It alone is asked: nobody else is there.
+    Only(SessionId),
 }
 
 /// A message that came for this node's sessions and is not done with.
@@ -190,10 +200,16 @@ impl Reception {
     }
 
     /// Sessions here that it is for and that have not had it.
-    pub(super) fn untried(&self, routing: &Routing, subscribers: &Subscribers) -> Vec<SessionId> {
+    pub(super) fn untried(&self, routing: &Routing, subscribers: &Subscribers, own: Own) -> Vec<SessionId> {
         let routes = routing.topic(self.envelope.topic.as_str());
         let sessions = routes.map_or(&[][..], |routes| &routes.sessions);
-        let untried = sessions.iter().filter(|session| !self.tried.contains(session));
+        let publishers = self.publishers(subscribers);
+        let may_have = |session: &SessionId| match own {
+            Own::Only(publisher) => *session == publisher,
+            Own::Not(publisher) => *session != publisher && !publishers.contains(session),
+            Own::Elsewhere => !publishers.contains(session),
+        };
+        let untried = sessions.iter().filter(|session| may_have(session) && !self.tried.contains(session));
         let admitted = untried.filter(|session| self.admits(routing, **session));
         admitted.filter(|session| self.is_for(session, subscribers)).copied().collect()
     }
@@ -216,6 +232,14 @@ impl Reception {
     pub(super) fn gone(&self, routing: &Routing) -> usize {
         let sessions = routing.topic(self.envelope.topic.as_str()).map_or(&[][..], |routes| &routes.sessions);
         self.named(routing).iter().filter(|session| sessions.binary_search(session).is_err()).count()
+    }
+
+    /// Sessions here of the application that published it.
+    fn publishers(&self, subscribers: &Subscribers) -> Vec<SessionId> {
+        if mutations::on(Mutation::PublisherIsRecipientElsewhere) {
+            return Vec::new();
+        }
+        subscribers.of_application(&self.envelope.publisher, self.envelope.instance)
     }
 
     fn is_for(&self, session: &SessionId, subscribers: &Subscribers) -> bool {

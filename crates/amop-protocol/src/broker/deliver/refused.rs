@@ -112,6 +112,11 @@ impl Transmissions {
         }
     }
 
+    /// Whether another one than the one that was answered may have arrived, before the destination restarted.
+    pub(super) fn are_several(&self) -> bool {
+        self.by_table as usize + self.by_path.len() > 1
+    }
+
     fn refused(&mut self, routing: &Routing, from: NodeId, to: NodeId) -> Next {
         if !self.remove_met_by(&from) {
             return Next::Ignore;
@@ -187,6 +192,7 @@ mod tests {
             let publish = Publish {
                 session: SessionId(1),
                 client: Arc::new(client),
+                instance: None,
                 seq: Seq::from_u128(7),
                 mode,
                 topic: topic(),

@@ -61,6 +61,8 @@ pub(super) type Target = (NodeId, u64, Option<SessionId>);
 pub(super) struct Unicast {
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: u32,
+    /// How many of these found nobody at their node: it is as if they had never been.
+    pub(super) found_nobody: u32,
     /// Targets with no candidate left for this send.
     pub(super) spent: Vec<Target>,
     /// Targets that did not confirm in time; asked again when nobody else is left.
@@ -75,7 +77,7 @@ pub(super) struct Failures {
     /// The failure to report, and where it happened.
     worst: Option<(Cause, NodeId)>,
     /// Some attempt may have been handed over.
-    may_have_run: bool,
+    pub(super) may_have_run: bool,
     /// The longest wait that a node which refused asked for.
     pub(super) retry_after: Duration,
 }
@@ -87,11 +89,6 @@ impl Failures {
             Some((worst, _)) if worst.worse(cause) == worst => {}
             _ => self.worst = Some((cause, at)),
         }
-    }
-
-    /// Whether nothing worse has been found than that nobody was there.
-    pub(super) fn found_nobody(&self) -> bool {
-        self.worst.is_none_or(|(worst, _)| worst == Cause::NoSubscriber)
     }
 
     /// The end of a send that has failed.
@@ -184,6 +181,7 @@ impl Send {
             topic: self.publish.topic.clone(),
             client: self.address().and_then(|address| address.client),
             audience,
+            instance: self.publish.instance,
         }
     }
 

@@ -2,23 +2,46 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Fingerprint, SessionId, broker::event::Subscriber};
+use crate::{ClientIdentity, Fingerprint, SessionId, broker::event::Subscriber};
+
+/// A running application: its certificate, and the instance it named.
+type Application = (Fingerprint, u128);
 
 /// Sessions that have topics, and who they are. One that is not here is nobody in particular.
 #[derive(Debug, Default)]
-pub(super) struct Subscribers(BTreeMap<SessionId, Subscriber>);
+pub(super) struct Subscribers {
+    all: BTreeMap<SessionId, Subscriber>,
+    /// Sessions of those that named an instance.
+    by_application: BTreeMap<Application, BTreeSet<SessionId>>,
+}
 
 impl Subscribers {
     pub(super) fn insert(&mut self, session: SessionId, subscriber: Subscriber) {
-        self.0.insert(session, subscriber);
+        self.remove(session);
+        if let Some(application) = application_of(&subscriber) {
+            self.by_application.entry(application).or_default().insert(session);
+        }
+        self.all.insert(session, subscriber);
     }
 
     pub(super) fn remove(&mut self, session: SessionId) {
-        self.0.remove(&session);
+        let Some(application) = self.all.remove(&session).as_ref().and_then(application_of) else { return };
+        if let Some(sessions) = self.by_application.get_mut(&application) {
+            sessions.remove(&session);
+            if sessions.is_empty() {
+                self.by_application.remove(&application);
+            }
+        }
     }
 
     pub(super) fn get(&self, session: &SessionId) -> Option<&Subscriber> {
-        self.0.get(session)
+        self.all.get(session)
+    }
+
+    /// Sessions of the application that has this certificate and named this instance; few, or none.
+    pub(super) fn of_application(&self, client: &ClientIdentity, instance: Option<u128>) -> Vec<SessionId> {
+        let sessions = instance.and_then(|instance| self.by_application.get(&(client.fingerprint, instance)));
+        sessions.into_iter().flatten().copied().collect()
     }
 
     pub(super) fn has_certificate(&self, session: &SessionId, client: &Fingerprint) -> bool {
@@ -32,13 +55,15 @@ impl Subscribers {
 
     /// Leaves one session of each running application: the newest, which is the likeliest to live.
     pub(super) fn one_each(&self, sessions: &mut Vec<SessionId>) {
-        let named = |session: &SessionId| {
-            self.get(session).and_then(|who| Some((who.client.fingerprint, who.instance?)))
-        };
+        let named = |session: &SessionId| self.get(session).and_then(application_of);
         let mut seen = BTreeSet::new();
         sessions.sort_unstable();
         sessions.reverse();
         sessions.retain(|session| named(session).is_none_or(|name| seen.insert(name)));
         sessions.reverse();
     }
+}
+
+fn application_of(subscriber: &Subscriber) -> Option<Application> {
+    Some((subscriber.client.fingerprint, subscriber.instance?))
 }

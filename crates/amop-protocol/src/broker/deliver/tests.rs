@@ -26,6 +26,8 @@ pub(super) struct Pair {
     pub(super) outcomes: Vec<Outcome>,
     /// Messages whose publishers were told that they were handed over.
     pub(super) noted: Vec<Seq>,
+    /// The application that publishes.
+    pub(super) instance: Option<u128>,
 }
 
 impl Pair {
@@ -34,7 +36,7 @@ impl Pair {
         Self::with(Config::default(), sessions)
     }
 
-    fn with(config: Config, sessions: &[u64]) -> Self {
+    pub(super) fn with(config: Config, sessions: &[u64]) -> Self {
         let count = sessions.len() as u32;
         Self {
             now: Time::ZERO,
@@ -44,6 +46,7 @@ impl Pair {
             pushes: Vec::new(),
             outcomes: Vec::new(),
             noted: Vec::new(),
+            instance: None,
         }
     }
 
@@ -65,6 +68,7 @@ impl Pair {
         let publish = Publish {
             session,
             client: client(),
+            instance: self.instance,
             seq: Seq::from_u128(seq),
             mode,
             topic: topic(),
@@ -425,6 +429,7 @@ fn messages_that_nobody_here_takes_are_remembered_within_the_bound() {
             topic: topic(),
             client: None,
             audience: Vec::new(),
+            instance: None,
         };
         let body = Body::Attempt { send: 256, number, envelope, push_timeout_ms: 1_000 };
         let message = DataMessage { origin: id(1), origin_epoch: 1, body };

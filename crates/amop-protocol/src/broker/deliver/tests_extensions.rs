@@ -4,12 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::tests::{PUBLISHER, Pair, body};
+use super::{
+    Config,
+    tests::{PUBLISHER, Pair, body, client},
+};
 use crate::{
     Cause, ClientIdentity, Fingerprint, Retry, Seq, SessionId,
     broker::{
+        dedup::Bounds,
         event::{Mode, PushError, Subscriber},
-        testing::id,
+        testing::{id, routing},
         wishes::{Address, Wishes},
     },
     wire::recipients::{Recipient, Recipients},
@@ -66,6 +70,38 @@ fn written_without_a_word_is_a_timeout_and_unwritten_is_not_handed() {
         assert_eq!(pair.causes(), [cause]);
         assert_eq!(pair.outcomes[0].hop.as_ref().map(|hop| hop.node), Some(id(2)), "it failed there");
     }
+}
+
+/// A publisher's request to its own certificate, which node 2 does not have and 7, it itself, or `others`
+/// at its node do: (how it ended, pushes written).
+fn to_its_own_certificate(seq: u128, others: &[u64]) -> (Vec<Cause>, usize) {
+    let path_timeout = Duration::from_millis(500);
+    let default_deadline = path_timeout + Duration::from_millis(31);
+    let mut pair = Pair::with(Config { path_timeout, default_deadline, ..Config::default() }, &[70]);
+    let here: Vec<u64> = [7].iter().chain(others).copied().collect();
+    pair.routing[0] = routing(1, &[(1, 2)], &[(2, 9)], &here);
+    for session in here {
+        let subscriber = Subscriber { client: client(), instance: None };
+        pair.nodes[0].handle_subscriber(SessionId(session), subscriber);
+    }
+    let own = to(Address::default().of_client(client().fingerprint));
+    pair.publish_with(SessionId(7), Mode::Unicast, seq, Some(Box::new(own)));
+    assert_eq!(pair.wire.len(), 1, "node 2 is asked first");
+    pair.carry_all();
+    let (id, session) = (pair.pushes[0].id, pair.pushes[0].session);
+    pair.nodes[0].handle_written(session, id);
+    pair.pass(Duration::from_secs(1), false);
+    (pair.causes(), pair.pushes.len())
+}
+
+#[test]
+fn a_push_that_is_overdue_with_its_send_counts_before_the_deadline_does() {
+    assert_eq!(to_its_own_certificate(1, &[]), (vec![Cause::PushTimeout], 1));
+}
+
+#[test]
+fn at_the_deadline_nobody_else_is_given_the_message() {
+    assert_eq!(to_its_own_certificate(3, &[8, 9]), (vec![Cause::PushTimeout], 1));
 }
 
 #[test]
@@ -170,6 +206,40 @@ fn a_report_tells_of_all_recipients_when_all_are_known() {
     // The same again gets the same report.
     pair.ask(Mode::Multicast, 1, Wishes { recipients: true, ..Wishes::default() });
     assert_eq!(pair.outcomes[1].body, pair.outcomes[0].body);
+}
+
+#[test]
+fn what_was_sent_twice_may_have_been_handed_over_before_a_restart() {
+    for mode in [Mode::Unicast, Mode::Multicast] {
+        for (lost, retry) in [(0, Retry::Safe), (1, Retry::MayRepeat)] {
+            let mut pair = Pair::new(&[7]);
+            // The table of node 2 as it starts anew; node 1 does not know yet.
+            pair.routing[1] = routing(2, &[(1, 2)], &[], &[]);
+            pair.publish(mode, 1);
+            pair.wire.drain(..lost);
+            pair.carry_all();
+            pair.pass(Duration::from_secs(1), false);
+            let ended: Vec<_> = pair.outcomes.iter().map(|outcome| (outcome.cause, outcome.retry)).collect();
+            assert_eq!(ended, [(Cause::NoSubscriber, retry)], "{mode:?}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_has_forgotten_the_end_takes_back_nothing_that_it_said_before() {
+    let received = Bounds { entries: 10, bytes: 1 };
+    let mut pair = Pair::with(Config { received, ..Config::default() }, &[7, 8]);
+    pair.ask(Mode::Multicast, 1, Wishes { recipients: true, ..Wishes::default() });
+    pair.written(0, Ok(()));
+    let (id, session) = (pair.pushes[1].id, pair.pushes[1].session);
+    pair.nodes[1].handle_pushed(pair.now, &pair.routing[1], session, id, Ok(()));
+    pair.collect();
+    assert_eq!(pair.wire.drain(..).count(), 1, "the word that both were handed it is lost on the way");
+    pair.pass(Duration::from_secs(8), false);
+    assert_eq!(pair.causes(), [Cause::Delivered]);
+    let report = Recipients::decode(pair.outcomes[0].body.payload.clone()).expect("a report");
+    assert_eq!((report.handed, report.failed), (1, 0), "at least");
+    assert_eq!((report.nodes[0].handed, report.nodes[0].cause), (1, Some(Cause::OutcomeLost)));
 }
 
 #[test]

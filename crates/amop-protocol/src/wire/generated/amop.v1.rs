@@ -419,6 +419,9 @@ pub struct Envelope {
     /// node, nobody there may have it.
     #[prost(message, repeated, tag = "5")]
     pub audience: ::prost::alloc::vec::Vec<Audience>,
+    /// 16 bytes, not all 0: the application that publishes; empty: it named none
+    #[prost(bytes = "bytes", tag = "6")]
+    pub publisher_instance: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Audience {

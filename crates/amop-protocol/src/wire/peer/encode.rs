@@ -88,11 +88,14 @@ fn with_envelope(send: u64, attempt: u64, tag: u8, envelope: &Envelope) -> Vec<u
     let publisher = entry_len(fingerprint.len()) + if name.is_empty() { 0 } else { entry_len(name.len()) };
     let client = envelope.client.as_ref().map_or(&[][..], |client| client.as_bytes());
     let audience: Vec<Vec<u8>> = envelope.audience.iter().map(part).collect();
+    let instance = envelope.instance.map(u128::to_be_bytes);
+    let instance = instance.as_ref().map_or(&[][..], |instance| instance);
     let len = entry_len(publisher)
         + audience.iter().map(|part| entry_len(part.len())).sum::<usize>()
         + entry_len(envelope.seq.0.len())
         + entry_len(topic.len())
-        + bytes_len(client.len());
+        + bytes_len(client.len())
+        + bytes_len(instance.len());
     let mut out = Vec::with_capacity(NUMBERS + entry_len(len));
     number(&mut out, 1, send);
     number(&mut out, 2, attempt);
@@ -106,6 +109,7 @@ fn with_envelope(send: u64, attempt: u64, tag: u8, envelope: &Envelope) -> Vec<u
     for part in audience {
         bytes(&mut out, 5, &part);
     }
+    bytes(&mut out, 6, instance);
     out
 }
 

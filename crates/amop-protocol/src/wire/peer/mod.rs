@@ -132,6 +132,9 @@ pub struct Envelope {
     pub client: Option<Fingerprint>,
     /// Of a reserved name: the very sessions it is for; nobody at a node that is not named.
     pub audience: Vec<Audience>,
+    /// The running application that publishes it, if it named one; never 0. Its other sessions are
+    /// not among the subscribers.
+    pub instance: Option<u128>,
 }
 
 /// Sessions of one node.
@@ -350,6 +353,7 @@ fn envelope(envelope: Option<pb::Envelope>) -> Result<Envelope, DataError> {
             client => Some(Fingerprint::from_slice(client).ok_or(DataError::Field("client"))?),
         },
         audience: envelope.audience.into_iter().map(audience).collect::<Result<_, _>>()?,
+        instance: instance(&envelope.publisher_instance)?,
     })
 }
 
@@ -359,6 +363,15 @@ fn audience(audience: pb::Audience) -> Result<Audience, DataError> {
     sessions.sort_unstable();
     sessions.dedup();
     Ok(Audience { node, epoch: audience.epoch, sessions })
+}
+
+/// None is left out: as many zeros name no application either.
+fn instance(instance: &[u8]) -> Result<Option<u128>, DataError> {
+    if instance.is_empty() {
+        return Ok(None);
+    }
+    let number = instance.try_into().map(u128::from_be_bytes).unwrap_or(0);
+    if number == 0 { Err(DataError::Field("publisher_instance")) } else { Ok(Some(number)) }
 }
 
 /// A malformed prefix would crash SDKs that decode the answer; it must be a length byte and its topic.

@@ -8,13 +8,15 @@ fn node() -> impl Strategy<Value = NodeId> {
 
 fn envelopes() -> impl Strategy<Value = Envelope> {
     let names = (any::<[u8; 32]>(), "[a-z ü]{0,20}", any::<[u8; 32]>(), "[a-z/ü]{1,40}");
-    let names = (names, any::<Option<[u8; 32]>>(), audiences());
-    names.prop_map(|((fingerprint, name, seq, topic), client, sessions)| Envelope {
+    let instances = any::<Option<u128>>().prop_map(|instance| instance.filter(|number| *number != 0));
+    let all = (names, any::<Option<[u8; 32]>>(), audiences(), instances);
+    all.prop_map(|((fingerprint, name, seq, topic), client, audience, instance)| Envelope {
         publisher: Arc::new(ClientIdentity { fingerprint: Fingerprint::new(fingerprint), name: name.into() }),
         seq: Seq(seq),
         topic: Topic::parse(&topic).unwrap(),
         client: client.map(Fingerprint::new),
-        audience: sessions,
+        audience,
+        instance,
     })
 }
 
@@ -133,6 +135,7 @@ fn spoilt(spoil: impl FnOnce(&mut pb::Data, &mut pb::Envelope)) -> Bytes {
         topic: "t".into(),
         client: Bytes::new(),
         audience: Vec::new(),
+        publisher_instance: Bytes::new(),
     };
     let mut data = pb::Data {
         origin: vec![3; 32].into(),
@@ -159,6 +162,10 @@ fn malformed_fields_are_refused_by_name() {
     check("topic", spoilt(|_, envelope| envelope.topic = "tab\there".into()));
     check("topic", spoilt(|_, envelope| envelope.topic.clear()));
     check("publisher", spoilt(|_, envelope| envelope.publisher = None));
+    assert!(decode(&spoilt(|_, envelope| envelope.publisher_instance = vec![5; 16].into())).is_ok());
+    for instance in [vec![5; 1], vec![5; 15], vec![5; 17], vec![0; 16]] {
+        check("publisher_instance", spoilt(|_, envelope| envelope.publisher_instance = instance.into()));
+    }
     check(
         "fingerprint",
         spoilt(|_, envelope| {

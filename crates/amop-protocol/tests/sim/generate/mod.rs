@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::Range, time::Duration};
 use amop_protocol::broker::{event::Mode, lists};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
+use self::applications::Application;
 use crate::{
     plan::{
         Act, BadTopic, Behaviour, Dialect, Limits, LinkSetup, Noise, Plan, Receipts, Setup, Step, TOPICS,
@@ -28,6 +29,8 @@ struct Generator {
     messages: u64,
     instances: usize,
     wanted: BTreeMap<u64, Wants>,
+    applications: Vec<Application>,
+    own_messages: u64,
 }
 
 #[derive(Clone)]
@@ -49,6 +52,7 @@ pub fn plan(seed: u64) -> Plan {
     let mut generator = Generator::new(seed, rng, setup);
     generator.begin();
     let heals = generator.now + Duration::from_millis(1);
+    generator.applications_publish(heals);
     generator.now = heals + QUIET;
     generator.coda();
     let Generator { mut steps, setup, .. } = generator;
@@ -121,6 +125,8 @@ impl Generator {
             messages: 0,
             instances: 0,
             wanted: BTreeMap::new(),
+            applications: Vec::new(),
+            own_messages: 0,
         }
     }
 
@@ -223,17 +229,23 @@ impl Generator {
         let (behaviour, certificate, topics) =
             (self.behaviour(), self.rng.random_range(0..200), self.some_topics());
         self.instances += 1;
+        let since = self.now + Duration::from_millis(10);
+        let mut sessions = Vec::new();
         for _ in 0..2 {
             let Some(node) = self.some_node() else { return };
             let (client, dialect) = (self.clients.len(), Dialect::Extended);
             let instance = Some(self.instances);
             let receipts = self.receipts();
             self.act(Act::Open { client, node, dialect, certificate, behaviour, receipts, instance });
-            // It publishes nothing: to its nodes its sessions are strangers to each other.
+            // What it publishes is drawn apart.
             let reads = false;
             self.clients.push(ClientBelief { node, certificate, open: true, reads, topics: Vec::new() });
             self.subscribe(client, topics.clone());
             self.pause(0..20_000);
+            sessions.push(client);
+        }
+        if behaviour.reads() {
+            self.applications.push(Application { sessions, certificate, topics, since });
         }
     }
 
@@ -399,6 +411,7 @@ impl Generator {
     }
 }
 
+mod applications;
 mod faults;
 mod private;
 mod wants;

@@ -29,6 +29,7 @@ impl Oracle {
         });
         self.certain = certain.count() as u64;
         self.judge_hand_overs(&mut faults);
+        self.judge_own(&mut faults);
         self.judge_applications(&mut faults);
         self.judge_order(&mut faults);
         self.judge_private(end);
@@ -68,8 +69,7 @@ impl Oracle {
     /// Why this cannot be how the publication ended, if it cannot.
     fn wrong(&self, publication: &Publication, at: Time, ended: Ended) -> Option<String> {
         let Ended { status, cause, .. } = ended;
-        let life = &self.sessions[&publication.session];
-        let draining = life.drained.is_some_and(|drained| drained <= publication.at);
+        let draining = publication.draining;
         if status == Status::Refused {
             return self.wrongly_refused(publication, at, cause);
         }

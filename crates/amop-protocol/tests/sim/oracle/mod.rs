@@ -2,6 +2,7 @@
 
 mod judge;
 mod order;
+mod own;
 mod private;
 mod totals;
 mod truth;
@@ -73,6 +74,8 @@ struct Publication {
     /// `None`: none that can be published to.
     topic: Option<u32>,
     at: Time,
+    /// Whether its node was shutting down: a node may begin to in the very instant of the frame, after it.
+    draining: bool,
     deadline: Duration,
     /// What else it asked for.
     wants: Wants,
@@ -109,6 +112,9 @@ pub struct Oracle {
     links: BTreeMap<(usize, usize), Periods>,
     /// Moments at which some link changed, so that connectivity is judged at each.
     changes: Vec<Time>,
+    /// The epochs that nodes have, and when one rose above that of an earlier start.
+    epochs: BTreeMap<usize, u64>,
+    risen: Vec<(usize, Time)>,
     /// By message, when a relay first did not pass it on.
     refused_on_the_way: BTreeMap<u64, Time>,
     relay_refusals: u64,
@@ -163,6 +169,8 @@ impl Oracle {
             answered: BTreeMap::new(),
             links: BTreeMap::new(),
             changes: Vec::new(),
+            epochs: BTreeMap::new(),
+            risen: Vec::new(),
             refused_on_the_way: BTreeMap::new(),
             relay_refusals: 0,
             nodes: (0..nodes).map(|number| (key_of(number).id(), number)).collect(),
@@ -190,15 +198,33 @@ impl Oracle {
         self.changes.push(now);
     }
 
+    pub fn starts(&mut self, node: usize, epoch: u64) {
+        self.epochs.insert(node, epoch);
+    }
+
+    /// A running node has this epoch.
+    pub fn runs(&mut self, node: usize, epoch: u64, now: Time) {
+        if self.epochs.get(&node) != Some(&epoch) {
+            self.epochs.insert(node, epoch);
+            self.risen.push((node, now));
+        }
+    }
+
     pub fn disturbed(&mut self, now: Time) {
         self.disturbances.push(now);
     }
 
-    pub fn session_begins(&mut self, session: usize, client: &Client, certificate: u8) {
+    pub fn session_begins(
+        &mut self,
+        session: usize,
+        client: &Client,
+        certificate: u8,
+        drained: Option<Time>,
+    ) {
         let Client { node, behaviour, receipts, instance, .. } = *client;
         let confirms = !client.says_received() || receipts.is_prompt();
         let topics = BTreeMap::new();
-        let (ended, drained, stopped) = (None, None, None);
+        let (ended, stopped) = (None, None);
         let life =
             SessionLife { node, certificate, behaviour, confirms, instance, ended, drained, stopped, topics };
         self.sessions.insert(session, life);
@@ -247,6 +273,7 @@ impl Oracle {
         let Sent { message, session, mode, topic, deadline, wants } = sent;
         let deadline = deadline.unwrap_or(DEADLINE).min(MAX_DEADLINE);
         let number = self.publications.len();
+        let draining = self.sessions.get(&session).is_some_and(|life| life.drained.is_some());
         let (outcomes, hand_over_told, report) = (Vec::new(), false, None);
         let publication = Publication {
             message,
@@ -254,6 +281,7 @@ impl Oracle {
             mode,
             topic,
             at,
+            draining,
             deadline,
             wants,
             hand_over_told,

@@ -40,6 +40,7 @@ impl Oracle {
         let mut wanting = self.sessions.values().filter(|life| life.wanted(topic, from, to));
         self.is_alone(publication)
             && publication.wants.certificate.is_none()
+            && !self.may_go_past_its_own(publication, topic)
             && !self.refused_on_the_way.contains_key(&publication.message)
             && wanting.all(|life| {
                 let periods = &life.topics[&topic];

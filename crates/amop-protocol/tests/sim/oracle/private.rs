@@ -25,8 +25,6 @@ const ASKED_WITHIN: Duration = Duration::from_millis(200);
 const PER_NODE: Duration = Duration::from_millis(25);
 /// A verdict within this time counts for certain.
 const PATIENCE: Duration = Duration::from_millis(900);
-/// For so long after a start a node may rise to a new epoch, in which nobody is verified.
-const EPOCH_SETTLES: Duration = Duration::from_secs(15);
 /// How soon a multicast is handed to those who can be reached.
 const HANDED_WITHIN: Duration = Duration::from_secs(6);
 /// What a node waits for an outcome, and then some.
@@ -85,7 +83,6 @@ pub struct Private {
     trusts: Vec<Trust>,
     sends: Vec<(PrivateSend, Vec<(Time, Ended)>)>,
     handed: BTreeMap<(u64, usize), Vec<Time>>,
-    starts: Vec<Time>,
     /// Sends that had a verified subscriber and a path all the time.
     pub certain: u64,
     /// Questions that had to be put at once.
@@ -124,10 +121,6 @@ impl Private {
     pub fn session_ends(&mut self, session: usize, now: Time) {
         self.reports(session, None, now);
         self.distrust(now, |trust| trust.publisher == session || trust.subscriber == session);
-    }
-
-    pub fn node_starts(&mut self, now: Time) {
-        self.starts.push(now);
     }
 
     /// A node puts a question to a publisher: the one before it over the same channel is void.
@@ -217,11 +210,6 @@ impl Private {
                 && stint.until.is_none_or(|until| until >= send.at)
         });
         trusted && wanted
-    }
-
-    /// Whether somebody started so shortly before that trust may have been lost with an epoch.
-    fn is_settled(&self, from: Time, to: Time) -> bool {
-        !self.starts.iter().any(|start| *start + EPOCH_SETTLES > from && *start <= to && *start > Time::ZERO)
     }
 
     /// From when on the session has had the topic without a break, if it did up to a moment.
@@ -336,7 +324,8 @@ impl Oracle {
                 && life.ended.is_none_or(|ended| ended > to)
                 && life.drained.is_none_or(|drained| drained > to)
                 && self.private.wants_since(subscriber, topic, to).is_some_and(|wanted| wanted <= since)
-                && self.private.is_settled(since, to)
+                && !self.rises(origin, since, to)
+                && !self.rises(life.node, since, to)
                 && self.connected_throughout(origin, life.node, since, to)
         };
         self.private.trusts.iter().filter(holds).map(|trust| trust.subscriber).collect()
@@ -368,7 +357,7 @@ impl Oracle {
                 let served = [a, b].iter().all(|life| life.drained.is_none_or(|drained| drained > to));
                 if !both
                     || !served
-                    || !self.private.is_settled(from, to)
+                    || [a, b].iter().any(|life| self.rises(life.node, from, to))
                     || !self.connected_throughout(a.node, b.node, from, to)
                 {
                     continue;

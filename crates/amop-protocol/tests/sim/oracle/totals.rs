@@ -26,6 +26,8 @@ pub struct Totals {
     pub words: u64,
     /// Messages that a relay at its limit did not pass on.
     pub relay_refusals: u64,
+    /// Sends of applications with several sessions.
+    pub of_applications: u64,
     /// Private messages handed to verified subscribers; those that had to be; questions that had to be
     /// put at once.
     pub privately: u64,
@@ -50,6 +52,7 @@ impl AddAssign for Totals {
         self.reports += other.reports;
         self.words += other.words;
         self.relay_refusals += other.relay_refusals;
+        self.of_applications += other.of_applications;
         self.privately += other.privately;
         self.certain_privately += other.certain_privately;
         self.prompt_questions += other.prompt_questions;
@@ -63,7 +66,7 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { publications, succeeded, failed, certain, handed, ordered, .. } = self;
         let Self { came_again, faults_injected, lists, deltas, .. } = self;
-        let Self { addressed, reports, words, relay_refusals, .. } = self;
+        let Self { addressed, reports, words, relay_refusals, of_applications, .. } = self;
         let Self { privately, certain_privately, prompt_questions, .. } = self;
         let failed: Vec<String> =
             (FIRST_CODE..).zip(failed).map(|(code, count)| format!("{code}: {count}")).collect();
@@ -71,7 +74,7 @@ impl fmt::Display for Totals {
             f,
             "{publications} sends, {succeeded} succeeded ({certain} had to), {} failed, {handed} hand-overs \
              ({ordered} judged by their order), {came_again} came again by another way, {addressed} were addressed, \
-             {reports} reports on recipients, {words} words of a hand-over, {relay_refusals} refused by a relay at its \
+             {of_applications} came from applications with several sessions, {reports} reports on recipients, {words} words of a hand-over, {relay_refusals} refused by a relay at its \
              limit, {faults_injected} faults, \
              {lists} lists of topics and {deltas} changes taken in, {privately} private hand-overs, {certain_privately} \
              private sends that had to succeed, {prompt_questions} questions that had to be put at once",
@@ -104,6 +107,7 @@ impl Oracle {
             reports: count(|sent| sent.report.is_some()),
             words: count(|sent| sent.hand_over_told),
             relay_refusals: self.relay_refusals,
+            of_applications: self.of_applications(),
             privately: self.private.handed_over(),
             certain_privately: self.private.certain,
             prompt_questions: self.private.prompt,

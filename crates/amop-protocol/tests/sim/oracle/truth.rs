@@ -10,6 +10,9 @@ use crate::plan::Behaviour;
 /// What one dead subscriber may cost a send, before it goes on to the next.
 const COST_OF_THE_DEAD: Duration = Duration::from_secs(3);
 
+/// How soon an epoch is known to all who are connected.
+const LEARNT_WITHIN: Duration = Duration::from_secs(1);
+
 impl SessionLife {
     /// Whether it had the topic at some time between the two.
     pub(super) fn wanted(&self, topic: u32, from: Time, to: Time) -> bool {
@@ -45,6 +48,7 @@ impl Oracle {
                 && !self.shares_its_node(publication, *session, life)
                 && (life.node == origin || life.drained.is_none_or(|drained| drained > to))
                 && self.connected_throughout(origin, life.node, from, to)
+                && (life.node == origin || !self.rises(life.node, from, to))
         })
     }
 
@@ -70,6 +74,13 @@ impl Oracle {
         let same = |other: &SessionLife| life.instance.is_some() && other.instance == life.instance;
         same(&self.sessions[&publication.session])
             || self.sessions.iter().any(|(n, other)| *n != session && other.node == life.node && same(other))
+    }
+
+    /// Whether the node meets an epoch of an earlier start about then. The record that brings it outranks
+    /// all that the present start has said, so others take the node for restarted until it has risen above.
+    pub(super) fn rises(&self, node: usize, from: Time, to: Time) -> bool {
+        let about = |at: Time| at + LEARNT_WITHIN > from && to + LEARNT_WITHIN > at;
+        self.risen.iter().any(|(who, at)| *who == node && about(*at))
     }
 
     pub(super) fn connected_throughout(&self, a: usize, b: usize, from: Time, to: Time) -> bool {

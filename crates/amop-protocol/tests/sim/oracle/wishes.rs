@@ -125,7 +125,10 @@ impl Oracle {
         let topic = publication.topic?;
         let here =
             || self.sessions.iter().filter(|(_, life)| life.node == *number && life.is_meant(publication));
-        let wanting = here().filter(|(_, life)| life.wanted(topic, publication.at, at)).count();
+        let wanting = here().filter(|(session, life)| {
+            life.wanted(topic, publication.at, at) && !self.is_own(publication, **session, life)
+        });
+        let wanting = wanting.count();
         let message = publication.message;
         let known = |session| self.confirmed.get(&(message, session)).is_some_and(|since| *since <= at);
         let mut handed: BTreeMap<Fingerprint, usize> = BTreeMap::new();

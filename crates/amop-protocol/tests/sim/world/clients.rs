@@ -35,7 +35,7 @@ impl World {
         let Some(sim) = &mut slot.node else { return };
         let session = sim.open(self.now, number, certificate);
         let at = Place { node, incarnation: slot.incarnation, session };
-        self.oracle.session_begins(number, &client, certificate);
+        self.oracle.session_begins(number, &client, certificate, sim.drained);
         if let Some(instance) = client.instance {
             let secret = [instance as u64, 1];
             self.instances.entry(instance).or_insert_with(|| Once::new(once::Config::default(), secret));

@@ -207,11 +207,15 @@ impl World {
         }
     }
 
-    /// Starts what is down and gives every link a new connection on a good line.
+    /// Starts what is down, anew what is only shutting down, and gives every link a new connection on a good line.
     pub fn repair(&mut self) {
         self.calm(false);
         self.oracle.disturbed(self.now);
         for node in 0..self.slots.len() {
+            // A part of a plan may leave out the end of a shutdown.
+            if self.slots[node].node.as_ref().is_some_and(|sim| sim.drained.is_some()) {
+                self.stop(node);
+            }
             self.start(node, Duration::from_secs(60));
         }
         for link in 0..self.numbered.len() {
@@ -230,8 +234,8 @@ impl World {
         slot.incarnation += 1;
         slot.wake_at = None;
         slot.believes.clear();
-        self.oracle.private.node_starts(self.now);
         self.note("starts", &[number as u64, epoch]);
+        self.oracle.starts(number, epoch);
         self.settle(number);
     }
 
@@ -347,6 +351,7 @@ impl World {
     /// Carries out what a node wants, and sees that it wakes when it wants to.
     fn settle(&mut self, number: usize) {
         let Some(node) = &mut self.slots[number].node else { return };
+        self.oracle.runs(number, node.control.version().epoch, self.now);
         for out in node.take_out() {
             match out {
                 Out::Control { to, message } => self.transmit(number, to, |from, to, generation| {

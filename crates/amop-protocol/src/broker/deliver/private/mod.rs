@@ -78,7 +78,8 @@ pub(super) fn choose(
         left.retain(|(node, _)| node.hops == nearest);
     }
     let candidates = left.into_iter().map(|(node, to)| Candidate { node, weight: 1, to: Some(to) });
-    pick(&candidates.collect::<Vec<_>>(), send, unicast.attempts).ok_or(Cause::NotVerified)
+    pick(&candidates.collect::<Vec<_>>(), send, unicast.attempts - unicast.found_nobody)
+        .ok_or(Cause::NotVerified)
 }
 
 /// The sessions that a multicast goes to, node by node.
