@@ -101,9 +101,9 @@ impl Subscriptions {
         announced.map(|(topic, sessions)| (topic, sessions.len() as u32))
     }
 
-    /// Different topics of this node's sessions.
+    /// Different topics of this node's sessions, where a reserved name counts once for each session.
     pub fn local_topics(&self) -> usize {
-        self.local.len()
+        self.local.len() + self.more_holders
     }
 
     /// What has changed of [`Subscriptions::announced`] since this was asked last; 0 for what is gone.

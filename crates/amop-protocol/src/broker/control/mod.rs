@@ -311,7 +311,7 @@ impl Control {
         self.known.values().map(|known| known.topics.unfinished()).sum()
     }
 
-    /// Different topics of this node's sessions.
+    /// Different topics of this node's sessions, where a reserved name counts once for each session.
     pub fn local_topics(&self) -> usize {
         self.subscriptions.local_topics()
     }
