@@ -83,8 +83,10 @@ impl Verification {
         self.handle_session(now, at, after.filter(|reserved| !reserved.topics.is_empty()));
     }
 
-    /// A node has started anew, or is forgotten: all of its sessions are gone.
+    /// A node has started anew, or is forgotten: all of its sessions are gone. About new ones nobody is
+    /// asked before it is said to be reachable again: a challenge would not find its new epoch.
     pub fn handle_node_gone(&mut self, now: Time, node: NodeId) {
+        self.reachable.remove(&node);
         let first = Holder { node, ..Holder::FIRST };
         let gone: Vec<Holder> =
             self.sessions.range(first..).map(|(at, _)| *at).take_while(|at| at.node == node).collect();

@@ -195,6 +195,16 @@ fn nobody_is_asked_about_whom_no_way_leads_to() {
 }
 
 #[test]
+fn about_a_node_that_starts_anew_nobody_is_asked_before_the_way_there_is_known_again() {
+    let mut bench = Bench::new();
+    bench.verification.handle_node_gone(bench.now, NodeId::new([2; 32]));
+    bench.session(Holder { epoch: 2, ..at(2, 5) }, 2, &[TOPIC, CHANNEL]);
+    assert_eq!(bench.asks(), []);
+    bench.reach(&[2, 3]);
+    assert_eq!(bench.ask().subscriber.epoch, 2);
+}
+
+#[test]
 fn one_node_cannot_take_the_room_of_all() {
     let mut bench = Bench::new();
     for session in 0..=MAX_SUBSCRIBERS_OF_NODE as u64 {
