@@ -155,7 +155,11 @@ impl Private {
             let stints = self.stints.iter().filter(|stint| stint.session == session && stint.topic == topic);
             stints.filter(|stint| stint.channel == channel).any(|stint| stint.lasts(at, now))
         };
-        let certain = had(publisher, None) && had(subscriber, Some(channel)) && now.since(at) < PATIENCE;
+        // A challenge meant for another owner of the channel, who has left, may have come to this one.
+        let left = |stint: &Stint| stint.channel == Some(channel) && stint.session != subscriber;
+        let sole = !self.stints.iter().any(|stint| left(stint) && stint.until.is_some());
+        let asked_for = had(publisher, None) && had(subscriber, Some(channel));
+        let certain = asked_for && sole && now.since(at) < PATIENCE;
         if !self
             .stints
             .iter()
