@@ -22,11 +22,15 @@ pub enum Mutation {
     ReusedIdTakesLateAnswer,
     /// An application that is connected to several nodes does not know a message again.
     SubscriberForgets,
+    /// A verdict on a subscriber of a private topic counts from whichever session it comes.
+    VerdictFromAnybody,
+    /// Where one subscriber of a private topic is verified, its node gives messages to all that have it.
+    NodeIsVerified,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::RetryPicksTheFailed,
         Self::NoSubscriberIsFinal,
         Self::SequenceWithoutEpoch,
@@ -35,7 +39,14 @@ impl Mutation {
         Self::LostAnswerStaysLost,
         Self::ReusedIdTakesLateAnswer,
         Self::SubscriberForgets,
+        Self::VerdictFromAnybody,
+        Self::NodeIsVerified,
     ];
+
+    /// Whether it concerns private topics only.
+    pub fn is_private(self) -> bool {
+        matches!(self, Self::VerdictFromAnybody | Self::NodeIsVerified)
+    }
 }
 
 /// Whether this mistake is to be made.

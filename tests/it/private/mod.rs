@@ -1,9 +1,10 @@
-//! Private topics between clients that speak plain 2.x frames, written here byte by byte as the SDKs
-//! of FISCO BCOS write them.
+//! Private topics: between clients that speak plain 2.x frames, written here byte by byte as the SDKs
+//! of FISCO BCOS write them, and with our SDK.
 
 mod attacks;
 mod ends;
 mod sdk;
+mod version2;
 
 use amop_auth::{
     PrivateKey, PublicKey,

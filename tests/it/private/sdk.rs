@@ -13,19 +13,19 @@ use tokio::task::JoinHandle;
 use super::{TOPIC, decide_on, key, publisher as plain_publisher, read, sign, subscriber};
 use crate::mesh::{Mesh, Topology, spawn};
 
-const V2: Compatibility = Compatibility::Version2;
+pub(super) const V2: Compatibility = Compatibility::Version2;
 
-async fn topic(client: &Client, keys: &[&PrivateKey], how: Compatibility) -> PrivateTopic {
+pub(super) async fn topic(client: &Client, keys: &[&PrivateKey], how: Compatibility) -> PrivateTopic {
     let keys = keys.iter().map(|key| key.public());
     client.private_topic("prices", keys, how).await.expect("a topic")
 }
 
-async fn subscribe(client: &Client, key: &PrivateKey, how: Compatibility) -> Subscription {
+pub(super) async fn subscribe(client: &Client, key: &PrivateKey, how: Compatibility) -> Subscription {
     client.subscribe_private("prices", key.clone(), how).await.expect("subscribed")
 }
 
 /// Answers requests with this and what they said, and collects what they were.
-fn serve(mut subscription: Subscription, name: &'static str) -> JoinHandle<Vec<(Mode, Bytes)>> {
+pub(super) fn serve(mut subscription: Subscription, name: &'static str) -> JoinHandle<Vec<(Mode, Bytes)>> {
     spawn(async move {
         let mut seen = Vec::new();
         while let Some(delivery) = subscription.next().await {
@@ -40,7 +40,7 @@ fn serve(mut subscription: Subscription, name: &'static str) -> JoinHandle<Vec<(
     })
 }
 
-async fn verified(topic: &PrivateTopic, times: u64) {
+pub(super) async fn verified(topic: &PrivateTopic, times: u64) {
     wait::until("verifications", async || topic.verifications() >= times).await;
 }
 
@@ -189,7 +189,7 @@ async fn after_a_restart_of_the_node_all_are_verified_anew() {
     let prices = topic(&mesh.client(0).await, &[&key], V2).await;
     let served = serve(subscribe(&mesh.client(1).await, &key, V2).await, "till");
     verified(&prices, 1).await;
-    mesh.abort(1);
+    mesh.stop(1).await;
     mesh.restart(1).await;
     verified(&prices, 2).await;
     assert_eq!(prices.request("quote").await.as_deref(), Ok(&b"till:quote"[..]));

@@ -3,7 +3,7 @@
 //! **Invariant**: the content key in force was given to nobody whose key is not on the list.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -25,6 +25,8 @@ use super::{Compatibility, unix_millis};
 pub(crate) const MAX_KEYS: usize = 1_024;
 /// Subscribers that are remembered; beyond, the oldest is taken back.
 const MAX_SUBSCRIBERS: usize = 10_000;
+/// Keys for answers that are remembered.
+const MAX_PAIRS: usize = 2 * MAX_SUBSCRIBERS;
 /// How long a subscriber has for one step.
 pub(crate) const STEP: Duration = Duration::from_secs(5);
 /// How long one content key is used.
@@ -48,7 +50,21 @@ struct State {
     made: Instant,
     subscribers: BTreeMap<u64, Subscriber>,
     next: u64,
-    answers: HashMap<[u8; 8], Arc<AnswerKey>>,
+    answers: Answers,
+}
+
+/// What opens answers, by the pair they name. A pair outlives the session that it was agreed with: the
+/// subscriber may be verified through other sessions too, and answers under any of its pairs.
+#[derive(Default)]
+struct Answers {
+    by_pair: HashMap<[u8; 8], Opens>,
+    oldest: VecDeque<[u8; 8]>,
+}
+
+struct Opens {
+    /// The only content key to whose messages it opens the answers.
+    content: Arc<ContentKey>,
+    answers: Arc<AnswerKey>,
 }
 
 /// A session that was verified, on the question that it was asked about.
@@ -56,8 +72,6 @@ struct Subscriber {
     home: u64,
     inquiry: Inquiry,
     proof: Proof,
-    /// Names the key of its answers.
-    pair: Option<[u8; 8]>,
 }
 
 #[derive(Clone)]
@@ -132,7 +146,7 @@ impl Publisher {
             made: Instant::now(),
             subscribers: BTreeMap::new(),
             next: 0,
-            answers: HashMap::new(),
+            answers: Answers::default(),
         };
         let (ready, verified) = (watch::Sender::new(true), watch::Sender::new(0));
         Ok(Self { topic, publisher, compatibility, state: Mutex::new(state), ready, verified })
@@ -210,7 +224,7 @@ impl Publisher {
             return Next::Decide(false);
         };
         tracing::warn!(topic = %self.topic, "a subscriber is verified by the handshake of 2.x: messages are not encrypted as long as it may be there");
-        self.admit(home, inquiry, Proof::Plain2x(proven.key()), None);
+        self.admit(home, inquiry, Proof::Plain2x(proven.key()));
         Next::Decide(true)
     }
 
@@ -236,7 +250,7 @@ impl Publisher {
         if !taken || !trusts {
             // One that has left, or cannot read what will come, is taken back; a new one that did not
             // answer is asked again.
-            let forgotten = known.and_then(|number| state.forget(number));
+            let forgotten = known.and_then(|number| state.subscribers.remove(&number));
             return if trusts && forgotten.is_none() { Next::Leave } else { Next::Decide(false) };
         }
         if !Arc::ptr_eq(&content, &state.content) {
@@ -244,27 +258,25 @@ impl Publisher {
             drop(state);
             return self.grant(trusted, known);
         }
-        let pair = answers.pair();
-        state.answers.insert(pair, Arc::new(answers));
-        if let Some(number) = known {
-            state.subscribers.entry(number).and_modify(|subscriber| subscriber.pair = Some(pair));
+        state.answers.add(content, answers);
+        if known.is_some() {
             return Next::Leave;
         }
         drop(state);
-        self.admit(home, inquiry, Proof::Version2(Box::new(trusted)), Some(pair));
+        self.admit(home, inquiry, Proof::Version2(Box::new(trusted)));
         Next::Decide(true)
     }
 
-    fn admit(&self, home: u64, inquiry: &Inquiry, proof: Proof, pair: Option<[u8; 8]>) {
+    fn admit(&self, home: u64, inquiry: &Inquiry, proof: Proof) {
         let mut state = self.state.lock();
         if state.subscribers.len() >= MAX_SUBSCRIBERS
             && let Some(oldest) = state.subscribers.keys().next().copied()
         {
-            state.forget(oldest);
+            state.subscribers.remove(&oldest);
         }
         let number = state.next;
         state.next += 1;
-        state.subscribers.insert(number, Subscriber { home, inquiry: inquiry.clone(), proof, pair });
+        state.subscribers.insert(number, Subscriber { home, inquiry: inquiry.clone(), proof });
     }
 
     /// The node has been told; what is sent from now on reaches the subscriber.
@@ -274,10 +286,7 @@ impl Publisher {
 
     /// A connection is gone, and with it whatever its node was told.
     pub(crate) fn handle_lost(&self, home: u64) {
-        let mut state = self.state.lock();
-        let theirs = state.subscribers.iter().filter(|(_, subscriber)| subscriber.home == home);
-        let theirs: Vec<u64> = theirs.map(|(number, _)| *number).collect();
-        theirs.into_iter().for_each(|number| drop(state.forget(number)));
+        self.state.lock().subscribers.retain(|_, subscriber| subscriber.home != home);
     }
 
     /// From now on these keys count, and another content key, which all remaining subscribers are
@@ -290,15 +299,10 @@ impl Publisher {
         let mut state = self.state.lock();
         (state.content, state.made, state.keys) = (content, Instant::now(), keys);
         let mut change = Change::default();
-        let gone = |keys: &[PublicKey], subscriber: &Subscriber| !keys.contains(&subscriber.proof.key());
-        let State { subscribers, keys, .. } = &*state;
-        let revoked = subscribers.iter().filter(|(_, subscriber)| gone(keys, subscriber));
-        let revoked: Vec<u64> = revoked.map(|(number, _)| *number).collect();
-        for number in revoked {
-            let subscriber = state.forget(number);
-            change.revoked.extend(subscriber.map(|Subscriber { home, inquiry, .. }| (home, inquiry)));
-        }
-        let remaining = state.subscribers.iter().filter_map(|(number, subscriber)| match &subscriber.proof {
+        let State { subscribers, keys, .. } = &mut *state;
+        let revoked = subscribers.extract_if(.., |_, subscriber| !keys.contains(&subscriber.proof.key()));
+        change.revoked = revoked.map(|(_, Subscriber { home, inquiry, .. })| (home, inquiry)).collect();
+        let remaining = subscribers.iter().filter_map(|(number, subscriber)| match &subscriber.proof {
             Proof::Version2(trusted) => {
                 Some((*number, subscriber.home, subscriber.inquiry.clone(), Trusted::clone(trusted)))
             }
@@ -336,15 +340,23 @@ impl Publisher {
     pub(crate) fn open(&self, sealed: &Sealed, answer: Bytes) -> Result<Bytes, ContentError> {
         let Some(content) = &sealed.content else { return Ok(answer) };
         let pair = AnswerKey::pair_of(&answer)?;
-        let answers = self.state.lock().answers.get(&pair).cloned().ok_or(ContentError::UnknownKey)?;
+        let answers = self.state.lock().answers.of(content, &pair).ok_or(ContentError::UnknownKey)?;
         Ok(answers.open(&answer, &sealed.payload, content)?.into())
     }
 }
 
-impl State {
-    fn forget(&mut self, number: u64) -> Option<Subscriber> {
-        let subscriber = self.subscribers.remove(&number)?;
-        subscriber.pair.map(|pair| self.answers.remove(&pair));
-        Some(subscriber)
+impl Answers {
+    fn add(&mut self, content: Arc<ContentKey>, answers: AnswerKey) {
+        if self.oldest.len() >= MAX_PAIRS {
+            self.oldest.pop_front().and_then(|oldest| self.by_pair.remove(&oldest));
+        }
+        let (pair, answers) = (answers.pair(), Arc::new(answers));
+        self.oldest.push_back(pair);
+        self.by_pair.insert(pair, Opens { content, answers });
+    }
+
+    fn of(&self, content: &Arc<ContentKey>, pair: &[u8; 8]) -> Option<Arc<AnswerKey>> {
+        let opens = self.by_pair.get(pair).filter(|opens| Arc::ptr_eq(&opens.content, content))?;
+        Some(opens.answers.clone())
     }
 }

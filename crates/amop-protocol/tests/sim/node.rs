@@ -362,10 +362,12 @@ impl SimNode {
         self.drain(now);
     }
 
-    /// How many sessions here have which topic, by what the clients reported.
+    /// How many sessions here have which topic, by what the clients reported; reserved names are
+    /// announced session by session.
     pub fn announced(&self) -> BTreeMap<String, u32> {
         let mut counts = BTreeMap::new();
-        for topic in self.sessions.values().flat_map(|session| &session.topics) {
+        let topics = self.sessions.values().flat_map(|session| &session.topics);
+        for topic in topics.filter(|topic| !topic.is_reserved()) {
             *counts.entry(topic.to_string()).or_default() += 1;
         }
         counts
@@ -378,6 +380,7 @@ impl SimNode {
             |routes: &TopicRoutes| routes.nodes.iter().find(|(at, _)| Some(*at) == index).map(|(_, n)| *n);
         self.routing
             .topics()
+            .filter(|(topic, _)| !topic.is_reserved())
             .filter_map(|(topic, routes)| Some((topic.to_string(), count(routes)?)))
             .collect()
     }

@@ -3,10 +3,11 @@
 //! Over one channel a publisher is asked about one session at a time, and its challenge goes there:
 //! whoever else claims the channel, at another node, proves nothing by what its owner signs.
 
-use super::{Ask, Holder, Key, MAX_PAIRS, MAX_SUBSCRIBERS, MAX_SUBSCRIBERS_OF_NODE, Touched, Verification};
 use super::{
+    Ask, Holder, Key, MAX_PAIRS, MAX_SUBSCRIBERS, MAX_SUBSCRIBERS_OF_NODE, Verification,
     name::Meaning,
     pair::{Pair, Question},
+    sessions::Touched,
 };
 use crate::{Time, Topic};
 

@@ -31,6 +31,7 @@ impl Oracle {
         self.judge_hand_overs(&mut faults);
         self.judge_applications(&mut faults);
         self.judge_order(&mut faults);
+        self.judge_private(end);
         self.broken.extend(faults);
     }
 

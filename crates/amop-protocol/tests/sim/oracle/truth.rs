@@ -72,7 +72,7 @@ impl Oracle {
             || self.sessions.iter().any(|(n, other)| *n != session && other.node == life.node && same(other))
     }
 
-    fn connected_throughout(&self, a: usize, b: usize, from: Time, to: Time) -> bool {
+    pub(super) fn connected_throughout(&self, a: usize, b: usize, from: Time, to: Time) -> bool {
         let changes = self.changes.iter().filter(|at| **at >= from && **at <= to);
         a == b || std::iter::once(&from).chain(changes).all(|at| self.connected(a, b, *at))
     }
