@@ -84,7 +84,7 @@ def run_profile(profile, sdks, keys, results, args):
         if "figures" not in args.skip:
             results["figures"][profile] = figures(devnet, programs, sdks, TARGET, tell)
         if "scenarios" not in args.skip:
-            results["scenarios"] += scenarios(devnet, programs, sdks, tell)
+            results["scenarios"] += scenarios(devnet, programs, sdks, keys, tell)
     finally:
         for program in programs.values():
             program.stop()
