@@ -1,5 +1,7 @@
 //! Private topics with our SDK at both ends, and with plain 2.x frames at one.
 
+use std::sync::Arc;
+
 use amop_client::{
     Client, Compatibility, ErrorKind, Mode, PrivateError, PrivateKey, PrivateTopic, SubscribeError,
     Subscription,
@@ -132,6 +134,45 @@ async fn subscribers_of_2x_are_verified_where_the_publisher_allows_it() {
     prices.set_keys([key().public()]).await.expect("changed");
     assert!(prices.is_encrypted());
     assert_eq!(prices.request("quote").await.expect_err("nobody").kind(), ErrorKind::NoPath);
+}
+
+/// What was encrypted before a 2.x subscriber came is not for it, however long that is under way; what
+/// is sent from then on it can read.
+#[tokio::test]
+async fn a_subscriber_of_2x_is_given_nothing_that_was_encrypted_before_it_came() {
+    let mesh = Mesh::line(2).await;
+    let held = key();
+    let prices = topic(&mesh.client(0).await, &[&held], Compatibility::All).await;
+    let desk = Arc::new(prices);
+    let mut slow = subscribe(&mesh.client(1).await, &held, V2).await;
+    verified(&desk, 1).await;
+    let asked = spawn({
+        let desk = desk.clone();
+        async move { desk.request("early").await }
+    });
+    let early = wait::within("the request", slow.next()).await.expect("a message");
+    let mut till = subscriber(&mesh, 1, 1).await;
+    // The offer of version 2, and two challenges: with the first it has proved all there is to prove.
+    for _ in 0..3 {
+        sign(&mut till, &held).await;
+    }
+    assert_eq!((desk.verifications(), desk.is_encrypted()), (1, false));
+    early.answer("late");
+    let answer = wait::within("the answer", asked).await.expect("no panic");
+    assert_eq!(answer.as_deref(), Ok(&b"late"[..]));
+    drop(slow);
+    let signs = async {
+        loop {
+            sign(&mut till, &held).await;
+        }
+    };
+    tokio::select! {
+        () = verified(&desk, 2) => {}
+        () = signs => {}
+    }
+    let asked = spawn(async move { desk.request("quote").await });
+    assert_eq!(till.serve(b"seen").await, (TOPIC.to_owned(), Bytes::from_static(b"quote")));
+    assert_eq!(wait::within("the answer", asked).await.expect("no panic").as_deref(), Ok(&b"seen"[..]));
 }
 
 /// Who is taken off the list receives nothing any more; the others read on under another key.

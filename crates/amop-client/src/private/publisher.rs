@@ -29,6 +29,8 @@ const MAX_SUBSCRIBERS: usize = 10_000;
 const MAX_PAIRS: usize = 2 * MAX_SUBSCRIBERS;
 /// How long a subscriber has for one step.
 pub(crate) const STEP: Duration = Duration::from_secs(5);
+/// How often a subscriber of 2.x is challenged again while messages that it could not read are under way.
+const ROUNDS: u8 = 16;
 /// How long one content key is used.
 const KEY_LIFE: Duration = Duration::from_secs(3_600);
 
@@ -51,6 +53,10 @@ struct State {
     subscribers: BTreeMap<u64, Subscriber>,
     next: u64,
     answers: Answers,
+    /// Every encrypted message whose outcome is not known holds one.
+    encrypted: Arc<()>,
+    /// Until then nothing is encrypted: a subscriber of 2.x has signed and is about to be trusted.
+    plain_until: Option<Instant>,
 }
 
 /// What opens answers, by the pair they name. A pair outlives the session that it was agreed with: the
@@ -84,7 +90,7 @@ enum Proof {
 /// How far the exchange with one subscriber has come.
 pub(crate) enum Stage {
     Offered(Offered),
-    Challenged(String),
+    Challenged { text: String, rounds: u8 },
     Granting(Box<Grant>),
 }
 
@@ -111,6 +117,8 @@ pub(crate) enum Next {
 pub(crate) struct Sealed {
     pub(crate) payload: Bytes,
     pub(crate) content: Option<Arc<ContentKey>>,
+    /// Nobody is trusted meanwhile that could not read it.
+    pub(crate) _under_way: Option<Arc<()>>,
 }
 
 /// What a change of the keys asks for.
@@ -147,6 +155,8 @@ impl Publisher {
             subscribers: BTreeMap::new(),
             next: 0,
             answers: Answers::default(),
+            encrypted: Arc::default(),
+            plain_until: None,
         };
         let (ready, verified) = (watch::Sender::new(true), watch::Sender::new(0));
         Ok(Self { topic, publisher, compatibility, state: Mutex::new(state), ready, verified })
@@ -162,8 +172,7 @@ impl Publisher {
 
     /// Whether messages are encrypted now: they are unless 2.x is allowed and spoken by a subscriber.
     pub(crate) fn encrypts(&self) -> bool {
-        let state = self.state.lock();
-        !state.subscribers.values().any(|subscriber| matches!(subscriber.proof, Proof::Plain2x(_)))
+        self.state.lock().encrypts()
     }
 
     /// Whether it is time for another content key.
@@ -190,7 +199,9 @@ impl Publisher {
     pub(crate) fn advance(&self, home: u64, inquiry: &Inquiry, stage: Stage, answer: Option<&Bytes>) -> Next {
         match (stage, answer) {
             (Stage::Offered(offered), Some(answer)) => self.proved(&offered, answer),
-            (Stage::Challenged(text), Some(answer)) => self.signed(home, inquiry, &text, answer),
+            (Stage::Challenged { text, rounds }, Some(answer)) => {
+                self.signed(home, inquiry, &text, rounds, answer)
+            }
             (Stage::Granting(grant), answer) => {
                 let taken = answer.is_some_and(Step::is_granted);
                 self.granted(home, inquiry, grant, taken)
@@ -203,11 +214,7 @@ impl Publisher {
         let keys = self.keys();
         match offered.verify(unix_millis(), answer, &keys) {
             Ok(trusted) => self.grant(trusted, None),
-            Err(StepError::NotVersion2) if self.compatibility.allows_2x() => {
-                let text = Challenge::text(rand::random());
-                let payload = Bytes::from(text.clone());
-                Next::Send(Stage::Challenged(text), payload)
-            }
+            Err(StepError::NotVersion2) if self.compatibility.allows_2x() => challenge_2x(ROUNDS),
             Err(error) => {
                 tracing::warn!(topic = %self.topic, %error, "a subscriber is not verified");
                 Next::Decide(false)
@@ -215,7 +222,7 @@ impl Publisher {
         }
     }
 
-    fn signed(&self, home: u64, inquiry: &Inquiry, text: &str, answer: &Bytes) -> Next {
+    fn signed(&self, home: u64, inquiry: &Inquiry, text: &str, rounds: u8, answer: &Bytes) -> Next {
         let keys = self.keys();
         let challenge = Challenge::parse(text.as_bytes(), Accept::Strict);
         let proven = challenge.ok().and_then(|challenge| challenge.verify(answer, &keys));
@@ -223,9 +230,21 @@ impl Publisher {
             tracing::warn!(topic = %self.topic, "a subscriber is not verified: no key that is trusted signed");
             return Next::Decide(false);
         };
+        if self.turns_plain() {
+            // Once it is trusted the node may give it what is encrypted and on its way already.
+            return rounds.checked_sub(1).map_or(Next::Leave, challenge_2x);
+        }
         tracing::warn!(topic = %self.topic, "a subscriber is verified by the handshake of 2.x: messages are not encrypted as long as it may be there");
         self.admit(home, inquiry, Proof::Plain2x(proven.key()));
+        self.state.lock().plain_until = None;
         Next::Decide(true)
+    }
+
+    /// Encrypts nothing more for a while; whether encrypted messages are under way still.
+    fn turns_plain(&self) -> bool {
+        let mut state = self.state.lock();
+        state.plain_until = Some(Instant::now() + STEP);
+        Arc::strong_count(&state.encrypted) > 1
     }
 
     /// Gives the content key in force.
@@ -323,14 +342,16 @@ impl Publisher {
     /// # Errors
     /// When the content key is used up.
     pub(crate) fn seal(&self, mode: Mode, payload: Bytes) -> Result<Sealed, ContentError> {
-        if !self.encrypts() {
-            return Ok(Sealed { payload, content: None });
+        let state = self.state.lock();
+        if !state.encrypts() {
+            return Ok(Sealed { payload, content: None, _under_way: None });
         }
-        let content = self.state.lock().content.clone();
+        let (content, under_way) = (state.content.clone(), Some(state.encrypted.clone()));
+        drop(state);
         let unicast = mode == Mode::Unicast;
         let scope = Scope { topic: self.topic.as_str(), unicast, publisher: self.publisher };
         let payload = content.seal(&payload, scope)?.into();
-        Ok(Sealed { payload, content: Some(content) })
+        Ok(Sealed { payload, content: Some(content), _under_way: under_way })
     }
 
     /// Reads the answer to a message.
@@ -343,6 +364,20 @@ impl Publisher {
         let answers = self.state.lock().answers.of(content, &pair).ok_or(ContentError::UnknownKey)?;
         Ok(answers.open(&answer, &sealed.payload, content)?.into())
     }
+}
+
+impl State {
+    fn encrypts(&self) -> bool {
+        let plain = |subscriber: &Subscriber| matches!(subscriber.proof, Proof::Plain2x(_));
+        !self.subscribers.values().any(plain) && self.plain_until.is_none_or(|end| end <= Instant::now())
+    }
+}
+
+/// The challenge of 2.x, as the Java SDK makes it.
+fn challenge_2x(rounds: u8) -> Next {
+    let text = Challenge::text(rand::random());
+    let payload = Bytes::from(text.clone());
+    Next::Send(Stage::Challenged { text, rounds }, payload)
 }
 
 impl Answers {
