@@ -10,8 +10,8 @@ use amop_auth::{
 use amop_protocol::{Fingerprint, NodeId, Topic};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
-fn party(n: u8) -> Party<'static> {
-    Party { institution: "bank-a", node: NodeId::new([n; 32]), client: Fingerprint::new([n; 32]) }
+fn party(n: u8) -> Party {
+    Party { institution: "bank-a".into(), node: NodeId::new([n; 32]), client: Fingerprint::new([n; 32]) }
 }
 
 fn proofs(criterion: &mut Criterion) {
@@ -31,17 +31,17 @@ fn content(criterion: &mut Criterion) {
     let (key, sealing) =
         (PrivateKey::generate().expect("randomness"), SealingKey::generate().expect("randomness"));
     let statement = Statement {
-        topic: &topic,
+        topic: topic.clone(),
         publisher: party(1),
         subscriber: party(2),
-        nonce: &[3; 32],
+        nonce: [3; 32],
         expires: 4,
-        sealing_key: sealing.public(),
+        sealing_key: *sealing.public(),
     };
     let proven = statement.verify(&statement.sign(&key), &[key.public()]).expect("proven");
     let content = ContentKey::generate().expect("randomness");
     let (sealed, _) = content.seal_to(&statement, &proven).expect("sealed");
-    let scope = Scope { topic: topic.as_str(), unicast: false, publisher: party(1) };
+    let scope = Scope { topic: topic.as_str(), unicast: false, publisher: party(1).client };
 
     let mut group = criterion.benchmark_group("content key, per subscriber");
     group.bench_function("seal", |b| b.iter(|| content.seal_to(black_box(&statement), &proven)));

@@ -87,7 +87,7 @@ fn routing() -> Routing {
     };
     let mut control = Control::new(control::Config::default(), me, 1, Box::new(Believer), Time::ZERO);
     control.handle_link_up(Time::ZERO, id(1));
-    control.handle_report(Time::ZERO, SUBSCRIBER, vec![topic(0)]);
+    control.handle_report(Time::ZERO, SUBSCRIBER, &client(), vec![topic(0)]);
     for n in 1..NODES {
         let neighbours: BTreeSet<u16> =
             if n == 1 { (0..NODES).filter(|n| *n != 1).collect() } else { [1].into() };
@@ -95,7 +95,7 @@ fn routing() -> Routing {
         let identity = pb::IdentityContent { chain: chain(n), x25519_key, ..pb::IdentityContent::default() };
         let links = pb::LinksContent { neighbours: neighbours.into_iter().map(bytes_of).collect() };
         let own = (0..TOPICS).filter(|t| t % usize::from(NODES) == usize::from(n));
-        let count = |t: usize| pb::TopicCount { topic: topic(t).to_string(), subscribers: 1 };
+        let count = |t: usize| pb::TopicCount { topic: topic(t).to_string(), subscribers: 1, holder: None };
         let topics: Vec<_> = own.map(count).collect();
         let hash = ListHash::of(topics.iter().map(|entry| (entry.topic.as_str(), entry.subscribers)));
         let hash = Bytes::copy_from_slice(&hash.to_bytes());
@@ -201,6 +201,7 @@ fn attempt(to: &[u16]) -> LinkFrame {
         seq: Seq::from_u128(7),
         topic: topic(4_242),
         client: None,
+        audience: Vec::new(),
         instance: None,
     };
     let body = Body::Attempt { send: 1, number: 1, envelope, push_timeout_ms: 5_000 };

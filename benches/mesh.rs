@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amop_client::{Client, Options, Subscription};
+use amop_client::{Client, Compatibility, Options, PrivateKey, Subscription};
 use amop_testkit::wait;
 use futures::StreamExt;
 use hdrhistogram::Histogram;
@@ -44,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         for payload in [128, 1024] {
             report(round_trips(&devnet, payload).await?);
         }
+        report(private_topics(&devnet).await?);
         drop(devnet);
         report(memory().await);
         anyhow::Ok(())
@@ -135,6 +136,37 @@ async fn starts() -> anyhow::Result<Figure> {
         let asking = devnet.client("node-1").await?;
         wait::until("the first answer", async || asking.request("first", "hello").await.is_ok()).await;
         figure.took(began.elapsed());
+    }
+    Ok(figure)
+}
+
+/// From subscribing to a private topic to the first message, encrypted, over a relay.
+async fn private_topics(devnet: &Devnet) -> anyhow::Result<Figure> {
+    let name = "private topic across 3: subscription to first message";
+    let mut figure = Figure::new(name, Unit::Micros, Some((0.99, 300_000)));
+    let (publisher, subscriber) = (devnet.client("node-1").await?, devnet.client("node-3").await?);
+    let how = Compatibility::Version2;
+    for number in 0..SUBSCRIPTIONS {
+        let (topic, key) = (format!("private-{number}"), PrivateKey::generate()?);
+        let private = publisher.private_topic(&topic, [key.public()], how).await?;
+        let first = async {
+            private.verified().await;
+            private.publish("first").await
+        };
+        let receive = async {
+            let mut subscription = subscriber.subscribe_private(&topic, key, how).await?;
+            let first = subscription.next().await;
+            anyhow::ensure!(
+                first.is_some_and(|delivery| &delivery.payload[..] == b"first"),
+                "another message"
+            );
+            anyhow::Ok(())
+        };
+        let began = Instant::now();
+        let (sent, received) = tokio::join!(first, async { (receive.await, began.elapsed()) });
+        sent?;
+        received.0?;
+        figure.took(received.1);
     }
     Ok(figure)
 }

@@ -71,6 +71,12 @@ class Program:
                     raise Failure(f"{self.name} {what}; wanted {wanted}, log {self.log.name}")
                 self.changed.wait(min(left, 1))
 
+    def do(self, event, timeout=20, **command):
+        """Sends a command about a topic and waits for what the program says of it."""
+        mark = self.mark()
+        self.send(**command)
+        return self.wait(mark, timeout, **{"event": event, "as": command["as"], "topic": command["topic"]})
+
     def connect(self, name, node, certs, timeout=90):
         mark = self.mark()
         said = {"do": "connect", "as": name, "node": node, "certs": str(certs)}
@@ -78,9 +84,7 @@ class Program:
         return self.wait(mark, timeout, **{"event": "connected", "as": name})
 
     def subscribe(self, name, topic, answer="echo", timeout=20):
-        mark = self.mark()
-        self.send(**{"do": "subscribe", "as": name, "topic": topic, "answer": answer})
-        self.wait(mark, timeout, **{"event": "subscribed", "as": name, "topic": topic})
+        self.do("subscribed", timeout, **{"do": "subscribe", "as": name, "topic": topic, "answer": answer})
 
     def stop(self):
         end(self.process)
@@ -185,6 +189,20 @@ class Devnet:
             if known["topic"] == topic:
                 return known["local_sessions"] + sum(node["subscribers"] for node in known["nodes"])
         return 0
+
+    def counted(self, number, name):
+        """A counter of a node, without its `amop_` and `_total`."""
+        with DIRECT.open(f"http://{self.nodes[number - 1]['admin']}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(f"amop_{name}_total "))
+
+    def await_counted(self, number, name, value, timeout=20):
+        """Waits until a counter of a node has got that far."""
+        end_at = time.monotonic() + timeout
+        while (counted := self.counted(number, name)) < value:
+            if time.monotonic() > end_at:
+                raise Failure(f"node-{number} counts {counted} of {name} after {timeout} s, not {value}")
+            time.sleep(0.01)
 
     def sessions(self, number):
         """How often a client has connected to a node so far."""

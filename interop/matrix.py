@@ -6,7 +6,6 @@ import time
 
 from harness import Failure
 
-# Private topics join these when they are there.
 KINDS = ("unicast", "multicast")
 PLACES = {"same node": 1, "neighbour": 2, "relayed": 3}
 SIZES = {"1 B": 1, "1 KiB": 1024, "1 MiB": 1 << 20, "10 MiB": 10 << 20}

@@ -1,12 +1,16 @@
 """The tables of docs/interop.md, made of what was run."""
 
 import json
+import statistics
 
 from matrix import KINDS, PAYLOADS, PLACES, pairs
+from private import CHECKS
 from sdks import HERE, ROOT, SDKS
 
 DOCUMENT = ROOT / "docs/interop.md"
 RESULTS = HERE / "results.json"
+# Tables that a run must find as they are written; figures differ from run to run.
+CHECKED = ("matrix", "private", "scenarios")
 BEGIN, END = "<!-- {}: written by interop/run.py -->", "<!-- end of {} -->"
 
 
@@ -19,6 +23,13 @@ def failures(results):
         for cell in cells
         if not cell["ok"]
     ]
+    cells += [
+        f"{profile}: private, {cell['publisher']} → {cell['subscriber']}, {cell['handshake']}, {cell['place']}, "
+        f"{cell['check']}: {cell['why']}"
+        for profile, cells in results["private"].items()
+        for cell in cells
+        if not cell["ok"]
+    ]
     return cells + [
         f"{item['profile']}: {item['scenario']}, {item['sdk']}: {item['why']}"
         for item in results["scenarios"]
@@ -27,15 +38,14 @@ def failures(results):
 
 
 def green(results):
-    return sum(cell["ok"] for cells in results["matrix"].values() for cell in cells) + sum(
-        item["ok"] for item in results["scenarios"]
-    )
+    cells = [cell for part in ("matrix", "private") for cells in results[part].values() for cell in cells]
+    return sum(cell["ok"] for cell in cells + results["scenarios"])
 
 
-def counts(results):
+def counts(results, part="matrix"):
     """Per profile and pair: how many cells are green, of how many."""
     found = {}
-    for profile, cells in results["matrix"].items():
+    for profile, cells in results[part].items():
         for cell in cells:
             pair = found.setdefault(profile, {}).setdefault(f"{cell['publisher']} {cell['subscriber']}", [0, 0])
             pair[0] += cell["ok"]
@@ -45,7 +55,11 @@ def counts(results):
 
 def summary(results):
     """What is committed: every pair and scenario, without a line for each cell."""
-    shown = results | {"matrix": counts(results)}
+    shown = results | {"matrix": counts(results), "private": counts(results, "private")}
+    shown["first_private_ms"] = {
+        " ".join(pair): {"p50": round(statistics.median(found)), "longest": round(max(found)), "tries": len(found)}
+        for pair, found in first_messages(results).items()
+    }
     return json.dumps(shown, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
@@ -61,7 +75,7 @@ def write(results):
 def differences(results):
     """What the committed document says otherwise than this run; figures differ from run to run and are left out."""
     text = DOCUMENT.read_text()
-    wanted = {name: table for name, table in tables(results).items() if name in ("matrix", "scenarios")}
+    wanted = {name: table for name, table in tables(results).items() if name in CHECKED}
     return [
         f"docs/interop.md: the table \"{name}\" is not what was run; interop/run.py writes it"
         for name, table in wanted.items()
@@ -73,8 +87,10 @@ def tables(results):
     return {
         "versions": version_table(results),
         "matrix": matrix_tables(results),
+        "private": private_tables(results),
         "scenarios": scenario_table(results),
         "figures": figure_table(results),
+        "first private message": first_message_table(results),
     }
 
 
@@ -94,21 +110,54 @@ def version_table(results):
 
 
 def matrix_tables(results):
-    each = f"{len(PLACES)} places × {len(KINDS)} ways × {len(PAYLOADS)} payloads"
-    text = ""
-    for profile, found in counts(results).items():
-        sdks = [sdk for sdk in SDKS.values() if profile in sdk.profiles]
-        played = {(pub.key, sub.key) for pub, sub in pairs(sdks)}
-        text += f"Profile `{profile}`; publishers down, subscribers across; each cell is {each}:\n\n"
-        text += row("", *(sdk.name for sdk in sdks)) + row("---", *("---" for _ in sdks))
-        for pub in sdks:
-            cells = (found.get(f"{pub.key} {sub.key}") for sub in sdks)
-            marks = (
-                "-" if (pub.key, sub.key) not in played else f"{'✓' if cell[0] == cell[1] else '✗'} {cell[0]}/{cell[1]}"
-                for cell, sub in zip(cells, sdks)
-            )
-            text += row(pub.name, *marks)
-        text += "\n"
+    each = f"each cell is {len(PLACES)} places × {len(KINDS)} ways × {len(PAYLOADS)} payloads"
+    return "".join(
+        f"Profile `{profile}`; publishers down, subscribers across; {each}:\n\n"
+        + pair_table([sdk for sdk in SDKS.values() if profile in sdk.profiles], found)
+        for profile, found in counts(results).items()
+    )
+
+
+def private_tables(results):
+    each = f"each cell is {len(PLACES)} places × {len(CHECKS)} checks, with `amop-client` at both ends for each handshake"
+    return "".join(
+        f"Profile `{profile}`; publishers down, subscribers across; {each}:\n\n"
+        + pair_table([sdk for sdk in SDKS.values() if profile in sdk.profiles and sdk.key_formats], found)
+        for profile, found in counts(results, "private").items()
+    )
+
+
+def pair_table(sdks, found):
+    """A table of publishers and subscribers."""
+    played = {(pub.key, sub.key) for pub, sub in pairs(sdks)}
+    text = row("", *(sdk.name for sdk in sdks)) + row("---", *("---" for _ in sdks))
+    for pub in sdks:
+        cells = (found.get(f"{pub.key} {sub.key}") for sub in sdks)
+        marks = (
+            "-" if (pub.key, sub.key) not in played else f"{'✓' if cell[0] == cell[1] else '✗'} {cell[0]}/{cell[1]}"
+            for cell, sub in zip(cells, sdks)
+        )
+        text += row(pub.name, *marks)
+    return text + "\n"
+
+
+def first_messages(results):
+    """Per publisher, subscriber and handshake: milliseconds from subscription to the first message's answer."""
+    found = {}
+    for cells in results["private"].values():
+        for cell in cells:
+            pair = (cell["publisher"], cell["subscriber"], cell["handshake"])
+            found.setdefault(pair, []).extend(cell.get("ms", ()))
+    return {pair: some for pair, some in found.items() if some}
+
+
+def first_message_table(results):
+    text = row("publisher", "subscriber", "p50", "longest", "tries") + row(*("---" for _ in range(5)))
+    for (pub, sub, handshake), some in first_messages(results).items():
+        names = [SDKS[key].name for key in (pub, sub)]
+        if pub == sub == "rust":
+            names = [f"{name}, `Compatibility::{'All' if handshake == 'all' else 'Version2'}`" for name in names]
+        text += row(*names, f"{statistics.median(some):.0f} ms", f"{max(some):.0f} ms", len(some))
     return text
 
 

@@ -19,6 +19,7 @@ import report
 from figures import figures
 from harness import Devnet, Failure, Program
 from matrix import Matrix
+from private import Keys, PrivateTopics
 from scenarios import scenarios
 from sdks import HERE, PROFILES, SDKS, TARGET, build, rust_binary, versions
 
@@ -33,9 +34,10 @@ def main():
     if not args.built:
         tell("building")
         build([sdk.key for sdk in sdks])
-    results = {"versions": versions(), "matrix": {}, "scenarios": [], "figures": {}}
+    results = {"versions": versions(), "matrix": {}, "private": {}, "scenarios": [], "figures": {}}
+    keys = Keys(rust_binary("amop"), TARGET / "keys")
     for profile in args.profiles:
-        run_profile(profile, [sdk for sdk in sdks if profile in sdk.profiles], results, args)
+        run_profile(profile, [sdk for sdk in sdks if profile in sdk.profiles], keys, results, args)
     results["seconds"] = round(time.monotonic() - START)
     (TARGET / "results.json").write_text(json.dumps(results, indent=1, ensure_ascii=False))
     bad = report.failures(results)
@@ -53,14 +55,14 @@ def arguments():
     parser.add_argument("--only", type=names(SDKS), help=f"SDKs, of {','.join(SDKS)}")
     parser.add_argument("--profiles", type=names(PROFILES), help=f"profiles, of {','.join(PROFILES)}")
     parser.add_argument("--built", action="store_true", help="build nothing")
-    parser.add_argument("--skip", default="", help="parts to leave out, of matrix,scenarios,figures")
+    parser.add_argument("--skip", default="", help="parts to leave out, of matrix,private,scenarios,figures")
     args = parser.parse_args()
     args.complete = not (args.only or args.profiles or args.skip)
     args.only, args.profiles = args.only or list(SDKS), args.profiles or list(PROFILES)
     return args
 
 
-def run_profile(profile, sdks, results, args):
+def run_profile(profile, sdks, keys, results, args):
     tell(f"profile {profile}: {', '.join(sdk.name for sdk in sdks)}")
     devnet = Devnet(str(rust_binary("amop")), profile, TARGET / profile)
     programs = {}
@@ -74,10 +76,15 @@ def run_profile(profile, sdks, results, args):
         if "matrix" not in args.skip:
             matrix.run(tell)
             results["matrix"][profile] = matrix.results
+        if "private" not in args.skip:
+            private = PrivateTopics(devnet, programs, sdks, keys)
+            private.connect()
+            private.run(tell)
+            results["private"][profile] = private.results
         if "figures" not in args.skip:
             results["figures"][profile] = figures(devnet, programs, sdks, TARGET, tell)
         if "scenarios" not in args.skip:
-            results["scenarios"] += scenarios(devnet, programs, sdks, tell)
+            results["scenarios"] += scenarios(devnet, programs, sdks, keys, tell)
     finally:
         for program in programs.values():
             program.stop()

@@ -15,10 +15,10 @@ RECONNECT_SECONDS = 90
 SILENT = {"silent": True}
 
 
-def scenarios(devnet, programs, sdks, tell):
+def scenarios(devnet, programs, sdks, keys, tell):
     """Runs all that apply. The names and what each shows stand in docs/interop.md."""
     results = []
-    stage = Stage(devnet, programs, sdks)
+    stage = Stage(devnet, programs, sdks, keys)
     for name, scenario in ALL.items():
         for sdk, work in prepared(scenario, stage):
             started = time.monotonic()
@@ -47,8 +47,8 @@ def prepared(scenario, stage):
 class Stage:
     """What scenarios play with: every SDK has a connection "publisher" at the first node."""
 
-    def __init__(self, devnet, programs, sdks):
-        self.devnet, self.programs, self.sdks = devnet, programs, sdks
+    def __init__(self, devnet, programs, sdks, keys):
+        self.devnet, self.programs, self.sdks, self.keys = devnet, programs, sdks, keys
         self.numbers = itertools.count(1_000_000)
 
     def send(self, sdk, topic, do="request", name="publisher", limit=15):
@@ -161,6 +161,29 @@ def demo_logic(stage):
             yield sdk.key, lambda sdk=sdk: work(sdk)
 
 
+def version_2_only(stage):
+    """amop-client that allows version 2 only, and an SDK of 2.x with the right key: nothing passes, either way."""
+    rust = next((sdk for sdk in stage.sdks if sdk.key == "rust"), None)
+    if rust is None or stage.devnet.profile != "default":
+        return
+
+    def work(pub, sub, counter, more):
+        topic, before = f"interop/version-2/{pub.key}/{sub.key}", stage.devnet.counted(1, counter)
+        key, trusted = stage.keys.private("pem", "right"), [stage.keys.public("pem", "right")]
+        said = {"topic": topic, "compatibility": "version2"}
+        stage.programs[sub.key].do("subscribed", **{"do": "private_subscribe", "as": "relayed", "key": key}, **said)
+        stage.programs[pub.key].do("published", **{"do": "private_topic", "as": "publisher", "keys": trusted}, **said)
+        stage.devnet.await_counted(1, counter, before + more)
+        stage.expect(pub, topic, 100, do="private_request")
+        stage.programs[sub.key].do("unsubscribed", **{"do": "private_unsubscribe", "as": "relayed"}, **said)
+
+    for sdk in stage.sdks:
+        if sdk.key_formats and sdk is not rust:
+            yield f"{sdk.key}, subscriber", lambda sdk=sdk: work(rust, sdk, "private_failed", 1)
+            # It is not given a signature and says nothing, so it is asked again.
+            yield f"{sdk.key}, publisher", lambda sdk=sdk: work(sdk, rust, "private_asked", 2)
+
+
 def quiet(stage):
     """Longer than the 10 s after which Java leaves a silent node: nobody connects anew, and all can still send."""
     if stage.devnet.profile != "default":
@@ -254,6 +277,7 @@ ALL = {
     "self-delivery": self_delivery,
     "silent subscriber": silent_subscriber,
     "demo logic": demo_logic,
+    "version 2 only": version_2_only,
     "quiet for 12 s": quiet,
     "restart of the subscribers' node": restart,
     "certificates made by openssl": openssl_certificates,

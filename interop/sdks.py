@@ -12,6 +12,7 @@ ROOT = HERE.parent
 TARGET = HERE / "target"
 JAVA_VERSIONS = {"java": "2.10.1", "java-2.9": "2.9.3"}
 GO_VERSIONS = {"go": ("1.1.1", "go.mod"), "go-1.0": ("1.0.0", "v1.0.0.mod")}
+ALL_FORMATS = ("pem", "hex", "pkcs12")
 PROFILES = ("default", "fisco-rsa", "fisco-ec")
 
 
@@ -29,6 +30,8 @@ class Sdk:
     # Whether its callback learns if a message is a unicast.
     knows_kind: bool = True
     longest_topic: int = 254
+    # How it reads the key of a private topic; nothing: it has no private topics.
+    key_formats: tuple = ("pem", "hex")
     # Said to it with every connection.
     dialling: dict = dataclasses.field(default_factory=dict, hash=False)
     # Whether it connects again by itself after its node was restarted.
@@ -48,15 +51,16 @@ class Sdk:
 SDKS = {
     sdk.key: sdk
     for sdk in (
-        Sdk("java", f"Java SDK {JAVA_VERSIONS['java']}", PROFILES, multicast_code=False),
+        Sdk("java", f"Java SDK {JAVA_VERSIONS['java']}", PROFILES, multicast_code=False, key_formats=ALL_FORMATS),
+        # Its BouncyCastle leaves PKCS#12 of today to the JDK, which cannot.
         Sdk("java-2.9", f"Java SDK {JAVA_VERSIONS['java-2.9']}", PROFILES, multicast_code=False, old=True),
         # Its reconnection spins: the channel that asks for it stays closed.
         Sdk("go", f"Go SDK {GO_VERSIONS['go'][0]}", PROFILES, knows_kind=False, reconnects=False),
         # It hangs in Dial when the node answers at once; an application has to try again.
         Sdk("go-1.0", f"Go SDK {GO_VERSIONS['go-1.0'][0]}", PROFILES, knows_kind=False, old=True, dialling={"patience_ms": 1000}),
-        Sdk("rust", "amop-client", PROFILES),
+        Sdk("rust", "amop-client", PROFILES, key_formats=ALL_FORMATS),
         # It offers no group but secp256k1, which the default profile does not have; and it does not reconnect.
-        Sdk("python", "python-sdk's shape", ("fisco-rsa", "fisco-ec"), longest_topic=126, reconnects=False),
+        Sdk("python", "python-sdk's shape", ("fisco-rsa", "fisco-ec"), longest_topic=126, reconnects=False, key_formats=()),
     )
 }
 

@@ -2,7 +2,11 @@ module amop/interop
 
 go 1.21
 
-require github.com/FISCO-BCOS/go-sdk v1.1.1
+require (
+	github.com/FISCO-BCOS/go-sdk v1.1.1
+	// Keys of private topics, as the SDK takes them.
+	github.com/ethereum/go-ethereum v1.9.16
+)
 
 require (
 	github.com/FISCO-BCOS/crypto v0.0.0-20200202032121-bd8ab0b5d4f1 // indirect
@@ -12,7 +16,6 @@ require (
 	github.com/btcsuite/btcd v0.21.0-beta // indirect
 	github.com/cespare/xxhash/v2 v2.1.1 // indirect
 	github.com/deckarep/golang-set v0.0.0-20180603214616-504e848d77ea // indirect
-	github.com/ethereum/go-ethereum v1.9.16 // indirect
 	github.com/fsnotify/fsnotify v1.4.7 // indirect
 	github.com/go-ole/go-ole v1.2.5 // indirect
 	github.com/go-stack/stack v1.8.0 // indirect

@@ -81,15 +81,20 @@ func dial(config conf.Config, patience time.Duration) (*client.Client, error) {
 }
 
 func (l *link) subscribe(c command) error {
-	err := l.client.SubscribeTopic(c.Topic, func(data []byte, response *[]byte) {
-		// The SDK does not tell the callback whether it was a unicast.
-		say(described(data, map[string]any{"event": "message", "as": l.as, "topic": c.Topic}))
-		*response = answer(c.Answer, data)
-	})
+	err := l.client.SubscribeTopic(c.Topic, l.teller(c))
 	if err == nil {
 		say(map[string]any{"event": "subscribed", "as": l.as, "topic": c.Topic})
 	}
 	return err
+}
+
+// teller tells the driver of messages and answers them.
+func (l *link) teller(c command) func([]byte, *[]byte) {
+	return func(data []byte, response *[]byte) {
+		// The SDK does not tell the callback whether it was a unicast.
+		say(described(data, map[string]any{"event": "message", "as": l.as, "topic": c.Topic}))
+		*response = answer(c.Answer, data)
+	}
 }
 
 // send does it as often as asked, each time within the time limit, because the SDK has none of its own.

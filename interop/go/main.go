@@ -28,6 +28,9 @@ type command struct {
 	PatienceMS int64 `json:"patience_ms"`
 	// "echo", or {"text": …}.
 	Answer json.RawMessage `json:"answer"`
+	// Of a private topic: the subscriber's own key, and the keys that its publisher trusts.
+	Key  key   `json:"key"`
+	Keys []key `json:"keys"`
 }
 
 var (
@@ -87,6 +90,16 @@ func run(c command) error {
 		l.send(c, l.request)
 	case "multicast":
 		l.send(c, l.multicast)
+	case "private_subscribe":
+		return l.subscribePrivate(c)
+	case "private_unsubscribe":
+		return l.unsubscribePrivate(c)
+	case "private_topic":
+		return l.publishPrivate(c)
+	case "private_request":
+		l.send(c, l.requestPrivate)
+	case "private_multicast":
+		l.send(c, l.multicastPrivate)
 	case "close":
 		links.Delete(c.As)
 		l.client.Close()

@@ -130,12 +130,35 @@ fn show(file: &Path, password: &str, json: bool, out: &mut impl Write) -> anyhow
     Ok(())
 }
 
-/// The public key in a file, and which half was in it.
-fn read(file: &Path, password: &str) -> anyhow::Result<(&'static str, PublicKey)> {
+/// The private key in a file.
+///
+/// # Errors
+/// When the file cannot be read, or holds no private key.
+pub(super) fn read_private(file: &Path, password_file: Option<&Path>) -> anyhow::Result<PrivateKey> {
+    let password = password(password_file)?;
+    let key = || Ok(PrivateKey::parse(&bytes_of(file)?, &password)?);
+    key().map_err(|error: anyhow::Error| error.context(file.display().to_string()))
+}
+
+/// The public key in a file.
+///
+/// # Errors
+/// When the file cannot be read, or holds no public key.
+pub(super) fn read_public(file: &Path) -> anyhow::Result<PublicKey> {
+    let key = || Ok(PublicKey::parse(&bytes_of(file)?)?);
+    key().map_err(|error: anyhow::Error| error.context(file.display().to_string()))
+}
+
+fn bytes_of(file: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     if fs::metadata(file)?.len() > MAX_FILE_BYTES {
         bail!("it is larger than {MAX_FILE_BYTES} bytes; is it the right file?");
     }
-    let bytes = Zeroizing::new(fs::read(file)?);
+    Ok(Zeroizing::new(fs::read(file)?))
+}
+
+/// The public key in a file, and which half was in it.
+fn read(file: &Path, password: &str) -> anyhow::Result<(&'static str, PublicKey)> {
+    let bytes = bytes_of(file)?;
     match PublicKey::parse(&bytes) {
         Ok(key) => Ok(("public", key)),
         Err(KeyError::Other { .. } | KeyError::Unknown(_) | KeyError::NotOnCurve(_)) => {

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Instant};
 use amop_client::{PublishOptions, Recipients};
 
 use crate::cli::{
-    client::{self, Connection, EXIT_CODES, Message, Outcome, To},
+    client::{self, Connection, EXIT_CODES, Message, Outcome, To, private},
     output,
 };
 
@@ -21,6 +21,8 @@ pub(super) struct Args {
     message: Message,
     #[command(flatten)]
     to: To,
+    #[command(flatten)]
+    private: private::Publish,
     /// Wait for every subscriber and say how each fared
     #[arg(long)]
     report: bool,
@@ -34,11 +36,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Ok(client) => client,
         Err(code) => return Ok(code),
     };
+    let target = args.private.open(&client, &args.topic).await?;
     let started = Instant::now();
     let mut options = PublishOptions::default();
     options.to = args.to.address();
     options.report = args.report;
-    let sent = client.publish_with(&args.topic, message, options).await;
+    let sent = target.publish(message, options).await;
     let took = started.elapsed();
     client.close().await;
     let report = match &sent {

@@ -5,11 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amop_client::{Client, RequestError, RequestOptions, Status};
+use amop_client::{RequestError, RequestOptions, Status};
 use bytes::Bytes;
 
 use crate::cli::{
-    client::{self, Connection, EXIT_CODES, Message, Outcome, Text, To},
+    client::{
+        self, Connection, EXIT_CODES, Message, Outcome, Text, To,
+        private::{self, Target},
+    },
     output,
 };
 
@@ -28,6 +31,8 @@ pub(super) struct Args {
     deadline: Option<Duration>,
     #[command(flatten)]
     to: To,
+    #[command(flatten)]
+    private: private::Publish,
     /// Ask this many times, one after the other
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
@@ -43,10 +48,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut options = RequestOptions::default();
     options.deadline = args.deadline;
     options.to = args.to.address();
+    let target = args.private.open(&client, &args.topic).await?;
     let mut times = Vec::new();
     let mut worst = Status::Success;
     for _ in 0..args.count {
-        let (answer, took) = ask(&client, &args.topic, message.clone(), options.clone()).await;
+        let (answer, took) = ask(&target, message.clone(), options.clone()).await;
         match &answer {
             Ok(_) => times.push(took),
             Err(error) => {
@@ -64,13 +70,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn ask(
-    client: &Client,
-    topic: &str,
+    target: &Target<'_>,
     message: Bytes,
     options: RequestOptions,
 ) -> (Result<Bytes, RequestError>, Duration) {
     let asked = Instant::now();
-    let answer = client.request_with(topic, message, options).await;
+    let answer = target.request(message, options).await;
     (answer, asked.elapsed())
 }
 

@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use amop_client::{Client, Delivery, Mode, Sender};
+use amop_client::{Client, Delivery, Mode, Sender, Subscription};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::Serialize;
 
 use crate::cli::{
-    client::{Connection, Text, name},
+    client::{Connection, Text, name, private::Receive},
     output,
     signals::Signals,
 };
@@ -22,6 +22,8 @@ pub(super) struct Args {
     /// The topics
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
+    #[command(flatten)]
+    private: Receive,
     /// Answer requests with this; without it or --echo the answer is empty
     #[arg(long, value_name = "TEXT", conflicts_with = "echo")]
     answer: Option<String>,
@@ -37,16 +39,16 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let client = args.connection.open().await?;
-    let mut subscription = tokio::select! {
-        subscription = client.subscribe_all(&args.topics) => subscription?,
+    let mut subscriptions = tokio::select! {
+        subscriptions = args.private.subscribe(&client, &args.topics) => subscriptions?,
         () = signals.recv() => return Ok(ExitCode::SUCCESS),
     };
-    announce(&args, &client, subscription.is_complete())?;
+    announce(&args, &client, subscriptions.iter().all(Subscription::is_complete))?;
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut connected = true;
     while left > 0 {
         tokio::select! {
-            delivery = subscription.next() => match delivery {
+            delivery = subscriptions.next() => match delivery {
                 Some(delivery) => {
                     left -= 1;
                     print(&args, &delivery)?;
@@ -62,10 +64,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             () = signals.recv() => break,
         }
     }
-    if subscription.dropped() > 0 {
+    let dropped: u64 = subscriptions.iter().map(Subscription::dropped).sum();
+    if dropped > 0 {
         output::note(format_args!(
-            "{} messages were dropped: they came faster than they could be printed",
-            subscription.dropped()
+            "{dropped} messages were dropped: they came faster than they could be printed"
         ));
     }
     client.close().await;

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use amop_protocol::{
     broker::routing::Routing,
-    session::startup::{Listing, Listings},
+    session::startup::{Listed, Listing, Listings},
 };
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::tasks;
@@ -32,45 +31,47 @@ struct Slot {
 
 #[derive(Debug)]
 struct Made {
-    text: Bytes,
+    listed: Listed,
     revision: u64,
     at: Instant,
     took: Duration,
 }
 
 impl Listings for Kept {
-    fn get(&self, listing: Listing, routing: &Routing) -> Bytes {
+    fn get(&self, listing: Listing, routing: &Routing) -> Listed {
         let slot = match listing {
             Listing::Peers => &self.peers,
             Listing::OwnInfo => &self.own_info,
         };
-        if let Some(text) = slot.lock().take(routing.revision(), Instant::now()) {
-            return text;
+        if let Some(listed) = slot.lock().take(routing.revision(), Instant::now()) {
+            return listed;
         }
         let began = Instant::now();
-        let text = tasks::at_length(|| listing.make(routing));
+        let listed = tasks::at_length(|| listing.make(routing));
         let (at, revision) = (Instant::now(), routing.revision());
-        let made = Made { text: text.clone(), revision, at, took: at - began };
+        let made = Made { listed: listed.clone(), revision, at, took: at - began };
         *slot.lock() = Slot { made: Some(made), is_being_made: false };
-        text
+        listed
     }
 }
 
 impl Slot {
     /// What was made before, if that will do; otherwise whoever asks is to make it.
-    fn take(&mut self, revision: u64, now: Instant) -> Option<Bytes> {
+    fn take(&mut self, revision: u64, now: Instant) -> Option<Listed> {
         let will_do = |made: &&Made| {
             let rests_until = made.at + made.took * (100 / SHARE as u32);
             made.revision >= revision || now < rests_until || self.is_being_made
         };
-        let text = self.made.as_ref().filter(will_do).map(|made| made.text.clone());
-        self.is_being_made |= text.is_none();
-        text
+        let listed = self.made.as_ref().filter(will_do).map(|made| made.listed.clone());
+        self.is_being_made |= listed.is_none();
+        listed
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]
@@ -79,8 +80,8 @@ mod tests {
         let took = Duration::from_millis(1);
         let mut slot = Slot::default();
         assert_eq!(slot.take(1, now), None);
-        slot =
-            Slot { made: Some(Made { text: "a".into(), revision: 1, at: now, took }), is_being_made: false };
+        let listed = Bytes::from("a").into();
+        slot = Slot { made: Some(Made { listed, revision: 1, at: now, took }), is_being_made: false };
         let at = |millis| now + Duration::from_millis(millis);
         assert!(slot.take(1, at(1_000)).is_some(), "nothing has changed");
         assert!(slot.take(2, at(49)).is_some(), "made just now");

@@ -36,6 +36,7 @@ use amop_protocol::{
         event::{Answer, Publish, PushError, PushId, Subscriber},
         routing::Routing,
     },
+    session::verification::Verdict,
 };
 use futures::future::BoxFuture;
 
@@ -55,7 +56,14 @@ pub trait Broker: Send + Sync + 'static {
     /// A session is up. Must not block. Called before any of its frames is handled.
     fn opened(&self, session: &Arc<SessionInfo>);
     /// Replaces the session's topics; resolves once the routing snapshot has them.
-    fn report(&self, session: SessionId, topics: Vec<Topic>) -> BoxFuture<'static, ()>;
+    fn report(
+        &self,
+        session: SessionId,
+        client: Arc<ClientIdentity>,
+        topics: Vec<Topic>,
+    ) -> BoxFuture<'static, ()>;
+    /// A publisher's verdict on a question it was asked; resolves once it is in force.
+    fn verdict(&self, session: SessionId, verdict: Verdict) -> BoxFuture<'static, ()>;
     /// Resolves true once all reachable nodes hold our current topics, false if a bound passed first.
     fn settled(&self) -> BoxFuture<'static, bool>;
     /// Who is at the other end of the session, as far as its messages are concerned: told before the

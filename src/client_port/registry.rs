@@ -10,7 +10,11 @@ use std::{
 
 use amop_protocol::{
     Seq, SessionId,
-    broker::event::{Outcome, Push, PushError},
+    broker::{
+        event::{Outcome, Push, PushError},
+        private::Ask,
+    },
+    session::server::Server,
 };
 use dashmap::DashMap;
 use tokio::sync::Notify;
@@ -87,6 +91,14 @@ impl Registry {
     pub fn handed(&self, publisher: SessionId, seq: Seq) {
         if let Some(queue) = self.queue(publisher) {
             let _ = queue.offer(Item::Handed(seq));
+        }
+    }
+
+    /// Queues a question for a publisher. If its queue is full the session ends; if it is gone already,
+    /// nobody is left to ask.
+    pub fn ask(&self, ask: &Ask) {
+        if let Some(queue) = self.queue(ask.publisher) {
+            let _ = queue.offer(Item::Reply(Server::question(ask)));
         }
     }
 

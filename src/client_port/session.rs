@@ -155,7 +155,7 @@ struct Session<S> {
     queue: Arc<Queue>,
     server: Server,
     connection: Connection<S>,
-    /// A topic report that is not in force yet: no frame is handled until it is.
+    /// A topic report, or a verdict, that is not in force yet: no frame is handled until it is.
     reporting: Option<(BoxFuture<'static, ()>, Option<Acknowledge>)>,
     /// What the broker was last told of who this is.
     told: Option<Subscriber>,
@@ -351,15 +351,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
             Event::Call { seq, body } => {
                 let routing = broker.routing();
-                let facts =
-                    Facts { config: &config.startup, routing: &routing, listings: &self.shared.listings };
+                let facts = Facts {
+                    config: &config.startup,
+                    routing: &routing,
+                    listings: &self.shared.listings,
+                    session: self.info.id,
+                };
                 self.reply(Server::answer_call(seq, &body, facts));
             }
             Event::Report(report) => {
                 self.shared.metrics().bad_topics.inc_by(report.refused);
                 self.introduce();
                 let broker = &self.shared.broker;
-                self.reporting = Some((broker.report(self.info.id, report.topics), report.acknowledge));
+                let (id, client) = (self.info.id, self.info.client.clone());
+                self.reporting = Some((broker.report(id, client, report.topics), report.acknowledge));
             }
             Event::Publish(published) => {
                 let server::Published { seq, mode, topic, payload, deadline, wishes } = published;
@@ -383,6 +388,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                     broker.pushed(self.info.id, &received, Ok(()));
                 }
                 broker.answer(self.info.id, push, answer);
+            }
+            Event::Verdict(verdict) => {
+                self.reporting = Some((broker.verdict(self.info.id, verdict), None));
             }
             Event::Received(pushes) => broker.pushed(self.info.id, &pushes, Ok(())),
             Event::Ignored(why) => self.shared.metrics().count_ignored(why),

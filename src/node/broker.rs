@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use amop_protocol::{
-    SessionId, Topic,
+    ClientIdentity, SessionId, Topic,
     broker::{
         event::{Answer, Publish, PushError, PushId, Subscriber},
         routing::Routing,
     },
+    session::verification::Verdict,
 };
 use futures::future::BoxFuture;
 
@@ -29,9 +30,19 @@ impl Broker for NodeBroker {
         // Nothing to prepare: the registry has it, and its first report makes it known.
     }
 
-    fn report(&self, session: SessionId, topics: Vec<Topic>) -> BoxFuture<'static, ()> {
+    fn report(
+        &self,
+        session: SessionId,
+        client: Arc<ClientIdentity>,
+        topics: Vec<Topic>,
+    ) -> BoxFuture<'static, ()> {
         let control = self.control.clone();
-        Box::pin(async move { control.report(session, topics).await })
+        Box::pin(async move { control.report(session, client, topics).await })
+    }
+
+    fn verdict(&self, session: SessionId, verdict: Verdict) -> BoxFuture<'static, ()> {
+        let control = self.control.clone();
+        Box::pin(async move { control.verdict(session, verdict).await })
     }
 
     fn settled(&self) -> BoxFuture<'static, bool> {

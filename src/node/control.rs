@@ -10,14 +10,16 @@ use std::{
 };
 
 use amop_protocol::{
-    NodeId, SessionId, Topic, Version,
+    ClientIdentity, NodeId, SessionId, Topic, Version,
     broker::control::{Action, Control},
+    session::verification::Verdict,
     wire::generated as pb,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use super::{core_counters::ControlCounters, data_path::DataPath, links::Links};
 use crate::{
+    client_port::Registry,
     identity::Throttle,
     overlay,
     tasks::{self, Tasks},
@@ -41,7 +43,9 @@ const SETTLE_BOUND: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) enum Command {
     /// A session's whole set of topics; answered once the routing snapshot has them.
-    Report { session: SessionId, topics: Vec<Topic>, done: oneshot::Sender<()> },
+    Report { session: SessionId, client: Arc<ClientIdentity>, topics: Vec<Topic>, done: oneshot::Sender<()> },
+    /// A publisher's verdict on what it was asked; answered once it is in force.
+    Verdict { session: SessionId, verdict: Verdict, done: oneshot::Sender<()> },
     /// A session is gone.
     Closed { session: SessionId },
     /// Answered true once every reachable node holds this node's topics as they are now.
@@ -56,9 +60,17 @@ pub(super) struct Handle(mpsc::Sender<Command>);
 
 impl Handle {
     /// Resolves once the topics are in force, or the node is ending. Cancel safe: the report stands.
-    pub(super) async fn report(&self, session: SessionId, topics: Vec<Topic>) {
+    pub(super) async fn report(&self, session: SessionId, client: Arc<ClientIdentity>, topics: Vec<Topic>) {
         let (done, wait) = oneshot::channel();
-        if self.0.send(Command::Report { session, topics, done }).await.is_ok() {
+        if self.0.send(Command::Report { session, client, topics, done }).await.is_ok() {
+            let _ = wait.await;
+        }
+    }
+
+    /// Resolves once the verdict is in force, or the node is ending. Cancel safe: the verdict stands.
+    pub(super) async fn verdict(&self, session: SessionId, verdict: Verdict) {
+        let (done, wait) = oneshot::channel();
+        if self.0.send(Command::Verdict { session, verdict, done }).await.is_ok() {
             let _ = wait.await;
         }
     }
@@ -89,6 +101,7 @@ pub(super) struct ControlTask {
     control: Control,
     data: Arc<DataPath>,
     links: Arc<Links>,
+    clients: Arc<Registry>,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Receiver<overlay::Event>,
     counters: ControlCounters,
@@ -108,6 +121,7 @@ pub(super) struct ControlTask {
 /// All topics of a session; whoever sent the report waits for the end of it.
 struct LongReport {
     session: SessionId,
+    client: Arc<ClientIdentity>,
     topics: Vec<Topic>,
     done: oneshot::Sender<()>,
 }
@@ -117,6 +131,7 @@ pub(super) fn new(
     control: Control,
     data: Arc<DataPath>,
     links: Arc<Links>,
+    clients: Arc<Registry>,
     counters: ControlCounters,
     events: mpsc::Receiver<overlay::Event>,
 ) -> (Handle, ControlTask) {
@@ -128,6 +143,7 @@ pub(super) fn new(
             control,
             data,
             links,
+            clients,
             commands,
             events,
             counters,
@@ -191,13 +207,18 @@ impl ControlTask {
     fn command(&mut self, command: Command) {
         let now = self.data.now();
         match command {
-            Command::Report { session, topics, done } => {
+            Command::Report { session, client, topics, done } => {
                 // Whatever it has reported before is no longer so.
                 self.long.retain(|report| report.session != session);
                 if topics.len() > MANY {
-                    return self.long.push_back(LongReport { session, topics, done });
+                    return self.long.push_back(LongReport { session, client, topics, done });
                 }
-                self.control.handle_report(now, session, topics);
+                self.control.handle_report(now, session, &client, topics);
+                self.carry_out();
+                let _ = done.send(());
+            }
+            Command::Verdict { session, verdict: Verdict { question, topic, trusted }, done } => {
+                self.control.handle_verdict(now, session, &question, &topic, trusted);
                 self.carry_out();
                 let _ = done.send(());
             }
@@ -215,9 +236,9 @@ impl ControlTask {
     }
 
     fn long_report(&mut self) {
-        let Some(LongReport { session, topics, done }) = self.long.pop_front() else { return };
+        let Some(LongReport { session, client, topics, done }) = self.long.pop_front() else { return };
         let (now, began) = (self.data.now(), Instant::now());
-        tasks::at_length(|| self.control.handle_report(now, session, topics));
+        tasks::at_length(|| self.control.handle_report(now, session, &client, topics));
         self.carry_out();
         self.long_at = Instant::now() + began.elapsed() * REST;
         let _ = done.send(());
@@ -270,11 +291,16 @@ impl ControlTask {
             match action {
                 Action::Send { to, message } => self.send(to, message),
                 Action::Routing(routing) => self.data.set_routing(routing),
+                Action::Ask(ask) => self.clients.ask(&ask),
                 Action::Settled { version } => self.tell_settled(version),
                 Action::PeerFault { peer, fault } => {
                     self.faults.line(|| {
-                    tracing::warn!(%peer, %fault, "a neighbour broke the gossip protocol; what it sent is ignored");
-                });
+                        tracing::warn!(
+                            %peer,
+                            %fault,
+                            "a neighbour broke the gossip protocol; what it sent is ignored"
+                        );
+                    });
                 }
             }
         }

@@ -63,6 +63,12 @@ const CONTROL: &[Row<control::Counters>] = &[
     ("control_pulls", "Questions for records", |c| c.pulls),
     ("control_pulls_unanswered", "Questions that a neighbour did not answer in time", |c| c.unanswered),
     ("control_waves_joined", "Announcements whose settling was joined with another's", |c| c.joined),
+    ("private_asked", "Questions about subscribers of private topics put to publishers", |c| c.private.asked),
+    ("private_verified", "Subscribers of private topics that a publisher trusted", |c| c.private.verified),
+    ("private_failed", "Subscribers of private topics that a publisher did not trust", |c| c.private.failed),
+    ("private_revoked", "Verifications that their publisher took back", |c| c.private.revoked),
+    ("private_stray_verdicts", "Verdicts on nothing that was asked of that session", |c| c.private.stray),
+    ("private_over_capacity", "Subscribers of private topics beyond a bound", |c| c.private.over_capacity),
 ];
 
 /// Shows the counters of delivery and control.

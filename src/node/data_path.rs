@@ -6,6 +6,7 @@
 //! shard is locked calls back into the data path.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -334,11 +335,7 @@ impl DataPath {
         let bandwidth = self.bandwidth.as_ref().filter(|_| !self.draining.load(Ordering::Relaxed));
         let Some(bandwidth) = bandwidth else { return Ok(()) };
         let routing = self.routing.load();
-        let elsewhere =
-            |(index, _): &&(NodeIndex, u32)| routing.node(*index).is_some_and(|node| node.hops > 0);
-        let nodes = routing
-            .topic(publish.topic.as_str())
-            .map_or(0, |routes| routes.nodes.iter().filter(elsewhere).count());
+        let nodes = nodes_elsewhere(&routing, publish);
         let copies = if publish.mode == Mode::Unicast { nodes.min(1) } else { nodes };
         if copies == 0 {
             return Ok(());
@@ -412,6 +409,18 @@ impl DataPath {
             self.sooner.notify_one();
         }
     }
+}
+
+/// Other nodes that a message may go to.
+fn nodes_elsewhere(routing: &Routing, publish: &Publish) -> usize {
+    let Publish { session, topic, .. } = publish;
+    if topic.is_reserved() {
+        let to = routing.private().recipients(*session, topic).into_iter();
+        let nodes: BTreeSet<NodeId> = to.map(|to| to.holder().node).collect();
+        return nodes.iter().filter(|node| **node != routing.me()).count();
+    }
+    let elsewhere = |(index, _): &&(NodeIndex, u32)| routing.node(*index).is_some_and(|node| node.hops > 0);
+    routing.topic(topic.as_str()).map_or(0, |routes| routes.nodes.iter().filter(elsewhere).count())
 }
 
 fn shard_of_report(body: &Body) -> usize {

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use amop_protocol::broker::routing::Node;
+use amop_protocol::{broker::routing::Node, topic::Kind};
 
 use super::{data_path::DataPath, links::Links};
 use crate::{
@@ -60,6 +60,8 @@ impl StatusSource for Source {
         let remote = |index| routing.node(index).filter(|node| node.id != routing.me());
         let mut topics: Vec<Topic> = routing
             .topics()
+            // Whoever knows the channel of a challenge could claim it.
+            .filter(|(topic, _)| topic.kind() != Kind::Handshake)
             .map(|(topic, routes)| Topic {
                 topic: topic.to_string(),
                 local_sessions: routes.sessions.len(),

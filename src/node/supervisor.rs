@@ -151,7 +151,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     overlay.metrics().register(&mut registry);
     let counters = ControlCounters::default();
     registry.register_collector(Box::new(CoreCounters { data: data.clone(), control: counters.clone() }));
-    let (control, task) = control::new(core, data.clone(), links.clone(), counters, events);
+    let (control, task) = control::new(core, data.clone(), links.clone(), clients.clone(), counters, events);
     tasks.spawn_vital("control", task.run(tasks.clone()));
     tasks.spawn_vital("timers", data.clone().run_timers(tasks.clone()));
     let overlay_address = overlay.listening().await.ok_or(StartError::Overtaken)?;

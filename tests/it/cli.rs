@@ -163,6 +163,45 @@ fn keys_are_made_and_shown() {
 }
 
 #[test]
+fn private_topics_are_for_those_with_a_key() {
+    let devnet = Devnet::start(&["--no-demo"]);
+    let keys = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| keys.path().join(name).display().to_string();
+    std::fs::write(file("password"), "geheim\n").expect("written");
+    for (name, format) in [("till", "pkcs12"), ("other", "pem")] {
+        let mut amop = Command::new(AMOP);
+        amop.current_dir(keys.path()).args(["keys", "generate", "--name", name, "--format", format]);
+        amop.args(["--password-file", "password"]);
+        assert_eq!(output(amop).0, 0);
+    }
+    let (key, password) = (file("till.p12"), file("password"));
+    let listening = ["prices", "--private-key", &key, "--password-file", &password];
+    let listening = [&listening[..], &["--json", "--count", "2", "--answer", "grüezi"]].concat();
+    let mut command = amop(&devnet, "subscribe", "node-3", &listening);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("amop starts");
+
+    let (public, other) = (file("till.pub"), file("other.pub"));
+    let send = |command, within, keys: &[&str]| {
+        let keys = keys.iter().flat_map(|key| ["--public-key", key]);
+        let arguments = ["prices", "hello", "--json", "--verify-within", within].into_iter().chain(keys);
+        output(amop(&devnet, command, "node-1", &arguments.collect::<Vec<_>>()))
+    };
+    let (code, said, complaint) = send("request", "300ms", &[&other]);
+    assert_eq!((code, &json_of(said.as_bytes())["code"]), (100, &json!(100)), "{said}");
+    assert!(complaint.contains("no subscriber proved"), "{complaint}");
+    let (code, said, complaint) = send("request", "30s", &[&other, &public]);
+    assert_eq!((code, &json_of(said.as_bytes())["payload"]), (0, &json!("grüezi")), "{said}{complaint}");
+    let (code, said, complaint) = send("publish", "30s", &[&public]);
+    assert_eq!((code, &json_of(said.as_bytes())["cause"]), (0, &json!("delivered")), "{said}{complaint}");
+    assert_eq!(child.wait_with_output().expect("ended").status.code(), Some(0), "it ends after two messages");
+
+    let (code, _, complaint) = send("publish", "30s", &[&key]);
+    assert!(code == 1 && complaint.contains("till.p12"), "{complaint}");
+    let (code, _, complaint) = output(amop(&devnet, "subscribe", "node-1", &["x", "--handshake", "2x"]));
+    assert!(code == 2 && complaint.contains("--private-key"), "{complaint}");
+}
+
+#[test]
 fn a_node_shows_what_it_sees() {
     let devnet = Devnet::start(&["--no-demo"]);
     let mut subscriber = subscriber(&devnet, &["greetings", "--echo"]);

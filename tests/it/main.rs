@@ -9,6 +9,7 @@ mod fisco;
 mod limits;
 mod mesh;
 mod plain2x;
+mod private;
 mod process;
 mod relay;
 mod shutdown;

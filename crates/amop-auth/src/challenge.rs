@@ -102,7 +102,7 @@ fn is_go_number(bytes: &[u8]) -> bool {
 }
 
 /// Whether the bytes are an RLP list of just their length, alone or behind the type byte of a
-/// typed transaction. One random number in a thousand is; a publisher then asks again.
+/// typed transaction. One of the Go SDK's numbers in two hundred is; its publisher is then asked again.
 fn is_transaction(bytes: &[u8]) -> bool {
     let is_list =
         |list: &[u8]| list.first().is_some_and(|first| usize::from(*first) == 0xc0 + list.len() - 1);

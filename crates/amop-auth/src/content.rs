@@ -13,6 +13,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use amop_protocol::Fingerprint;
 use hpke::{
     Deserializable, Kem, OpModeR, OpModeS, Serializable, aead::ChaCha20Poly1305, kdf::HkdfSha256,
     kem::X25519HkdfSha256, setup_receiver, setup_sender_with_rng,
@@ -24,7 +25,7 @@ use ring::{
 };
 use zeroize::Zeroizing;
 
-use crate::{Party, Proven, Statement};
+use crate::{Proven, Statement};
 
 /// Bytes of the public key a content key is sealed to.
 pub const SEALING_KEY_BYTES: usize = 32;
@@ -75,8 +76,8 @@ pub struct Scope<'a> {
     pub topic: &'a str,
     /// Whether it goes to one subscriber or to all.
     pub unicast: bool,
-    /// Its publisher. The node does not count: a publisher may fail over to another.
-    pub publisher: Party<'a>,
+    /// Its publisher's certificate. The node does not count: a publisher may fail over to another.
+    pub publisher: Fingerprint,
 }
 
 /// The key pair to which a subscriber's session has content keys sealed.
@@ -111,6 +112,11 @@ pub struct AnswerKey {
 #[derive(Debug)]
 pub struct Reply(u64);
 
+/// Whether a payload has the form of an encrypted message. Other payloads may have it by chance.
+pub fn is_sealed(payload: &[u8]) -> bool {
+    parts::<KEY_ID_BYTES>(payload).is_ok()
+}
+
 impl SealingKey {
     /// A new key pair.
     ///
@@ -130,7 +136,7 @@ impl SealingKey {
     ///
     /// # Errors
     /// When it was not sealed to this key, under this statement.
-    pub fn open(&self, sealed: &[u8], statement: &Statement<'_>) -> Result<Opener, ContentError> {
+    pub fn open(&self, sealed: &[u8], statement: &Statement) -> Result<Opener, ContentError> {
         let (encapped, sealed) = sealed.split_at_checked(SEALING_KEY_BYTES).ok_or(ContentError::Malformed)?;
         let encapped = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(encapped)
             .map_err(|_| ContentError::Malformed)?;
@@ -166,10 +172,10 @@ impl ContentKey {
     /// When the subscriber's sealing key is none, or there is no randomness.
     pub fn seal_to(
         &self,
-        statement: &Statement<'_>,
+        statement: &Statement,
         _proven: &Proven,
     ) -> Result<(Vec<u8>, AnswerKey), ContentError> {
-        let to = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(statement.sealing_key)
+        let to = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(&statement.sealing_key)
             .map_err(|_| ContentError::NotGenuine)?;
         let (encapped, mut context) =
             setup_sender_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
@@ -220,6 +226,15 @@ impl Opener {
         Ok((payload, Reply(counter)))
     }
 
+    /// Takes over what `former` has opened, if it is of the same key; whether it is.
+    pub fn inherit(&mut self, former: &mut Self) -> bool {
+        let same = self.id == former.id;
+        if same {
+            self.seen = std::mem::take(&mut former.seen);
+        }
+        same
+    }
+
     /// Encrypts the answer to a message, for its publisher alone.
     pub fn seal_answer(&self, reply: Reply, answer: &[u8]) -> Vec<u8> {
         seal(&self.answers.key, &self.answers.pair, reply.0, answer, &self.id)
@@ -268,12 +283,8 @@ impl AnswerKey {
 impl Scope<'_> {
     fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![u8::from(self.unicast)];
-        for field in
-            [self.topic.as_bytes(), self.publisher.institution.as_bytes(), self.publisher.client.as_bytes()]
-        {
-            bytes.extend((field.len() as u32).to_be_bytes());
-            bytes.extend(field);
-        }
+        bytes.extend(self.publisher.as_bytes());
+        bytes.extend(self.topic.as_bytes());
         bytes
     }
 }
@@ -362,17 +373,17 @@ fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, ContentError> {
 
 #[cfg(test)]
 mod tests {
-    use amop_protocol::{Fingerprint, NodeId, Topic};
+    use amop_protocol::{NodeId, Topic};
 
     use super::*;
-    use crate::PrivateKey;
+    use crate::{Party, PrivateKey};
 
-    fn party(n: u8) -> Party<'static> {
-        Party { institution: "bank", node: NodeId::new([n; 32]), client: Fingerprint::new([n; 32]) }
+    fn party(n: u8) -> Party {
+        Party { institution: "bank".into(), node: NodeId::new([n; 32]), client: Fingerprint::new([n; 32]) }
     }
 
     fn scope(topic: &str) -> Scope<'_> {
-        Scope { topic, unicast: true, publisher: party(1) }
+        Scope { topic, unicast: true, publisher: party(1).client }
     }
 
     /// A subscriber with its opener, and the publisher's key for its answers.
@@ -380,17 +391,17 @@ mod tests {
         let (key, sealing) = (PrivateKey::generate().unwrap(), SealingKey::generate().unwrap());
         let topic = Topic::parse("t").unwrap();
         let statement = Statement {
-            topic: &topic,
+            topic,
             publisher: party(1),
             subscriber: party(2),
-            nonce: &[3; 32],
+            nonce: [3; 32],
             expires: 4,
-            sealing_key: sealing.public(),
+            sealing_key: *sealing.public(),
         };
         let proven = statement.verify(&statement.sign(&key), &[key.public()]).unwrap();
         let (sealed, answers) = content.seal_to(&statement, &proven).unwrap();
 
-        let other = Statement { nonce: &[9; 32], ..statement };
+        let other = Statement { nonce: [9; 32], ..statement.clone() };
         assert_eq!(sealing.open(&sealed, &other).err(), Some(ContentError::NotGenuine));
         let stranger = SealingKey::generate().unwrap();
         assert_eq!(stranger.open(&sealed, &statement).err(), Some(ContentError::NotGenuine));
@@ -428,8 +439,11 @@ mod tests {
             changed[at] ^= 1;
             assert!(opener.open(&changed, scope("t")).is_err(), "byte {at}");
         }
-        let elsewhere =
-            [scope("u"), Scope { unicast: false, ..scope("t") }, Scope { publisher: party(7), ..scope("t") }];
+        let elsewhere = [
+            scope("u"),
+            Scope { unicast: false, ..scope("t") },
+            Scope { publisher: party(7).client, ..scope("t") },
+        ];
         for scope in elsewhere {
             assert_eq!(opener.open(&message, scope).err(), Some(ContentError::NotGenuine));
         }
@@ -437,6 +451,19 @@ mod tests {
         assert_eq!(other.open(&message, scope("t")).err(), Some(ContentError::UnknownKey));
         assert_eq!(opener.open(b"plain text", scope("t")).err(), Some(ContentError::Malformed));
         assert!(opener.open(&message, scope("t")).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_is_given_again_opens_nothing_again() {
+        let content = ContentKey::generate().unwrap();
+        let ((mut first, _), (mut second, _)) = (handshake(&content), handshake(&content));
+        let messages = [content.seal(b"", scope("t")).unwrap(), content.seal(b"", scope("t")).unwrap()];
+        assert!(first.open(&messages[0], scope("t")).is_ok());
+        assert!(second.inherit(&mut first));
+        assert_eq!(second.open(&messages[0], scope("t")).err(), Some(ContentError::Replayed));
+        assert!(second.open(&messages[1], scope("t")).is_ok());
+        assert!(!handshake(&ContentKey::generate().unwrap()).0.inherit(&mut second));
+        assert!(is_sealed(&messages[0]) && !is_sealed(b"plain text"));
     }
 
     #[test]

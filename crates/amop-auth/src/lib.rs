@@ -3,14 +3,15 @@
 //! A publisher names the [`PublicKey`]s whose holders may receive; a subscriber proves that it holds
 //! one by signing a challenge with its [`PrivateKey`]. In the handshake of FISCO BCOS 2.x
 //! ([`challenge`]) it signs the challenge and nothing else. In version 2, between extension clients, it
-//! signs a [`Statement`] that says who proves what to whom, and is given the key ([`content`]) under
-//! which the publisher encrypts: nodes see ciphertext only.
+//! signs a [`Statement`] that says who proves what to whom ([`exchange`]), and is given the key
+//! ([`content`]) under which the publisher encrypts: nodes see ciphertext only.
 //!
 //! Bytes in, bytes out: files are read, and frames sent, by whoever uses this.
 
 pub mod challenge;
 pub mod content;
 mod encoding;
+pub mod exchange;
 mod key;
 mod pkcs12;
 mod statement;

@@ -4,6 +4,8 @@
 //! that somebody as the publisher; for another topic, another node, another session's nonce, or as
 //! a proof of 2.x, it is another digest.
 
+use std::sync::Arc;
+
 use amop_protocol::{Fingerprint, NodeId, Topic};
 use ring::digest::{Context, SHA256};
 
@@ -15,10 +17,10 @@ const LABEL: &[u8] = b"amop/private-topic/2/subscriber";
 pub const NONCE_BYTES: usize = 32;
 
 /// A client as its node vouches for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Party<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Party {
     /// The institution of its node.
-    pub institution: &'a str,
+    pub institution: Arc<str>,
     /// Its node.
     pub node: NodeId,
     /// Its certificate.
@@ -27,20 +29,20 @@ pub struct Party<'a> {
 
 /// What is signed. Publisher and subscriber each put it together from what they know themselves;
 /// it never travels.
-#[derive(Clone, Copy, Debug)]
-pub struct Statement<'a> {
+#[derive(Clone, Debug)]
+pub struct Statement {
     /// The private topic.
-    pub topic: &'a Topic,
+    pub topic: Topic,
     /// To whom it is proved.
-    pub publisher: Party<'a>,
+    pub publisher: Party,
     /// Who proves it.
-    pub subscriber: Party<'a>,
+    pub subscriber: Party,
     /// The publisher's, new for every exchange.
-    pub nonce: &'a [u8; NONCE_BYTES],
+    pub nonce: [u8; NONCE_BYTES],
     /// Until when the publisher takes it, in milliseconds since 1970 by the publisher's clock.
     pub expires: u64,
     /// Whom the content key is to be sealed to.
-    pub sealing_key: &'a [u8; SEALING_KEY_BYTES],
+    pub sealing_key: [u8; SEALING_KEY_BYTES],
 }
 
 /// Proof that whoever signed a challenge or a statement holds the private half of a key. Only
@@ -65,7 +67,7 @@ impl Proven {
     }
 }
 
-impl Statement<'_> {
+impl Statement {
     /// The subscriber's signature.
     pub fn sign(&self, key: &PrivateKey) -> [u8; SIGNATURE_BYTES] {
         key.sign(self.digest())
@@ -95,9 +97,9 @@ impl Statement<'_> {
             field(party.node.as_bytes());
             field(party.client.as_bytes());
         }
-        field(self.nonce);
+        field(&self.nonce);
         field(&self.expires.to_be_bytes());
-        field(self.sealing_key);
+        field(&self.sealing_key);
         let mut digest = [0; 32];
         digest.copy_from_slice(context.finish().as_ref());
         digest
@@ -108,8 +110,12 @@ impl Statement<'_> {
 mod tests {
     use super::*;
 
-    fn party(institution: &str, n: u8) -> Party<'_> {
-        Party { institution, node: NodeId::new([n; 32]), client: Fingerprint::new([n; 32]) }
+    fn party(institution: &str, n: u8) -> Party {
+        Party {
+            institution: institution.into(),
+            node: NodeId::new([n; 32]),
+            client: Fingerprint::new([n; 32]),
+        }
     }
 
     #[test]
@@ -117,25 +123,32 @@ mod tests {
         let key = PrivateKey::generate().unwrap();
         let (topic, other) = (Topic::parse("#!$TopicNeedVerify_a").unwrap(), Topic::parse("b").unwrap());
         let good = Statement {
-            topic: &topic,
+            topic,
             publisher: party("bank-a", 1),
             subscriber: party("bank-b", 2),
-            nonce: &[3; 32],
+            nonce: [3; 32],
             expires: 4,
-            sealing_key: &[5; 32],
+            sealing_key: [5; 32],
         };
         let signature = good.sign(&key);
         assert_eq!(good.verify(&signature, &[key.public()]).map(|proven| proven.key()), Some(key.public()));
 
+        let Statement { publisher, subscriber, .. } = good.clone();
         let others = [
-            Statement { topic: &other, ..good },
-            Statement { publisher: party("bank-c", 1), ..good },
-            Statement { publisher: Party { node: NodeId::new([9; 32]), ..good.publisher }, ..good },
-            Statement { subscriber: Party { client: Fingerprint::new([9; 32]), ..good.subscriber }, ..good },
-            Statement { publisher: good.subscriber, subscriber: good.publisher, ..good },
-            Statement { nonce: &[9; 32], ..good },
-            Statement { expires: 9, ..good },
-            Statement { sealing_key: &[9; 32], ..good },
+            Statement { topic: other, ..good.clone() },
+            Statement { publisher: party("bank-c", 1), ..good.clone() },
+            Statement {
+                publisher: Party { node: NodeId::new([9; 32]), ..publisher.clone() },
+                ..good.clone()
+            },
+            Statement {
+                subscriber: Party { client: Fingerprint::new([9; 32]), ..subscriber.clone() },
+                ..good.clone()
+            },
+            Statement { publisher: subscriber, subscriber: publisher, ..good.clone() },
+            Statement { nonce: [9; 32], ..good.clone() },
+            Statement { expires: 9, ..good.clone() },
+            Statement { sealing_key: [9; 32], ..good },
         ];
         for statement in others {
             assert_eq!(statement.verify(&signature, &[key.public()]), None, "{statement:?}");
@@ -146,12 +159,12 @@ mod tests {
     fn fields_do_not_run_into_each_other() {
         let topic = Topic::parse("t").unwrap();
         let statement = |institution| Statement {
-            topic: &topic,
+            topic: topic.clone(),
             publisher: party(institution, b'b'),
             subscriber: party("", 0),
-            nonce: &[0; 32],
+            nonce: [0; 32],
             expires: 0,
-            sealing_key: &[0; 32],
+            sealing_key: [0; 32],
         };
         assert_ne!(statement("a").digest(), statement("ab").digest());
     }

@@ -9,25 +9,27 @@ use std::{
     time::Duration,
 };
 
+use amop_auth::{PrivateKey, PublicKey};
 use amop_protocol::{
-    Topic,
+    Fingerprint, Topic,
     broker::{event::Mode, wishes::Wishes},
     session::client::Message,
     wire::recipients::Recipients,
 };
 use bytes::Bytes;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Mutex, mpsc, oneshot, watch},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ConnectError, Node, Options, PendingRequest, PublishError, PublishOptions, RequestError, RequestOptions,
-    SubscribeError, Subscription,
+    Compatibility, ConnectError, Node, Options, PendingRequest, PrivateError, PrivateTopic, PublishError,
+    PublishOptions, RequestError, RequestOptions, SubscribeError, Subscription,
     connector::Connector,
     driver::{Control, Driver, Ends, Send},
     error::Failure,
+    private::{holder::Holder, private, publisher::Publisher, push_channel, topic::check},
     subscription::{Leave, Meter, Sink},
 };
 
@@ -43,6 +45,8 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     options: Arc<Options>,
+    /// This client's certificate.
+    fingerprint: Fingerprint,
     sends: mpsc::Sender<Send>,
     controls: mpsc::Sender<Control>,
     nodes: watch::Receiver<Arc<[Arc<Node>]>>,
@@ -62,6 +66,7 @@ impl Client {
     pub async fn connect(options: Options) -> Result<Self, ConnectError> {
         let options = Arc::new(options);
         let connector = Connector::new(options.clone())?;
+        let fingerprint = connector.fingerprint();
         let (sends, sends_to) = mpsc::channel(SEND_QUEUE);
         let (controls, controls_to) = mpsc::channel(MAX_SUBSCRIPTIONS + options.max_unanswered + SEND_QUEUE);
         let (nodes_to, nodes) = watch::channel(Arc::default());
@@ -85,7 +90,16 @@ impl Client {
         tokio::spawn(task);
         started.await.unwrap_or(Err(ConnectError::Failed(Vec::new())))?;
         let subscriptions = AtomicU64::new(0);
-        Ok(Self(Arc::new(Inner { options, sends, controls, nodes, closing, closed, subscriptions })))
+        Ok(Self(Arc::new(Inner {
+            options,
+            fingerprint,
+            sends,
+            controls,
+            nodes,
+            closing,
+            closed,
+            subscriptions,
+        })))
     }
 
     /// Subscribes to a topic. Resolves when every node that is connected has confirmed that reachable
@@ -107,7 +121,68 @@ impl Client {
         &self,
         topics: impl IntoIterator<Item = T>,
     ) -> Result<Subscription, SubscribeError> {
-        let topics = parse_all(topics)?;
+        self.subscribe_as(parse_all(topics)?, None).await
+    }
+
+    /// Subscribes to a private topic, which may be named with its prefix or without: only publishers
+    /// that name the public half of `key` send to it. Otherwise as [`Client::subscribe`]. Nothing
+    /// comes before a publisher has had this client prove that it holds the key, which goes by itself
+    /// and takes a few round trips from when both are there.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`], and when this client has subscribed to the topic with another key.
+    pub async fn subscribe_private(
+        &self,
+        topic: &str,
+        key: PrivateKey,
+        compatibility: Compatibility,
+    ) -> Result<Subscription, SubscribeError> {
+        let topic = private(topic).map_err(PrivateError::from)?;
+        let (reply, held) = oneshot::channel();
+        let holder = Box::new(Holder::new(topic.clone(), key, compatibility));
+        let control = Control::Hold { holder, reply };
+        self.0.controls.send(control).await.map_err(|_| SubscribeError::Closed)?;
+        let holder = held.await.unwrap_or(Err(PrivateError::Closed))?;
+        self.subscribe_as(vec![topic], Some(holder)).await
+    }
+
+    /// Publishes a private topic, which may be named with its prefix or without, to subscribers that
+    /// hold the private half of one of `keys`. Resolves when the nodes connected have confirmed that
+    /// they will ask about subscribers; whoever is there already is verified within a few round trips
+    /// from now, see [`PrivateTopic::verified`].
+    ///
+    /// # Errors
+    /// When the topic is not valid, there are too many keys, this client publishes it already, or no
+    /// node confirms it.
+    pub async fn private_topic(
+        &self,
+        topic: &str,
+        keys: impl IntoIterator<Item = PublicKey>,
+        compatibility: Compatibility,
+    ) -> Result<PrivateTopic, PrivateError> {
+        let topic = private(topic)?;
+        let channel = push_channel(&topic)?;
+        let publisher = Publisher::new(topic, self.0.fingerprint, check(keys)?, compatibility)?;
+        let publisher = Arc::new(publisher);
+        let (reply, known) = oneshot::channel();
+        let control = Control::Publish { publisher: publisher.clone(), reply };
+        self.0.controls.send(control).await.map_err(|_| PrivateError::Closed)?;
+        known.await.unwrap_or(Err(PrivateError::Closed))?;
+        let announced = self.subscribe_as(vec![channel], None).await;
+        let push_channel = announced.map_err(|error| PrivateError::Unannounced(Box::new(error)))?;
+        Ok(PrivateTopic {
+            client: self.clone(),
+            publisher,
+            _push_channel: push_channel,
+            changing: Mutex::default(),
+        })
+    }
+
+    async fn subscribe_as(
+        &self,
+        topics: Vec<Topic>,
+        holder: Option<Arc<Holder>>,
+    ) -> Result<Subscription, SubscribeError> {
         let place = self.0.controls.clone().try_reserve_owned().map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => SubscribeError::TooMany(MAX_SUBSCRIPTIONS),
             mpsc::error::TrySendError::Closed(_) => SubscribeError::Closed,
@@ -129,6 +204,7 @@ impl Client {
             topics: topics.clone(),
             complete: false,
             _leave: leave,
+            _holder: holder,
             client: self.clone(),
         };
         let bound = self.0.options.subscribe_timeout;
@@ -248,6 +324,17 @@ impl Client {
     pub async fn close(&self) {
         self.0.closing.cancel();
         self.0.closed.cancelled().await;
+    }
+
+    /// Has other keys count for a private topic.
+    pub(crate) async fn change_keys(
+        &self,
+        publisher: Arc<Publisher>,
+        keys: Vec<PublicKey>,
+        reply: oneshot::Sender<Result<(), PrivateError>>,
+    ) -> Result<(), PrivateError> {
+        let control = Control::ChangeKeys { publisher, keys, reply };
+        self.0.controls.send(control).await.map_err(|_| PrivateError::Closed)
     }
 
     async fn confirm(&self, sink: Sink, topics: Vec<Topic>) -> Result<bool, SubscribeError> {

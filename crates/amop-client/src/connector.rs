@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use amop_protocol::{
-    NodeKey, Time,
+    Fingerprint, NodeKey, Time,
     session::client::{Config, Dialect, Greeting, GreetingError, Session, Step},
     wire::channel::{Decoder, FrameError},
 };
@@ -97,6 +97,7 @@ pub(crate) struct Connector {
     options: Arc<Options>,
     tls: TlsConnector,
     nodes: Nodes,
+    fingerprint: Fingerprint,
     instance: u128,
     clock: Clock,
 }
@@ -122,15 +123,21 @@ impl Connector {
         if options.nodes.is_empty() {
             return Err(ConnectError::NoNode);
         }
-        let Tls { config, nodes } = Tls::load(&options.certificates)?;
+        let Tls { config, nodes, fingerprint } = Tls::load(&options.certificates)?;
         let instance = rand::rng().random();
         Ok(Self {
             options,
             tls: TlsConnector::from(Arc::new(config)),
             nodes,
+            fingerprint,
             instance,
             clock: Clock(Instant::now()),
         })
+    }
+
+    /// This client's certificate.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     pub(crate) fn clock(&self) -> Clock {

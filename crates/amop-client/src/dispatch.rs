@@ -12,7 +12,7 @@ use amop_protocol::{Topic, broker::event::Mode, session::client::Deliver};
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    driver::Home,
+    driver::{Home, Private},
     error::SubscribeError,
     subscription::{Delivery, REFUSED_BUSY, Reply, Sink},
 };
@@ -79,9 +79,10 @@ impl Dispatch {
     }
 
     /// Has a connection report the topics, if they changed since its last report.
-    pub(crate) fn report(&self, home: &mut Home) {
-        if !self.topics.is_empty() || home.has_reported() {
-            home.report(self.revision, self.topics.keys());
+    pub(crate) fn report(&self, home: &mut Home, private: &mut Private) {
+        if (!self.topics.is_empty() || home.has_reported()) && home.lacks(self.revision) {
+            let channels = private.channels(home.id, self.topics.keys());
+            home.report(self.revision, self.topics.keys().chain(&channels));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use amop_auth::content::ContentError;
 use amop_protocol::{
     Cause, Retry, Status,
     broker::event::Hop,
@@ -60,6 +61,38 @@ pub enum SubscribeError {
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
+    /// The topic is private and cannot be received so.
+    #[error(transparent)]
+    Private(#[from] PrivateError),
+}
+
+/// A private topic cannot be used so.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrivateError {
+    /// Not the name of a private topic.
+    #[error("this is not the name of a private topic")]
+    Topic(#[from] topic::ParseError),
+    /// This client receives the topic with another key, or otherwise.
+    #[error(
+        "this client receives the topic already, with another key or in another way; drop that subscription first"
+    )]
+    Held,
+    /// This client publishes the topic already.
+    #[error("this client publishes the topic already; use that handle, or drop it first")]
+    Published,
+    /// More keys than a topic may have.
+    #[error("more than {0} keys; split the topic")]
+    TooManyKeys(usize),
+    /// Nodes could not be told that this client publishes the topic.
+    #[error("nodes could not be told that this client publishes the topic: {0}")]
+    Unannounced(Box<SubscribeError>),
+    /// What encrypts cannot be made.
+    #[error("the topic cannot be encrypted")]
+    Encryption(#[source] ContentError),
+    /// The client was closed.
+    #[error("the client is closed")]
+    Closed,
 }
 
 /// How a send failed.
@@ -87,6 +120,9 @@ pub enum ErrorKind {
     Refused,
     /// No answer in time: whether it was handled is not known.
     TimedOut,
+    /// On a private topic: the message could not be encrypted, or the answer is not one that the
+    /// subscriber encrypted for it. In the second case the message was handled by somebody.
+    Unreadable,
     /// Bandwidth or quota is used up. Retry after [`retry_after`](RequestError::retry_after).
     Limited,
 }
@@ -109,6 +145,7 @@ pub(crate) struct Failure {
 enum Detail {
     Topic(topic::ParseError),
     Unsent(SendError),
+    Unsealed(ContentError),
 }
 
 impl Failure {
@@ -122,6 +159,18 @@ impl Failure {
 
     pub(crate) fn lost() -> Self {
         Self::new(ErrorKind::ConnectionLost, Cause::OutcomeLost)
+    }
+
+    /// A message that could not be encrypted.
+    pub(crate) fn unsealed(error: ContentError) -> Self {
+        let failure = Self::new(ErrorKind::Unreadable, Cause::NotConnected);
+        Self { detail: Some(Detail::Unsealed(error)), ..failure }
+    }
+
+    /// An answer that cannot be read.
+    pub(crate) fn unreadable(error: ContentError) -> Self {
+        let failure = Self::new(ErrorKind::Unreadable, Cause::SubscriberRefused);
+        Self { detail: Some(Detail::Unsealed(error)), ..failure }
     }
 
     pub(crate) fn ended(ended: &Ended) -> Self {
@@ -186,6 +235,7 @@ impl fmt::Display for Failure {
         match (&self.detail, self.kind, self.cause) {
             (Some(Detail::Topic(error)), ..) => write!(f, "{error}"),
             (Some(Detail::Unsent(error)), ..) => write!(f, "{error}"),
+            (Some(Detail::Unsealed(error)), ..) => write!(f, "{error}"),
             (None, ErrorKind::ConnectionLost, _) => {
                 write!(f, "the connection broke before the outcome came; the message may have arrived")
             }

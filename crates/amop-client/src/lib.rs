@@ -52,6 +52,24 @@
 //! - Every queue is bounded; [`Options`] names the bounds, [`Subscription`] says what happens at them.
 //! - [`Delivery::sender`] is who sent a message as the sender's own node verified it.
 //!
+//! # Private topics
+//!
+//! A private topic reaches only those who hold a key that its publisher names, and is encrypted for
+//! them: [`Client::subscribe_private`], [`Client::private_topic`].
+//!
+//! ```no_run
+//! # use amop_client::{Client, Compatibility, PrivateKey};
+//! # async fn example(bank: Client, trader: Client) -> anyhow::Result<()> {
+//! let key = PrivateKey::generate()?; // the trader's; the bank is given key.public()
+//! let how = Compatibility::Version2;
+//! let prices = bank.private_topic("prices", [key.public()], how).await?;
+//! let mut subscription = trader.subscribe_private("prices", key, how).await?;
+//! prices.verified().await;
+//! prices.publish("ACME 41.20").await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Several nodes
 //!
 //! Name two nodes in [`Options::nodes`] and the client is connected to both ([`Options::homes`]),
@@ -73,6 +91,7 @@ mod driver;
 mod error;
 mod options;
 mod pending;
+mod private;
 mod subscription;
 mod tls;
 
@@ -88,13 +107,21 @@ pub use amop_protocol::{
     wire::recipients::{NodeRecipients, Recipient, Recipients},
 };
 
+pub use amop_auth::{KeyError as PrivateKeyError, PrivateKey, PublicKey};
 pub use amop_tls::{ChainError, fisco::KeyError};
 
 pub use crate::{
     client::Client,
     connector::Node,
-    error::{ConnectError, DialError, ErrorKind, IdentityError, PublishError, RequestError, SubscribeError},
+    error::{
+        ConnectError, DialError, ErrorKind, IdentityError, PrivateError, PublishError, RequestError,
+        SubscribeError,
+    },
     options::{Certificates, Options, PublishOptions, Reconnect, Remember, RequestOptions},
     pending::PendingRequest,
-    subscription::{Delivery, REFUSED_BUSY, REFUSED_FORGOTTEN, REFUSED_UNANSWERED, Subscription},
+    private::{Compatibility, topic::PrivateTopic},
+    subscription::{
+        Delivery, REFUSED_BUSY, REFUSED_FORGOTTEN, REFUSED_UNANSWERED, REFUSED_UNPROVED, REFUSED_UNREADABLE,
+        Subscription,
+    },
 };

@@ -20,7 +20,11 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::sync::mpsc;
 
-use crate::{Client, driver::Control};
+use crate::{
+    Client,
+    driver::Control,
+    private::holder::{AnswerSeal, Holder},
+};
 
 /// The code by which a request is refused when its [`Delivery`] is dropped without an answer.
 pub const REFUSED_UNANSWERED: i32 = 1;
@@ -29,6 +33,13 @@ pub const REFUSED_BUSY: i32 = 2;
 /// The code by which a request is refused that came again and was handled before, when its answer
 /// is no longer among those [remembered](crate::Options::remember).
 pub const REFUSED_FORGOTTEN: i32 = amop_protocol::session::once::FORGOTTEN;
+
+/// The code by which this client refuses to prove that it holds a key, when what it is sent over the
+/// verify channel of a private topic is nothing that may be signed.
+pub const REFUSED_UNPROVED: i32 = 4;
+/// The code by which a request on a private topic is refused that was not encrypted for this
+/// subscriber.
+pub const REFUSED_UNREADABLE: i32 = 5;
 
 /// A stream of messages on one or more topics. Dropping it unsubscribes.
 ///
@@ -48,6 +59,8 @@ pub struct Subscription {
     pub(crate) topics: Vec<Topic>,
     pub(crate) complete: bool,
     pub(crate) _leave: Leave,
+    /// Of a private topic: what proves that this client may receive it.
+    pub(crate) _holder: Option<Arc<Holder>>,
     pub(crate) client: Client,
 }
 
@@ -128,8 +141,10 @@ impl Delivery {
     /// for it again through another. One that does not fit a frame becomes a refusal with
     /// [`REFUSED_UNANSWERED`].
     pub fn answer(mut self, answer: impl Into<Bytes>) {
-        if let Some(reply) = self.reply.take() {
-            reply.send(0, answer.into());
+        if let Some(mut reply) = self.reply.take() {
+            let answer = answer.into();
+            let answer = reply.seal.take().map_or(answer.clone(), |seal| seal.seal(&answer));
+            reply.send(0, answer);
         }
     }
 
@@ -149,11 +164,13 @@ impl Delivery {
 pub(crate) struct Reply {
     place: Option<mpsc::OwnedPermit<Control>>,
     ticket: Ticket,
+    /// What encrypts an answer, if the request was encrypted.
+    seal: Option<AnswerSeal>,
 }
 
 impl Reply {
-    pub(crate) fn new(place: mpsc::OwnedPermit<Control>, ticket: Ticket) -> Self {
-        Self { place: Some(place), ticket }
+    pub(crate) fn new(place: mpsc::OwnedPermit<Control>, ticket: Ticket, seal: Option<AnswerSeal>) -> Self {
+        Self { place: Some(place), ticket, seal }
     }
 
     pub(crate) fn refuse(self, code: i32) {

@@ -12,11 +12,11 @@ use std::{
 };
 
 use amop_protocol::{
-    NodeKey,
+    Fingerprint, NodeKey,
     certificate::{Role, Subject},
 };
 use amop_tls::{
-    Authority, ChainError, Holder, Verifier,
+    Authority, ChainError, Holder, Verifier, fingerprint,
     fisco::{self, Ca, Issuer, KeyError, Kind},
     provider,
 };
@@ -78,10 +78,14 @@ pub enum IdentityError {
     },
 }
 
+const CERTIFICATE: &str = "certificate";
+
 /// TLS with a client's certificates.
 pub(crate) struct Tls {
     pub(crate) config: ClientConfig,
     pub(crate) nodes: Nodes,
+    /// The client's own certificate.
+    pub(crate) fingerprint: Fingerprint,
 }
 
 /// Which nodes are believed.
@@ -102,14 +106,15 @@ impl Tls {
         let cas = certificates(&files.ca)?;
         let chain = certificates(&files.certificate)?;
         let key = private_key(&files.key)?;
-        let mut tls = match fisco::kind_of_key(&key) {
+        let leaf = chain.first().map(fingerprint).ok_or_else(|| no_certificate(&files.certificate))?;
+        let (mut config, nodes) = match fisco::kind_of_key(&key) {
             None => Self::consortium(&cas, chain, key, files)?,
             Some(kind) => Self::fisco(kind, &cas, chain, &key, files)?,
         };
         // Every connection verifies the node anew.
-        tls.config.resumption = Resumption::disabled();
-        tls.config.enable_sni = false;
-        Ok(tls)
+        config.resumption = Resumption::disabled();
+        config.enable_sni = false;
+        Ok(Self { config, nodes, fingerprint: leaf })
     }
 
     fn consortium(
@@ -117,7 +122,7 @@ impl Tls {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
         files: &Certificates,
-    ) -> Result<Self, IdentityError> {
+    ) -> Result<(ClientConfig, Nodes), IdentityError> {
         let authority = Authority::new(cas).map_err(|(at, source)| not_a_ca(&files.ca, at, source))?;
         let config = ClientConfig::builder_with_provider(Arc::new(provider::default()))
             .with_protocol_versions(&[&TLS13, &TLS12])
@@ -126,7 +131,7 @@ impl Tls {
             .with_custom_certificate_verifier(Verifier::returning(Holder::node(&authority)))
             .with_client_auth_cert(chain, key)
             .map_err(IdentityError::Unusable)?;
-        Ok(Self { config, nodes: Nodes::Consortium(authority) })
+        Ok((config, Nodes::Consortium(authority)))
     }
 
     fn fisco(
@@ -135,7 +140,7 @@ impl Tls {
         chain: Vec<CertificateDer<'static>>,
         key: &PrivateKeyDer<'_>,
         files: &Certificates,
-    ) -> Result<Self, IdentityError> {
+    ) -> Result<(ClientConfig, Nodes), IdentityError> {
         let mut issuers = Vec::new();
         for (at, der) in cas.iter().enumerate() {
             let ca = Ca::parse(kind, der).map_err(|source| not_a_ca(&files.ca, at, source))?;
@@ -155,7 +160,7 @@ impl Tls {
             .dangerous()
             .with_custom_certificate_verifier(Verifier::returning(authority.clone()))
             .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-        Ok(Self { config, nodes: Nodes::Fisco(authority) })
+        Ok((config, Nodes::Fisco(authority)))
     }
 }
 
@@ -180,18 +185,18 @@ fn not_a_ca(path: &Path, at: usize, source: ChainError) -> IdentityError {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
-    const WANTED: &str = "certificate";
     let pem = read(path)?;
     let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     let found = found.map_err(|source| IdentityError::Pem {
         path: path.to_owned(),
-        wanted: WANTED,
+        wanted: CERTIFICATE,
         source: Some(source),
     })?;
-    if found.is_empty() {
-        return Err(IdentityError::Pem { path: path.to_owned(), wanted: WANTED, source: None });
-    }
-    Ok(found)
+    if found.is_empty() { Err(no_certificate(path)) } else { Ok(found) }
+}
+
+fn no_certificate(path: &Path) -> IdentityError {
+    IdentityError::Pem { path: path.to_owned(), wanted: CERTIFICATE, source: None }
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {

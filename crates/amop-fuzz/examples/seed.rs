@@ -21,6 +21,7 @@ use serde_json::Value;
 fn main() {
     vectors();
     certificates();
+    private_topics();
     control_messages();
     data_messages();
 }
@@ -65,12 +66,40 @@ fn certificates() {
     write("certificate", "two-roles", &with_length(roles));
 }
 
+fn private_topics() {
+    let hex = b"0123456789abcdef0123456789abcdef";
+    write("private_topic", "challenge", &[&[1], &hex[..]].concat());
+    write("private_topic", "number", &[1, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3]);
+    write("private_topic", "key", &[&[0], &hex[..], hex].concat());
+    write("private_topic", "changed", &[&[5, 40, 1], &hex[..]].concat());
+    let nonce = Bytes::from_static(&[7; 32]);
+    let offer = pb::private_step::Step::Offer(pb::PrivateOffer { nonce: nonce.clone(), expires_ms: 9 });
+    let party = || {
+        let (node, client) = (Bytes::from_static(&[1; 32]), Bytes::from_static(&[1; 32]));
+        Some(pb::PrivateParty { institution: "bank".into(), node, client })
+    };
+    let proof = pb::private_step::Step::Proof(pb::PrivateProof {
+        publisher: party(),
+        subscriber: party(),
+        sealing_key: nonce.clone(),
+        signature: Bytes::from_static(&[7; 65]),
+    });
+    let sealed = Bytes::from_static(&[7; 96]);
+    let grant = pb::private_step::Step::Grant(pb::PrivateGrant { nonce, sealed });
+    for (name, operation, step) in [("offer", 3, offer), ("proof", 2, proof), ("grant", 3, grant)] {
+        let step = pb::PrivateStep { step: Some(step) }.encode_to_vec();
+        write("private_topic", name, &[&[operation], &b"amop/private/2\n"[..], &step].concat());
+    }
+    let message = [&[4, 2][..], &[7; 16], &1_u64.to_be_bytes(), &[7; 20]].concat();
+    write("private_topic", "message", &message);
+}
+
 fn control_messages() {
     let node = || Bytes::copy_from_slice(&[2; 32]);
     let versions = pb::Versions { node: node(), epoch: 1, links: 1, topics: 1 };
     let heartbeat = pb::Heartbeat { own: Some(versions.clone()), digest: 1 };
     let settled = pb::Settled { node: node(), epoch: 1, sequence: 1 };
-    let entry = |subscribers| vec![pb::TopicCount { topic: "a".into(), subscribers }];
+    let entry = |subscribers| vec![pb::TopicCount { holder: None, topic: "a".into(), subscribers }];
     let hash = || Bytes::copy_from_slice(&ListHash::of([("a", 2)]).to_bytes());
     let piece = pb::TopicsContent { topics: entry(2), piece: 0, pieces: 1, hash: hash() };
     let delta = pb::TopicsDelta { from: 2, changes: entry(2), hash: hash() };
@@ -104,6 +133,7 @@ fn data_messages() {
         seq: Seq::from_u128(5),
         topic: Topic::parse("a").expect("a topic"),
         client: None,
+        audience: Vec::new(),
         instance: None,
     };
     let send = SendRef { epoch: 1, id: 256 };

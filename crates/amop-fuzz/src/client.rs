@@ -7,6 +7,7 @@ use amop_protocol::{
     session::{
         client::{Action, Config, Dialect, Greeting, Message, Push, ReportId, SendId, Session, Step},
         server::{Close, Event, Ignored, Server},
+        verification::{Inquiry, Verdict},
     },
     wire::channel::{Frame, Type},
 };
@@ -121,6 +122,10 @@ impl Client {
                 Action::Deliver(deliver) => {
                     self.session.received(self.now, &deliver.push, deliver.mode);
                     self.pushes.push(deliver.push);
+                }
+                Action::Asked(Inquiry { question, topic, .. }) => {
+                    let trusted = question.len() % 2 == 0;
+                    self.session.decide(&Verdict { question, topic, trusted });
                 }
                 Action::Drain(_) => {}
             }

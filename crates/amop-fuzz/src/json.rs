@@ -54,7 +54,12 @@ fn granted(body: &[u8]) {
 fn call(body: &[u8]) {
     let config = config();
     let routing = world::line();
-    let facts = Facts { config: &config.startup, routing: &routing, listings: &startup::Fresh };
+    let facts = Facts {
+        config: &config.startup,
+        routing: &routing,
+        listings: &startup::Fresh,
+        session: amop_protocol::SessionId(1),
+    };
     let (head, rest) = startup::answer(body, facts);
     let answer = [head, rest].concat();
     let answer: Value = serde_json::from_slice(&answer).expect("every call gets JSON");

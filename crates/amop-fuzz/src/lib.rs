@@ -11,6 +11,7 @@ mod control;
 mod delivery;
 mod interleave;
 mod json;
+mod private;
 mod script;
 mod session;
 mod wire;
@@ -41,6 +42,7 @@ targets! {
     session: session_server;
     client: session_client;
     x509: certificate, keys;
+    private: private_topic;
     control: control, control_message;
     delivery: delivery;
 }

@@ -101,7 +101,12 @@ impl Node {
             Event::Reply(reply) => assert_eq!(written(reply).seq, frame.seq),
             Event::Call { seq, body } => {
                 let routing = world::line();
-                let facts = Facts { config: &config.startup, routing: &routing, listings: &Fresh };
+                let facts = Facts {
+                    config: &config.startup,
+                    routing: &routing,
+                    listings: &Fresh,
+                    session: SessionId(1),
+                };
                 let answer = written(Server::answer_call(seq, &body, facts));
                 assert!(serde_json::from_slice::<Value>(&answer.body).is_ok() && answer.seq == frame.seq);
             }
@@ -122,6 +127,9 @@ impl Node {
                 assert!(prefix.first().is_none_or(|n| usize::from(*n) == prefix.len()));
             }
             Event::Received(pushes) => assert!(!pushes.is_empty() && frame.kind == Type::RECEIVED),
+            Event::Verdict(verdict) => {
+                assert!(frame.kind == Type::VERIFIED && verdict.question.len() < 1 << 20)
+            }
             Event::Ignored(_) => {}
         }
         assert!(!is_send, "every send is admitted or refused");

@@ -1,9 +1,9 @@
 //! Nodes with keys anybody can sign with, and what they announce.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use amop_protocol::{
-    NodeId, NodeKey, SessionId, Time, Topic, Version,
+    ClientIdentity, Fingerprint, NodeId, NodeKey, SessionId, Time, Topic, Version,
     broker::{
         announce::{Authenticator, NodeInfo},
         control::{self, Control},
@@ -112,6 +112,7 @@ pub(crate) fn piece(list: &List, piece: u32, pieces: u32) -> Content {
     let entry = |(topic, subscribers): (&String, &u32)| pb::TopicCount {
         topic: topic.clone(),
         subscribers: *subscribers,
+        holder: None,
     };
     let topics = list.iter().map(entry).skip(piece as usize).step_by(pieces.max(1) as usize).collect();
     Content::Topics(pb::TopicsContent { topics, piece, pieces, hash: hash(list) })
@@ -127,9 +128,15 @@ pub(crate) fn delta(from: u64, changes: &[(u8, u32)], hash: Bytes) -> Content {
     let entry = |(n, subscribers): &(u8, u32)| pb::TopicCount {
         topic: topic(*n).to_string(),
         subscribers: *subscribers,
+        holder: None,
     };
     let changes = changes.iter().map(entry).collect();
     Content::TopicsDelta(pb::TopicsDelta { from, changes, hash })
+}
+
+/// A client of some node.
+pub(crate) fn client(n: u8) -> Arc<ClientIdentity> {
+    Arc::new(ClientIdentity { fingerprint: Fingerprint::new([n; 32]), name: "client".into() })
 }
 
 /// Says all three records of a node to `control`, as its neighbour `from` would.
@@ -168,7 +175,12 @@ fn make_line() -> Routing {
         let from = if n == 6 { 6 } else { 2 };
         announce(&mut control, Time::ZERO, from, n, version, neighbours, &[(0, 1), (1, 2)]);
     }
-    control.handle_report(Time::ZERO + Duration::from_millis(1), SessionId(1), vec![topic(0), topic(3)]);
+    control.handle_report(
+        Time::ZERO + Duration::from_millis(1),
+        SessionId(1),
+        &client(1),
+        vec![topic(0), topic(3)],
+    );
     control.handle_timeout(Time::ZERO + Duration::from_millis(100));
     control.routing().clone()
 }

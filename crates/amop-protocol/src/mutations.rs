@@ -24,11 +24,15 @@ pub enum Mutation {
     SubscriberForgets,
     /// A publisher that is connected to several nodes is handed its own message at another one.
     PublisherIsRecipientElsewhere,
+    /// A verdict on a subscriber of a private topic counts from whichever session it comes.
+    VerdictFromAnybody,
+    /// Where one subscriber of a private topic is verified, its node gives messages to all that have it.
+    NodeIsVerified,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::RetryPicksTheFailed,
         Self::NoSubscriberIsFinal,
         Self::SequenceWithoutEpoch,
@@ -38,7 +42,14 @@ impl Mutation {
         Self::ReusedIdTakesLateAnswer,
         Self::SubscriberForgets,
         Self::PublisherIsRecipientElsewhere,
+        Self::VerdictFromAnybody,
+        Self::NodeIsVerified,
     ];
+
+    /// Whether it concerns private topics only.
+    pub fn is_private(self) -> bool {
+        matches!(self, Self::VerdictFromAnybody | Self::NodeIsVerified)
+    }
 }
 
 /// Whether this mistake is to be made.

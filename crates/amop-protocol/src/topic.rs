@@ -90,9 +90,10 @@ impl Topic {
         }
     }
 
-    /// Whether other nodes hear of subscriptions to this topic.
-    pub fn is_announced(&self) -> bool {
-        self.kind() != Kind::BlockNotify
+    /// Whether it belongs to the verification of private topics, so that only sessions chosen one by
+    /// one are given what is sent to it.
+    pub fn is_reserved(&self) -> bool {
+        matches!(self.kind(), Kind::Private | Kind::Handshake)
     }
 }
 

@@ -223,7 +223,12 @@ fn answer_to(body: &[u8], groups: &[u32]) -> Bytes {
         seal: None,
     };
     let config = startup::Config { groups: groups.to_vec(), ..startup::Config::default() };
-    let facts = Facts { config: &config, routing: &Routing::new(me), listings: &startup::Fresh };
+    let facts = Facts {
+        config: &config,
+        routing: &Routing::new(me),
+        listings: &startup::Fresh,
+        session: amop_protocol::SessionId(1),
+    };
     let (head, rest) = startup::answer(body, facts);
     [head, rest].concat().into()
 }

@@ -2,6 +2,7 @@
 //! output, with the Rust SDK. The commands are those of every program of this directory;
 //! `interop/README.md` lists them.
 
+mod keys;
 mod link;
 mod payload;
 
@@ -13,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::link::Link;
+use crate::{keys::Key, link::Link};
 
 /// A command from the driver.
 #[derive(Debug, Deserialize)]
@@ -34,6 +35,12 @@ struct Command {
     timeout_ms: u64,
     /// `"echo"`, `{"text": …}` or `{"silent": true}`.
     answer: Value,
+    /// Of a private topic: the subscriber's own key.
+    key: Option<Key>,
+    /// The keys that a publisher trusts.
+    keys: Vec<Key>,
+    /// Whether 2.x will do: `"version2"`, `"strict"` or `"all"`.
+    compatibility: String,
 }
 
 impl Default for Command {
@@ -51,6 +58,9 @@ impl Default for Command {
             count: 1,
             timeout_ms: 10_000,
             answer: json!("echo"),
+            key: None,
+            keys: Vec::new(),
+            compatibility: "version2".into(),
         }
     }
 }
@@ -102,9 +112,14 @@ async fn run(links: &Links, command: Command) -> anyhow::Result<()> {
     let link = links.lock().get(&command.name).cloned();
     let link = link.with_context(|| format!("nothing is connected as {}", command.name))?;
     match command.what.as_str() {
-        "subscribe" => link.subscribe(&command).await,
+        "subscribe" => link.subscribe(&command).await?,
         "request" => link.request(&command).await,
         "multicast" => link.multicast(&command).await,
+        "private_subscribe" => link.subscribe_private(&command).await?,
+        "private_unsubscribe" => link.unsubscribe(&command)?,
+        "private_topic" => link.publish_private(&command).await?,
+        "private_request" => link.request_private(&command).await?,
+        "private_multicast" => link.multicast_private(&command).await?,
         "close" => {
             links.lock().remove(&command.name);
             link.close().await;

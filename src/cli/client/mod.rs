@@ -1,6 +1,7 @@
 //! What the commands of a client have in common: connecting, payloads, outcomes, exit codes.
 
 mod payload;
+pub(super) mod private;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 

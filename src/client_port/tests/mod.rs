@@ -51,6 +51,7 @@ struct State {
     waiting: BTreeMap<u64, Outcome>,
     next_push: u64,
     answers: Vec<Answer>,
+    verdicts: Vec<(SessionId, Verdict)>,
     pushed: Vec<Result<(), PushError>>,
     written: Vec<PushId>,
     introduced: Vec<(SessionId, Subscriber)>,
@@ -79,7 +80,17 @@ impl Broker for TestBroker {
         self.state.lock().opened.push(session.clone());
     }
 
-    fn report(&self, session: SessionId, topics: Vec<Topic>) -> BoxFuture<'static, ()> {
+    fn verdict(&self, session: SessionId, verdict: Verdict) -> BoxFuture<'static, ()> {
+        self.state.lock().verdicts.push((session, verdict));
+        Box::pin(std::future::ready(()))
+    }
+
+    fn report(
+        &self,
+        session: SessionId,
+        _: Arc<ClientIdentity>,
+        topics: Vec<Topic>,
+    ) -> BoxFuture<'static, ()> {
         let (state, reports) = (self.state.clone(), self.reports.clone());
         Box::pin(async move {
             reports.acquire().await.expect("never closed").forget();

@@ -1,6 +1,6 @@
 //! A client of the raw 2.x protocol, as the SDKs of FISCO BCOS are.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
 use amop_protocol::{
     Seq, Topic,
@@ -22,6 +22,8 @@ pub(crate) struct Plain {
     tls: TlsStream<TcpStream>,
     input: BytesMut,
     next_seq: u128,
+    /// Questions about subscribers that came while something else was waited for.
+    questions: VecDeque<Frame>,
 }
 
 impl Plain {
@@ -43,7 +45,7 @@ impl Plain {
         let name = ServerName::try_from("localhost").expect("a name");
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, tcp);
         let tls = wait::within("a TLS handshake", connecting).await?;
-        Ok(Self { tls, input: BytesMut::new(), next_seq: 1 })
+        Ok(Self { tls, input: BytesMut::new(), next_seq: 1, questions: VecDeque::new() })
     }
 
     /// Connects, agrees on version 3 and has these topics in force.
@@ -71,6 +73,13 @@ impl Plain {
 
     /// The next frame; `None` when the node closed the connection.
     pub(crate) async fn try_receive(&mut self) -> Option<Frame> {
+        match self.questions.pop_front() {
+            Some(question) => Some(question),
+            None => self.read().await,
+        }
+    }
+
+    async fn read(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = Decoder::default().decode(&mut self.input).expect("a frame") {
                 return Some(frame);
@@ -87,13 +96,20 @@ impl Plain {
         matches!(wait::within("the end", self.tls.read(&mut [0; 16])).await, Ok(0) | Err(_))
     }
 
-    /// Sends and waits for the reply, which must have the same type and seq.
+    /// Sends and waits for the reply, which must have the same type and seq. Only questions about
+    /// subscribers may come before it; they are kept.
     pub(crate) async fn ask(&mut self, kind: Type, body: impl AsRef<[u8]>) -> Frame {
         let seq = self.seq();
         self.send(Encoded::new(kind, seq, 0, body.as_ref(), Bytes::new())).await;
-        let frame = self.receive().await;
-        assert_eq!((frame.kind, frame.seq), (kind, seq));
-        frame
+        loop {
+            let frame = self.read().await.expect("a reply, not the end of the connection");
+            if frame.kind == Type::VERIFY {
+                self.questions.push_back(frame);
+                continue;
+            }
+            assert_eq!((frame.kind, frame.seq), (kind, seq));
+            return frame;
+        }
     }
 
     /// A JSON-RPC call's `result`.

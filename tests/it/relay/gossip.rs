@@ -90,7 +90,7 @@ fn forgeries(relay: &Relay, of: NodeId) -> Vec<SignedRecord> {
         }),
         forged(relay, &topics, |record| {
             content(record, |content| {
-                let more = pb::TopicCount { topic: "lie".into(), subscribers: 5 };
+                let more = pb::TopicCount { topic: "lie".into(), subscribers: 5, holder: None };
                 *content = Content::Topics(whole(vec![more]));
             });
         }),

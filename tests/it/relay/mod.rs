@@ -5,6 +5,7 @@
 mod gossip;
 mod line;
 mod node;
+mod private;
 mod ring;
 
 use std::time::Duration;

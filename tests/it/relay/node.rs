@@ -234,6 +234,7 @@ impl Shared {
             }
             Action::Routing(routing) => *self.routing.lock() = routing,
             Action::Settled { .. } => {}
+            Action::Ask(ask) => panic!("nobody here verifies anybody: {ask:?}"),
             // Whatever the test says, the others know better than to say such things.
             Action::PeerFault { peer, fault } => panic!("{peer} is honest, and yet: {fault}"),
         }

@@ -178,13 +178,16 @@ impl Home {
         }
     }
 
-    /// Reports the topics, unless they are still those of the last report.
+    /// Whether the topics have changed since the last report.
+    pub(crate) fn lacks(&self, revision: u64) -> bool {
+        self.reported < revision
+    }
+
+    /// Reports the topics.
     pub(crate) fn report<'a>(&mut self, revision: u64, topics: impl Iterator<Item = &'a Topic>) {
-        if self.reported < revision {
-            self.reported = revision;
-            let report = self.session.report(topics);
-            self.reports.insert(report, revision);
-        }
+        self.reported = revision;
+        let report = self.session.report(topics);
+        self.reports.insert(report, revision);
     }
 
     /// Whether the node was told of any topics.

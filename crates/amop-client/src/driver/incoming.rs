@@ -9,12 +9,13 @@ use amop_protocol::{
         client::{Action, Deliver},
         once::{Admission, Answer, Ticket},
     },
+    topic::Kind,
 };
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Driver, Way, in_flight::Next};
-use crate::subscription::{REFUSED_BUSY, Reply};
+use crate::subscription::{REFUSED_BUSY, REFUSED_UNREADABLE, Reply};
 
 /// How long a node that refuses sends because it drains, and has not said so, is heard out.
 const SILENT_GRACE: Duration = Duration::from_secs(5);
@@ -34,6 +35,10 @@ impl Driver {
         let home = &mut self.homes[at];
         match action {
             Action::Ended(id, ended) => {
+                if self.handle_step(at, id, &ended) {
+                    return;
+                }
+                let home = &mut self.homes[at];
                 let drains = ended.cause == Cause::Draining;
                 let now = self.connector.clock().now();
                 if let Next::Elsewhere = self.in_flight.handle_ended(now, home, id, ended)
@@ -49,6 +54,7 @@ impl Driver {
                 }
             }
             Action::Deliver(message) => self.deliver(at, message),
+            Action::Asked(inquiry) => self.handle_inquiry(at, inquiry),
             Action::Drain(grace) => self.drain(at, grace),
         }
     }
@@ -65,7 +71,10 @@ impl Driver {
         }
     }
 
-    fn deliver(&mut self, at: usize, message: Deliver) {
+    fn deliver(&mut self, at: usize, mut message: Deliver) {
+        if message.topic.kind() == Kind::Handshake {
+            return self.prove(at, &message);
+        }
         let home = &mut self.homes[at];
         let now = self.connector.clock().now();
         if message.mode == Mode::Multicast && message.message.is_some_and(|seq| self.in_flight.is_own(seq)) {
@@ -78,7 +87,14 @@ impl Driver {
         match self.once.handle_deliver(now, &message, way) {
             Admission::New(None) => {
                 let push = message.push.clone();
-                if self.dispatch.deliver(message, None) {
+                let taken = match self.private.unseal(&message) {
+                    None => false,
+                    Some(unsealed) => {
+                        unsealed.put(&mut message);
+                        self.dispatch.deliver(message, None)
+                    }
+                };
+                if taken {
                     home.session.received(now, &push, Mode::Multicast);
                 }
             }
@@ -93,11 +109,15 @@ impl Driver {
     }
 
     /// Hands a request to the application.
-    fn ask(&mut self, ticket: Ticket, message: Deliver) {
+    fn ask(&mut self, ticket: Ticket, mut message: Deliver) {
+        let Some(unsealed) = self.private.unseal(&message) else {
+            return self.answer(ticket, &Answer { result: REFUSED_UNREADABLE, payload: Bytes::new() });
+        };
+        let seal = unsealed.put(&mut message);
         let place = self.places.clone().try_reserve_owned().ok();
         match place.filter(|_| self.once.unanswered() <= self.options.max_unanswered) {
             // If it is not taken, it is refused, which is an answer too.
-            Some(place) => drop(self.dispatch.deliver(message, Some(Reply::new(place, ticket)))),
+            Some(place) => drop(self.dispatch.deliver(message, Some(Reply::new(place, ticket, seal)))),
             None => {
                 tracing::debug!("too many requests are unanswered: one refused");
                 self.answer(ticket, &Answer { result: REFUSED_BUSY, payload: Bytes::new() });

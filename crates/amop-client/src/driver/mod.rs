@@ -8,15 +8,18 @@
 //! - [`home`]: one connection.
 //! - [`incoming`]: what nodes say.
 //! - [`in_flight`]: sends without an outcome, which outlive connections.
+//! - [`private`]: who may receive what on private topics.
 
 mod home;
 mod in_flight;
 mod incoming;
 mod nodes;
+mod private;
 mod seek;
 
 use std::{future::poll_fn, ops::ControlFlow, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
+use amop_auth::PublicKey;
 use amop_protocol::{
     Topic,
     session::{
@@ -37,7 +40,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::home::Home;
+pub(crate) use self::{home::Home, private::Private};
 use self::{
     in_flight::InFlight,
     nodes::{FURTHER_NODES, Starting},
@@ -47,7 +50,8 @@ use crate::{
     ConnectError, Node, Options,
     connector::{Connector, Established},
     dispatch::Dispatch,
-    error::{DialError, Failure, SubscribeError},
+    error::{DialError, Failure, PrivateError, SubscribeError},
+    private::{holder::Holder, publisher::Publisher},
     subscription::Sink,
 };
 
@@ -62,9 +66,31 @@ pub(crate) struct Send {
 /// Everything else a client asks of its driver.
 #[derive(Debug)]
 pub(crate) enum Control {
-    Subscribe { sink: Sink, topics: Vec<Topic>, reply: oneshot::Sender<Result<bool, SubscribeError>> },
+    Subscribe {
+        sink: Sink,
+        topics: Vec<Topic>,
+        reply: oneshot::Sender<Result<bool, SubscribeError>>,
+    },
     Unsubscribe(u64),
-    Answer { ticket: Ticket, answer: Answer },
+    /// Before subscribing to a private topic.
+    Hold {
+        holder: Box<Holder>,
+        reply: oneshot::Sender<Result<Arc<Holder>, PrivateError>>,
+    },
+    /// Before subscribing to the push channel of one.
+    Publish {
+        publisher: Arc<Publisher>,
+        reply: oneshot::Sender<Result<(), PrivateError>>,
+    },
+    ChangeKeys {
+        publisher: Arc<Publisher>,
+        keys: Vec<PublicKey>,
+        reply: oneshot::Sender<Result<(), PrivateError>>,
+    },
+    Answer {
+        ticket: Ticket,
+        answer: Answer,
+    },
 }
 
 /// The driver's ends of what a client's handles hold.
@@ -100,6 +126,7 @@ pub(crate) struct Driver {
     in_flight: InFlight,
     dispatch: Dispatch,
     once: Once<Way>,
+    private: Private,
     starting: Option<Starting>,
     /// Every handle of the client is gone.
     abandoned: bool,
@@ -135,6 +162,7 @@ impl Driver {
             homes: Vec::new(),
             next_home: 0,
             dispatch: Dispatch::default(),
+            private: Private::default(),
             starting: Some(Starting { since: now, failures: Vec::new(), reply: started }),
             abandoned: false,
         }
@@ -201,9 +229,9 @@ impl Driver {
         }
         let hope = self.homes.iter().any(Home::is_usable) || self.seek.is_hopeful(Instant::now());
         self.in_flight.give_up(now, hope, !self.homes.is_empty());
-        let Self { homes, dispatch, .. } = self;
+        let Self { homes, dispatch, private, .. } = self;
         for home in homes.iter_mut().filter(|home| home.is_usable()) {
-            dispatch.report(home);
+            dispatch.report(home, private);
         }
         dispatch.settle(Instant::now(), homes.iter().filter(|home| home.is_usable()).map(|home| home.id));
         homes.iter_mut().for_each(Home::fill);
@@ -267,6 +295,10 @@ impl Driver {
             Control::Subscribe { sink, topics, reply } => self.dispatch.subscribe(&sink, topics, reply),
             Control::Unsubscribe(subscription) => self.dispatch.unsubscribe(subscription),
             Control::Answer { ticket, answer } => self.answer(ticket, &answer),
+            // Whoever asked may have gone.
+            Control::Hold { holder, reply } => drop(reply.send(self.private.hold(*holder))),
+            Control::Publish { publisher, reply } => drop(reply.send(self.private.publish(&publisher))),
+            Control::ChangeKeys { publisher, keys, reply } => self.change_keys(publisher, keys, reply),
         }
     }
 

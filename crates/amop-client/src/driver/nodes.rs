@@ -110,6 +110,7 @@ impl Driver {
         self.in_flight.handle_lost(self.connector.clock().now(), home);
         self.once.handle_lost(|way| way.home == home.id);
         self.dispatch.lost(home.id);
+        self.private.handle_lost(home.id);
         self.tell_nodes();
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use amop_protocol::{Topic, Version, broker::routing::Routing};
+use amop_protocol::{Topic, Version, broker::routing::Routing, topic::Kind};
 
 use super::{HONEST, NODES, subscribers};
 use crate::world::{self, List, ME, id};
@@ -43,7 +43,7 @@ impl Belief {
 
 /// The part of a list that messages are routed by.
 fn routed(list: &List) -> List {
-    let announced = |name: &String| Topic::parse(name).is_ok_and(|topic| topic.is_announced());
+    let announced = |name: &String| Topic::parse(name).is_ok_and(|topic| topic.kind() == Kind::Ordinary);
     list.iter().filter(|(name, _)| announced(name)).map(|(name, count)| (name.clone(), *count)).collect()
 }
 

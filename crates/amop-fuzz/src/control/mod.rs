@@ -19,6 +19,7 @@ use amop_protocol::{
         routing::Routing,
     },
     limits::GOSSIP_PERIOD,
+    topic,
     wire::{
         generated::{self as pb, control::Message},
         link::{Kind, LinkFrame},
@@ -230,11 +231,20 @@ impl Pair {
     fn report(&mut self, session: u8, topics: u8) {
         let session = SessionId(u64::from(session % 4));
         let topics: BTreeSet<Topic> = (0..4).filter(|bit| topics >> bit & 1 == 1).map(world::topic).collect();
-        self.mine.handle_report(self.now, session, topics.iter().cloned().collect());
+        self.mine.handle_report(
+            self.now,
+            session,
+            &world::client(session.0 as u8),
+            topics.iter().cloned().collect(),
+        );
         let table = self.mine.routing().topics();
         let held = table.filter(|(_, routes)| routes.sessions.contains(&session)).count();
-        let others = self.mine.local_topics();
-        assert!(held == topics.len() || others == config().max_own_topics, "dropped though there is room");
+        // A reserved name takes room once for each session.
+        let room =
+            |(topic, sessions): (&Topic, usize)| if topic.is_reserved() { sessions } else { sessions.min(1) };
+        let table = self.mine.routing().topics();
+        let taken: usize = table.map(|(topic, routes)| room((topic, routes.sessions.len()))).sum();
+        assert!(held == topics.len() || taken == config().max_own_topics, "dropped though there is room");
     }
 
     fn link(&mut self, n: u8, up: bool) {
@@ -303,6 +313,7 @@ impl Pair {
                 }
                 Action::Routing(routing) => assert_eq!(routing.me(), id(ME)),
                 Action::Settled { version } => assert!(version <= self.mine.version()),
+                Action::Ask(ask) => panic!("nobody here verifies anybody: {ask:?}"),
                 Action::PeerFault { peer, .. } => assert_ne!(peer, id(HONEST), "an honest node is blamed"),
             }
         }
@@ -345,7 +356,7 @@ impl Pair {
 
     /// What the sessions of node 1 have, by its own table.
     fn own_topics(&self) -> BTreeMap<String, u32> {
-        let own = self.mine.routing().topics().filter(|(topic, _)| topic.is_announced());
+        let own = self.mine.routing().topics().filter(|(topic, _)| topic.kind() == topic::Kind::Ordinary);
         own.filter(|(_, routes)| !routes.sessions.is_empty())
             .map(|(topic, routes)| (topic.to_string(), routes.sessions.len() as u32))
             .collect()
@@ -354,7 +365,7 @@ impl Pair {
 
 fn subscribers(routing: &Routing, node: NodeId) -> BTreeMap<String, u32> {
     let at = routing.indexed().find(|(_, found)| found.id == node).map(|(index, _)| index);
-    let topics = routing.topics().filter(|(topic, _)| topic.is_announced());
+    let topics = routing.topics().filter(|(topic, _)| topic.kind() == topic::Kind::Ordinary);
     topics
         .filter_map(|(topic, routes)| {
             let (_, count) = routes.nodes.iter().find(|(index, _)| Some(*index) == at)?;

@@ -159,7 +159,7 @@ impl Node {
                 let session = self.sessions[usize::from(session % 4)];
                 let topics: Vec<Topic> =
                     (0..4).filter(|bit| topics >> bit & 1 == 1).map(world::topic).collect();
-                self.control.handle_report(self.now, session, topics);
+                self.control.handle_report(self.now, session, &client(session.0 as u8), topics);
                 self.reroute();
             }
             Op::Node { n, links, counts, restart } => self.announce(other(n), links, counts, restart),
@@ -373,6 +373,7 @@ fn envelope(name: Name) -> Envelope {
         seq: name.seq(),
         topic: world::topic(name.topic),
         client: None,
+        audience: Vec::new(),
         instance: (name.seq == 2).then_some(1),
     }
 }

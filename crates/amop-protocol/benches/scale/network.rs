@@ -16,7 +16,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::{
     DEGREE, TOPICS,
-    node::{control, id, topic},
+    node::{client, control, id, topic},
 };
 
 /// The prefix of a frame.
@@ -142,7 +142,7 @@ impl Network {
 
     pub fn subscribe(&mut self, node: usize, topics: usize) {
         let topics = (0..topics).map(|n| topic(node, n)).collect();
-        self.on(node, |control, now| control.handle_report(now, SessionId(1), topics));
+        self.on(node, |control, now| control.handle_report(now, SessionId(1), &client(), topics));
     }
 
     pub fn pass(&mut self, time: Duration) {
@@ -202,6 +202,7 @@ impl Network {
                 Action::Send { to, message } => said.push((to, message)),
                 Action::PeerFault { fault, .. } => panic!("an honest node is blamed: {fault}"),
                 Action::Routing(_) | Action::Settled { .. } => {}
+                Action::Ask(ask) => panic!("nobody here has private topics: {ask:?}"),
             }
         }
         let due = self.nodes[node].poll_timeout();

@@ -1,9 +1,9 @@
 //! Nodes with signatures that cost nothing, and records as long as real ones.
 
-use std::hash::Hasher;
+use std::{hash::Hasher, sync::Arc};
 
 use amop_protocol::{
-    NodeId, NodeKey, Time, Topic, Version,
+    ClientIdentity, Fingerprint, NodeId, NodeKey, Time, Topic, Version,
     broker::{
         announce::{Authenticator, NodeInfo},
         control::{Config, Control, Me},
@@ -84,6 +84,11 @@ pub fn control(n: usize) -> Control {
     Control::new(config, me, n as u64 * 7_919, Box::new(Trust(key(n))), Time::ZERO)
 }
 
+/// Whose all sessions are.
+pub fn client() -> Arc<ClientIdentity> {
+    Arc::new(ClientIdentity { fingerprint: Fingerprint::new([1; 32]), name: "app".into() })
+}
+
 /// Topics are shared by some nodes, as in life.
 pub fn topic(node: usize, n: usize) -> Topic {
     Topic::parse(&format!("market/prices/{}", (node / 3) * 1_000 + n)).expect("a topic")
@@ -96,7 +101,7 @@ pub fn records(n: usize, linked: impl Iterator<Item = usize>) -> [SignedRecord; 
     let (name, address) = ("node.bank.example".into(), "203.0.113.10:30300".into());
     let identity = pb::IdentityContent { chain: chain(n), name, address, x25519_key };
     let links = pb::LinksContent { neighbours: linked.map(bytes).collect() };
-    let entry = |t| pb::TopicCount { topic: topic(n, t).to_string(), subscribers: 1 };
+    let entry = |t| pb::TopicCount { topic: topic(n, t).to_string(), subscribers: 1, holder: None };
     let topics: Vec<_> = (0..TOPICS).map(entry).collect();
     let hash = ListHash::of(topics.iter().map(|entry| (entry.topic.as_str(), entry.subscribers)));
     let hash = Bytes::copy_from_slice(&hash.to_bytes());

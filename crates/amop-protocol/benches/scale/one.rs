@@ -20,7 +20,7 @@ use prost::Message as _;
 use crate::{
     DEGREE, TOPICS,
     network::links,
-    node::{control, id, records, topic},
+    node::{client, control, id, records, topic},
 };
 
 /// What one node in a network of so many costs.
@@ -117,7 +117,7 @@ impl Linked {
 fn joined(nodes: usize, linked: &Linked) -> Control {
     let mut control = control(0);
     let topics = (0..TOPICS).map(|n| topic(0, n)).collect();
-    control.handle_report(Time::ZERO, SessionId(1), topics);
+    control.handle_report(Time::ZERO, SessionId(1), &client(), topics);
     linked.to(0).for_each(|peer| control.handle_link_up(Time::ZERO, id(peer)));
     let from = id(linked.to(0).next().expect("a neighbour"));
     for n in 1..nodes {

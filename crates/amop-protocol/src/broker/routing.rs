@@ -8,7 +8,7 @@ use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
 use imbl::shared_ptr::DefaultSharedPtr;
 use siphasher::sip::SipHasher13;
 
-use super::{seal::Seal, topology::Graph};
+use super::{private::PrivateTable, seal::Seal, topology::Graph};
 use crate::{NodeId, NodeKey, SessionId, Topic};
 
 /// A map whose order never varies between runs, though nothing here may depend on it.
@@ -50,7 +50,8 @@ pub struct Node {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicRoutes {
     /// Nodes with subscribers and how many each announces, in order of node id, this node
-    /// included. A node that is not reachable now stays listed: ask [`Routing::node`].
+    /// included. A node that is not reachable now stays listed: ask [`Routing::node`]. Of a reserved
+    /// name only this node is: who may receive what is sent to it, [`Routing::private`] knows.
     pub nodes: Vec<(NodeIndex, u32)>,
     /// This node's own sessions with the topic, in order.
     pub sessions: Vec<SessionId>,
@@ -64,6 +65,7 @@ pub struct Routing {
     pub(super) nodes: Arc<Vec<Option<Node>>>,
     pub(super) index: Arc<HashMap<NodeId, NodeIndex, FixedState>>,
     pub(super) topics: TopicTable,
+    pub(super) private: PrivateTable,
     pub(super) graph: Arc<Graph>,
 }
 
@@ -77,6 +79,7 @@ impl Routing {
             index: Arc::new(std::iter::once((me.id, index)).collect()),
             nodes: Arc::new(vec![Some(me)]),
             topics: TopicTable::default(),
+            private: PrivateTable::default(),
             graph: Arc::new(Graph::default()),
         }
     }
@@ -115,6 +118,11 @@ impl Routing {
     /// Who wants `topic`.
     pub fn topic(&self, topic: &str) -> Option<&TopicRoutes> {
         self.topics.get(topic).map(|routes| &**routes)
+    }
+
+    /// Who may receive what is sent to reserved names.
+    pub fn private(&self) -> &PrivateTable {
+        &self.private
     }
 
     /// All topics anybody wants, in no particular order.

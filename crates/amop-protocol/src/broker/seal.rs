@@ -75,6 +75,11 @@ impl MacSecret {
         PublicKey::from(&self.0).to_bytes()
     }
 
+    /// Another secret of this start, for another purpose.
+    pub(super) fn derive(&self, purpose: &str) -> [u8; 32] {
+        blake3::derive_key(purpose, self.0.as_bytes())
+    }
+
     /// What node `me` shares with `other`, whose public key is `theirs`; `None` if that is no key.
     pub fn share(&self, me: &NodeId, other: &NodeId, theirs: &[u8]) -> Option<Seal> {
         let theirs: [u8; 32] = theirs.try_into().ok()?;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::routing::{NodeIndex, TopicRoutes, TopicTable};
-use crate::{NodeId, SessionId, Topic};
+use crate::{NodeId, SessionId, Topic, topic::Kind};
 
 /// The index of this very node.
 pub(super) const ME: NodeIndex = NodeIndex(0);
@@ -16,11 +16,19 @@ pub(super) const ME: NodeIndex = NodeIndex(0);
 /// Topics a node announces, and how many of its sessions have each.
 pub type Counts = BTreeMap<Topic, u32>;
 
+/// Whether other nodes are told how many sessions here have a topic. Reserved names they are told of
+/// session by session (`private`).
+fn is_counted(topic: &Topic) -> bool {
+    topic.kind() == Kind::Ordinary
+}
+
 /// Subscriptions, local and remote, and the table made of them.
 #[derive(Debug)]
 pub struct Subscriptions {
     sessions: BTreeMap<SessionId, BTreeSet<Topic>>,
     local: BTreeMap<Topic, BTreeSet<SessionId>>,
+    /// Sessions that hold reserved names, but for the first of each name.
+    more_holders: usize,
     /// Announced topics that have changed, with their counts before.
     changed: Counts,
     /// Ids by index, for the order of table entries.
@@ -34,6 +42,7 @@ impl Subscriptions {
         Self {
             sessions: BTreeMap::new(),
             local: BTreeMap::new(),
+            more_holders: 0,
             changed: Counts::new(),
             ids: vec![me],
             table: TopicTable::default(),
@@ -51,11 +60,11 @@ impl Subscriptions {
         let before = self.sessions.remove(&session).unwrap_or_default();
         let mut announced = false;
         for topic in before.difference(&after) {
-            announced |= topic.is_announced();
+            announced |= is_counted(topic);
             self.change_local(topic, |sessions| sessions.remove(&session));
         }
         for topic in after.difference(&before) {
-            announced |= topic.is_announced();
+            announced |= is_counted(topic);
             self.change_local(topic, |sessions| sessions.insert(session));
         }
         if !after.is_empty() {
@@ -65,30 +74,36 @@ impl Subscriptions {
     }
 
     /// Drops the topics of a session's report that would bring this node above `most` different
-    /// ones. What the session alone had and gives up makes room.
+    /// ones, where a reserved name counts once for each session. What the session alone had and gives
+    /// up makes room.
     pub fn keep_within(&self, session: SessionId, topics: &mut Vec<Topic>, most: usize) {
         let after: BTreeSet<&Topic> = topics.iter().collect();
-        let only_here = |topic: &Topic| self.local.get(topic).is_some_and(|sessions| sessions.len() == 1);
-        let before = self.sessions.get(&session).into_iter().flatten();
-        let leaving = before.filter(|topic| !after.contains(topic) && only_here(topic)).count();
-        let mut room = most.saturating_sub(self.local.len() - leaving);
+        let only_here = |topic: &Topic| {
+            topic.is_reserved() || self.local.get(topic).is_some_and(|sessions| sessions.len() == 1)
+        };
+        let before = self.sessions.get(&session);
+        let leaving =
+            before.into_iter().flatten().filter(|topic| !after.contains(topic) && only_here(topic)).count();
+        let mut room = most.saturating_sub(self.local.len() + self.more_holders - leaving);
         topics.retain(|topic| {
-            let known = self.local.contains_key(topic);
+            let own = before.is_some_and(|before| before.contains(topic));
+            let known = own || !topic.is_reserved() && self.local.contains_key(topic);
             let kept = known || room > 0;
             room -= usize::from(kept && !known);
             kept
         });
     }
 
-    /// What this node announces: its sessions' topics but for those that stay at home.
+    /// What this node announces with a count: its sessions' topics but for reserved names and those
+    /// that stay at home.
     pub fn announced(&self) -> impl Iterator<Item = (&Topic, u32)> {
-        let announced = self.local.iter().filter(|(topic, _)| topic.is_announced());
+        let announced = self.local.iter().filter(|(topic, _)| is_counted(topic));
         announced.map(|(topic, sessions)| (topic, sessions.len() as u32))
     }
 
-    /// Different topics of this node's sessions.
+    /// Different topics of this node's sessions, where a reserved name counts once for each session.
     pub fn local_topics(&self) -> usize {
-        self.local.len()
+        self.local.len() + self.more_holders
     }
 
     /// What has changed of [`Subscriptions::announced`] since this was asked last; 0 for what is gone.
@@ -119,6 +134,10 @@ impl Subscriptions {
         change(sessions);
         let now: Vec<SessionId> = sessions.iter().copied().collect();
         self.note(topic, before, now.len() as u32);
+        if topic.is_reserved() {
+            let more = |count: usize| count.saturating_sub(1);
+            self.more_holders = self.more_holders + more(now.len()) - more(before as usize);
+        }
         if now.is_empty() {
             self.local.remove(topic);
         }
@@ -130,7 +149,7 @@ impl Subscriptions {
 
     /// Notes a change for the next announcement; one that is undone is none.
     fn note(&mut self, topic: &Topic, before: u32, now: u32) {
-        if !topic.is_announced() {
+        if !is_counted(topic) {
             return;
         }
         match self.changed.get(topic) {
@@ -211,6 +230,24 @@ mod tests {
         assert_eq!(kept(&["c", "d"]), ["c"], "`b` is still another session's");
         assert_eq!(kept(&["a", "b", "c"]), ["a", "b"]);
         assert_eq!(kept(&["b", "c"]), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_reserved_name_counts_for_every_session_and_is_told_otherwise() {
+        let mut subs = Subscriptions::new(id(5));
+        let private = "#!$TopicNeedVerify_a";
+        assert!(!subs.report(SessionId(1), [topic(private)]));
+        assert!(!subs.report(SessionId(2), [topic(private), topic("#!$PushChannel_#!$TopicNeedVerify_a")]));
+        assert_eq!((subs.take_changes(), subs.announced().count()), (vec![], 0));
+        let kept = |session, most| {
+            let mut topics = vec![topic(private)];
+            subs.keep_within(SessionId(session), &mut topics, most);
+            topics.len()
+        };
+        assert_eq!((kept(3, 3), kept(3, 4), kept(1, 3)), (0, 1, 1));
+        subs.report(SessionId(1), []);
+        subs.report(SessionId(2), []);
+        assert_eq!((subs.more_holders, subs.table().len()), (0, 0));
     }
 
     #[test]

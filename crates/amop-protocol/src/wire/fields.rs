@@ -76,7 +76,8 @@ fn next(message: &[u8]) -> Option<Field<'_>> {
 
 const LENGTH_DELIMITED: u8 = 2;
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
+/// Appends a number without a tag.
+pub(super) fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;

@@ -21,6 +21,7 @@ mod node;
 mod oracle;
 mod plan;
 mod play;
+mod private;
 mod relay;
 mod runs;
 mod shrink;
@@ -57,6 +58,16 @@ fn random_networks_keep_the_contract() {
     println!("{seeds} seeds from {first} in {took:.1} s, {:.0} a second: {totals}", seeds as f64 / took);
     assert!(broken.is_empty(), "{}", broken.into_iter().map(explain).collect::<Vec<_>>().join("\n"));
     assert!(totals.succeeded > totals.failed.iter().sum(), "most sends should succeed: {totals}");
+}
+
+#[test]
+fn private_topics_are_for_those_who_were_verified() {
+    let seeds = number_from_env("SEEDS").unwrap_or(1_000);
+    let first = generate::PRIVATE + number_from_env("FIRST").unwrap_or(0);
+    let Runs { totals, broken, took } = runs::all(first..first + seeds);
+    println!("{seeds} seeds from {first} in {took:.1} s, {:.0} a second: {totals}", seeds as f64 / took);
+    assert!(broken.is_empty(), "{}", broken.into_iter().map(explain).collect::<Vec<_>>().join("\n"));
+    assert!(totals.privately > seeds && totals.certain_privately > seeds, "{totals}");
 }
 
 /// Seeds that once found a fault, mostly of the core.

@@ -4,7 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use amop_protocol::mutations::{self, Mutation};
 
-use crate::runs::{cores, judged};
+use crate::{
+    generate::PRIVATE,
+    runs::{cores, judged},
+};
 
 /// Seeds within which each mistake must be caught.
 const SEEDS: u64 = 400;
@@ -18,7 +21,7 @@ fn every_mistake_is_caught() {
             Some(seed) => {
                 let wrong = mutations::with(Some(*mutation), || judged(*seed)).err().unwrap_or_default();
                 let wrong = wrong.first().map_or("", String::as_str);
-                println!("{mutation:?} is caught after {} seeds: {wrong}", seed + 1);
+                println!("{mutation:?} is caught after {} seeds: {wrong}", seed % PRIVATE + 1);
             }
             None => println!("{mutation:?} is not caught by {SEEDS} seeds"),
         }
@@ -28,7 +31,9 @@ fn every_mistake_is_caught() {
 
 /// The first seed whose run breaks the contract with this mistake in the core.
 fn first_to_catch(mutation: Mutation) -> Option<u64> {
-    let (next, found) = (AtomicU64::new(0), AtomicU64::new(SEEDS));
+    let first = if mutation.is_private() { PRIVATE } else { 0 };
+    let end = first + SEEDS;
+    let (next, found) = (AtomicU64::new(first), AtomicU64::new(end));
     std::thread::scope(|scope| {
         for _ in 0..cores() {
             scope.spawn(|| {
@@ -44,5 +49,5 @@ fn first_to_catch(mutation: Mutation) -> Option<u64> {
             });
         }
     });
-    Some(found.into_inner()).filter(|seed| *seed < SEEDS)
+    Some(found.into_inner()).filter(|seed| *seed < end)
 }

@@ -17,6 +17,7 @@ use amop_protocol::{
     session::{
         handshake::About,
         server::{self, Acknowledge, Event, Ignored, Published, Report, Server},
+        verification::Verdict,
     },
     wire::{
         channel::{Encoded, Frame},
@@ -203,6 +204,10 @@ impl SimNode {
             }
             Event::Received(received) => self.received(now, id, received),
             Event::Ignored(Ignored::UnknownAnswer) => {}
+            Event::Verdict(Verdict { question, topic, trusted }) => {
+                self.control.handle_verdict(now, id, &question, &topic, trusted);
+            }
+            Event::Ignored(Ignored::Verification) => {}
             Event::Call { .. } | Event::Ignored(_) => panic!("clients here send nothing of the kind"),
         }
         self.drain(now);
@@ -210,7 +215,9 @@ impl SimNode {
 
     fn report(&mut self, now: Time, id: SessionId, report: Report) {
         let Report { topics, acknowledge, .. } = report;
-        self.control.handle_report(now, id, topics.clone());
+        let Some(session) = self.sessions.get(&id) else { return };
+        let client = session.identity.clone();
+        self.control.handle_report(now, id, &client, topics.clone());
         let version = self.control.version();
         if let Some(session) = self.sessions.get_mut(&id) {
             let subscriber =
@@ -360,10 +367,12 @@ impl SimNode {
         self.drain(now);
     }
 
-    /// How many sessions here have which topic, by what the clients reported.
+    /// How many sessions here have which topic, by what the clients reported; reserved names are
+    /// announced session by session.
     pub fn announced(&self) -> BTreeMap<String, u32> {
         let mut counts = BTreeMap::new();
-        for topic in self.sessions.values().flat_map(|session| &session.topics) {
+        let topics = self.sessions.values().flat_map(|session| &session.topics);
+        for topic in topics.filter(|topic| !topic.is_reserved()) {
             *counts.entry(topic.to_string()).or_default() += 1;
         }
         counts
@@ -376,6 +385,7 @@ impl SimNode {
             |routes: &TopicRoutes| routes.nodes.iter().find(|(at, _)| Some(*at) == index).map(|(_, n)| *n);
         self.routing
             .topics()
+            .filter(|(topic, _)| !topic.is_reserved())
             .filter_map(|(topic, routes)| Some((topic.to_string(), count(routes)?)))
             .collect()
     }
@@ -419,6 +429,17 @@ impl SimNode {
                     self.routing = Arc::new(routing);
                     for shard in &mut self.shards {
                         shard.handle_routing(now, &self.routing);
+                    }
+                }
+                control::Action::Ask(ask) => {
+                    if let Some(at) = self.sessions.get(&ask.publisher) {
+                        let (session, client) = (ask.publisher, at.number);
+                        self.out.push(Out::Write {
+                            session,
+                            client,
+                            frame: Server::question(&ask),
+                            push: None,
+                        });
                     }
                 }
                 control::Action::Settled { version } => {

@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use amop_protocol::broker::{event::Mode, lists};
 
-use crate::wants::Wants;
+use crate::{
+    private::{Forgery, Role},
+    wants::Wants,
+};
 
 /// Topics that messages are sent to.
 pub const TOPICS: u32 = 3;
@@ -164,6 +167,32 @@ pub enum Act {
         message: u64,
         how: BadTopic,
     },
+    /// What a session has to do with a private topic from now on; it reports nothing else.
+    Private {
+        client: usize,
+        role: Option<Role>,
+    },
+    PublishPrivate {
+        client: usize,
+        message: u64,
+        mode: Mode,
+        topic: u32,
+    },
+    /// A session that publishes nothing sends to the channel of a subscriber.
+    Challenge {
+        client: usize,
+        message: u64,
+        topic: u32,
+        channel: u64,
+    },
+    /// A publisher takes back the trust it gave last.
+    Revoke {
+        client: usize,
+    },
+    Forge {
+        client: usize,
+        how: Forgery,
+    },
     LinkUp {
         link: usize,
     },
@@ -224,6 +253,11 @@ impl Act {
                 | Self::Close { .. }
                 | Self::Publish { .. }
                 | Self::PublishBadly { .. }
+                | Self::Private { .. }
+                | Self::PublishPrivate { .. }
+                | Self::Challenge { .. }
+                | Self::Revoke { .. }
+                | Self::Forge { .. }
         )
     }
 }

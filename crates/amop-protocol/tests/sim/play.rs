@@ -50,6 +50,7 @@ pub fn play(plan: &Plan, verbose: bool) -> World {
     world.run_for(ALL_OUTCOMES);
     world.finish();
     if plan.setup.to_the_end {
+        world.end_handshakes();
         world.run_for(RETENTION);
         world.check_forgotten();
     }

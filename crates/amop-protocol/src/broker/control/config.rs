@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::broker::lists;
+use crate::broker::{lists, private};
 
 /// Bounds of what others can make this node remember.
 #[derive(Clone, Copy, Debug)]
@@ -12,7 +12,8 @@ pub struct Config {
     pub max_nodes: usize,
     /// Tombstones of nodes that are gone: 16,384. Beyond, the one with the lowest id is forgotten.
     pub max_tombstones: usize,
-    /// Topics of this node's own sessions together: 100,000. Further ones are not taken, and counted.
+    /// Topics of this node's own sessions together: 100,000; names of the verification of private
+    /// topics count once for each session. Further ones are not taken, and counted.
     pub max_own_topics: usize,
     /// Bounds of lists of topics.
     pub lists: lists::Bounds,
@@ -84,4 +85,6 @@ pub struct Counters {
     pub pulls: u64,
     /// Times that a neighbour had not sent what it was asked for.
     pub unanswered: u64,
+    /// The verification of subscribers of private topics.
+    pub private: private::Counters,
 }

@@ -13,9 +13,9 @@ impl Control {
         gone.min_by_key(|(_, known)| known.unreachable_since.unwrap_or(now)).map(|(id, _)| *id)
     }
 
-    pub(super) fn bury(&mut self, node: NodeId) {
+    pub(super) fn bury(&mut self, now: Time, node: NodeId) {
         self.counters.expired += 1;
-        self.forget(node);
+        self.forget(now, node);
         if let Some(known) = self.known.get_mut(&node) {
             known.bury();
         }
@@ -32,11 +32,12 @@ impl Control {
             }
         }
         let any = !expired.is_empty();
-        expired.into_iter().for_each(|node| self.bury(node));
+        expired.into_iter().for_each(|node| self.bury(now, node));
         self.bound_tombstones();
         if any {
             self.topology.recompute();
             self.publish_routing(true);
+            self.put_questions();
         }
     }
 
@@ -62,8 +63,9 @@ impl Control {
     }
 
     /// Takes a node out of routes and topics; its place may be given to another.
-    pub(super) fn forget(&mut self, node: NodeId) {
+    pub(super) fn forget(&mut self, now: Time, node: NodeId) {
         self.topology.announced(node, BTreeSet::new());
+        self.verification.handle_node_gone(now, node);
         if let Some(index) = self.indices.remove(&node) {
             let topics = self.known.get(&node).into_iter().flat_map(|known| known.topics.counts());
             let gone: Vec<_> = topics.map(|(topic, _)| (topic.clone(), 0)).collect();

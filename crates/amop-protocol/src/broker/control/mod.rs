@@ -12,6 +12,7 @@ mod compare;
 mod config;
 mod expire;
 mod own;
+mod privacy;
 mod snapshot;
 mod take;
 mod topics;
@@ -19,6 +20,7 @@ mod topics;
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -31,13 +33,14 @@ pub use self::{
 };
 use super::{
     announce::{Authenticator, KnownNodes, PeerFault},
+    private::{Ask, OwnHolders, Verification},
     routing::{NodeIndex, Routing},
     settle::Settling,
     subscriptions::{ME, Subscriptions},
     topology::Topology,
 };
 use crate::{
-    NodeId, SessionId, Time, Topic, Version,
+    ClientIdentity, NodeId, SessionId, Time, Topic, Version,
     limits::GOSSIP_PERIOD,
     wire::generated::{RecordKind, SignedRecord, control::Message},
 };
@@ -59,6 +62,8 @@ pub enum Action {
         /// The version.
         version: Version,
     },
+    /// Put a question to a publisher of this node; [`Control::handle_verdict`] takes its answer.
+    Ask(Ask),
     /// A neighbour broke the gossip protocol; what it sent has been ignored.
     PeerFault {
         /// The neighbour.
@@ -78,6 +83,8 @@ pub struct Control {
     free: Vec<NodeIndex>,
     topology: Topology,
     subscriptions: Subscriptions,
+    holders: OwnHolders,
+    verification: Verification,
     settling: Settling,
     asks: Asks,
     routing: Routing,
@@ -99,6 +106,7 @@ impl Control {
     pub fn new(config: Config, me: Me, seed: u64, authenticator: Box<dyn Authenticator>, now: Time) -> Self {
         let id = me.info.key.id();
         let routing = Routing::new(node_of(&me.info, me.address.clone(), me.epoch));
+        let verification = Verification::new(id, me.mac.derive("amop/questions/1"));
         let own = Own::new(me, config.lists, &*authenticator);
         // Nodes that start together do not gossip in step.
         let phase = GOSSIP_PERIOD.mul_f64((seed % 1000) as f64 / 1000.0);
@@ -111,6 +119,8 @@ impl Control {
             free: Vec::new(),
             topology: Topology::new(id),
             subscriptions: Subscriptions::new(id),
+            holders: OwnHolders::default(),
+            verification,
             settling: Settling::default(),
             // The neighbour itself, and as many others as it may know.
             asks: Asks::new(config.max_nodes.saturating_add(1)),
@@ -156,22 +166,41 @@ impl Control {
         self.topology.measured(peer, round_trip);
     }
 
-    /// A session's whole set of topics.
-    pub fn handle_report(&mut self, now: Time, session: SessionId, mut topics: Vec<Topic>) {
+    /// A session's whole set of topics, and whose session it is.
+    pub fn handle_report(
+        &mut self,
+        now: Time,
+        session: SessionId,
+        client: &Arc<ClientIdentity>,
+        topics: Vec<Topic>,
+    ) {
+        self.replace_topics(now, session, Some(client), topics);
+    }
+
+    /// A session is gone, and its topics with it.
+    pub fn handle_session_closed(&mut self, now: Time, session: SessionId) {
+        self.replace_topics(now, session, None, Vec::new());
+    }
+
+    fn replace_topics(
+        &mut self,
+        now: Time,
+        session: SessionId,
+        client: Option<&Arc<ClientIdentity>>,
+        mut topics: Vec<Topic>,
+    ) {
         let offered = topics.len();
         self.subscriptions.keep_within(session, &mut topics, self.config.max_own_topics);
         self.counters.topics_over_capacity += (offered - topics.len()) as u64;
-        if self.subscriptions.report(session, topics) {
+        let told = self.holders.report(session, client, &topics);
+        self.verify_own(now, session, client, &topics);
+        if self.subscriptions.report(session, topics) || told {
             // The longer the echo of earlier changes takes, the more are gathered.
             let under_way = self.settling.under_way(&self.own.id());
             self.own.topics_changed(now + self.config.debounce * (1 + under_way as u32));
         }
         self.publish_routing(false);
-    }
-
-    /// A session is gone, and its topics with it.
-    pub fn handle_session_closed(&mut self, now: Time, session: SessionId) {
-        self.handle_report(now, session, Vec::new());
+        self.put_questions();
     }
 
     /// From now on this node announces no topics; its own sessions keep theirs.
@@ -216,13 +245,16 @@ impl Control {
             self.routes_changed(now);
         }
         self.ask_again(now);
+        self.verification.handle_timeout(now);
+        self.verification_changed();
         self.tell_settled();
     }
 
     /// When [`Control::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let due = [self.own.topics_due, self.asks.due(), self.routes_due, Some(self.next_gossip)];
-        due.into_iter().flatten().min()
+        let verification = self.verification.poll_timeout();
+        let due = [self.own.topics_due, self.asks.due(), self.routes_due, verification];
+        due.into_iter().flatten().chain([self.next_gossip]).min()
     }
 
     /// What to do next.
@@ -253,7 +285,8 @@ impl Control {
 
     /// What has been counted.
     pub fn counters(&self) -> Counters {
-        Counters { joined: self.settling.joined(), ..self.counters }
+        let private = self.verification.counters();
+        Counters { joined: self.settling.joined(), private, ..self.counters }
     }
 
     /// Nodes of which anything is held, tombstones included.
@@ -278,7 +311,7 @@ impl Control {
         self.known.values().map(|known| known.topics.unfinished()).sum()
     }
 
-    /// Different topics of this node's sessions.
+    /// Different topics of this node's sessions, where a reserved name counts once for each session.
     pub fn local_topics(&self) -> usize {
         self.subscriptions.local_topics()
     }

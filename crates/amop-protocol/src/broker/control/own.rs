@@ -5,14 +5,15 @@ use std::{collections::BTreeSet, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    NodeId, Time, Topic, Version,
+    NodeId, Time, Version,
     broker::{
         announce::{Authenticator, NodeInfo, Versions, sign},
         lists::{Bounds, OwnList},
+        private::OwnHolders,
         seal::MacSecret,
         subscriptions::Subscriptions,
     },
-    wire::generated::{self as pb, SignedRecord, record::Content},
+    wire::generated::{self as pb, SignedRecord, TopicCount, record::Content},
 };
 
 /// What a node is when it starts.
@@ -137,26 +138,27 @@ impl Own {
     pub(super) fn next_topics(
         &mut self,
         subscriptions: &mut Subscriptions,
+        holders: &mut OwnHolders,
         authenticator: &dyn Authenticator,
     ) -> Vec<SignedRecord> {
         self.topics_due = None;
-        let changed = subscriptions.take_changes();
-        let changes = if self.draining {
-            self.topics.counts().map(|(topic, _)| (topic.clone(), 0)).collect()
-        } else if self.anew {
-            subscriptions.announced().map(|(topic, count)| (topic.clone(), count)).collect()
+        let changed = (subscriptions.take_changes(), holders.take_changes());
+        let changes: Vec<TopicCount> = if self.draining {
+            self.topics.withdrawal()
         } else {
-            changed
+            let (counts, held) = if self.anew {
+                let counts = subscriptions.announced().map(|(topic, count)| (topic.clone(), count));
+                (counts.collect(), holders.take_all())
+            } else {
+                changed
+            };
+            counts.into_iter().map(TopicCount::from).chain(held.into_iter().map(TopicCount::from)).collect()
         };
         self.anew = false;
         self.advance(changes, authenticator)
     }
 
-    fn advance(
-        &mut self,
-        changes: Vec<(Topic, u32)>,
-        authenticator: &dyn Authenticator,
-    ) -> Vec<SignedRecord> {
+    fn advance(&mut self, changes: Vec<TopicCount>, authenticator: &dyn Authenticator) -> Vec<SignedRecord> {
         let (id, epoch) = (self.id(), self.epoch);
         self.topics.advance(changes, &self.bounds, |sequence, content| {
             sign(authenticator, id, Version { epoch, sequence }, content)

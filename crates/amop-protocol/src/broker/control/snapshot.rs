@@ -28,9 +28,18 @@ impl Control {
         let before: BTreeSet<NodeId> = self.topology.ways().keys().copied().collect();
         let renewed = std::mem::take(&mut self.renewed);
         if self.topology.recompute() || renewed {
+            self.reachable_changed(now);
             self.publish_routing(true);
+            self.put_questions();
             self.tell_of_newcomers(&before);
         }
+    }
+
+    /// Subscribers are challenged as soon as there is a way to them.
+    fn reachable_changed(&mut self, now: Time) {
+        let ways = self.topology.ways().keys();
+        let reachable = ways.filter(|id| self.known.get(id).is_some_and(|known| known.identity.is_some()));
+        self.verification.handle_reachable(now, reachable.copied().collect());
     }
 
     /// Others' links have changed. Alone, that counts at once; of many changes in a row, such as when
@@ -46,6 +55,7 @@ impl Control {
     pub(super) fn publish_routing(&mut self, ways: bool) {
         self.routing.revision += 1;
         self.routing.topics = self.subscriptions.table();
+        self.routing.private = self.verification.take_table();
         if ways {
             let (nodes, index) = self.reachable();
             self.routing.nodes = Arc::new(nodes);

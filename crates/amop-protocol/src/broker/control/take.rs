@@ -118,12 +118,14 @@ impl Control {
         self.counters.epochs_raised += 1;
         let epoch = met.saturating_add(1 + self.seed % EPOCH_SPREAD);
         self.own.begin_epoch(epoch, &*self.authenticator);
+        self.verification.handle_own_epoch(now, epoch);
         self.settling.forget(&self.own.id());
         let identity = self.own.identity.clone();
         self.spread(&[identity], &BTreeSet::new());
         self.announce_links();
         self.announce_topics(now);
         self.publish_routing(true);
+        self.put_questions();
     }
 
     fn take_identity(&mut self, now: Time, from: NodeId, record: Unverified) -> Result<Heard, PeerFault> {
@@ -144,7 +146,7 @@ impl Control {
         }
         let identity = self.read_identity(&record)?;
         if let Some(gone) = gone {
-            self.bury(gone);
+            self.bury(now, gone);
         }
         self.counters.accepted += 1;
         self.spread(std::slice::from_ref(&record.signed), &self.but(from, node, version.epoch, None));
@@ -193,6 +195,7 @@ impl Control {
         let topics = if stale { std::mem::take(&mut known.topics) } else { Topics::default() };
         *known = Known { epoch, topics, pace: known.pace, ..Known::default() };
         self.subscriptions.announce(index, node, gone);
+        self.verification.handle_node_gone(now, node);
         self.settling.forget(&node);
     }
 

@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::{Action, Control, take::Heard};
 use crate::{
-    NodeId, Time, Topic, Version,
+    NodeId, Time, Version,
     broker::{
         announce::{PeerFault, Unverified},
-        lists::{Misfit, Taken},
+        lists::{Changes, Misfit, Taken},
     },
     wire::generated::{self as pb, RecordKind, SignedRecord, control::Message, record::Content},
 };
@@ -100,7 +100,7 @@ impl Control {
         now: Time,
         from: NodeId,
         record: &Unverified,
-        changes: Vec<(Topic, u32)>,
+        changes: Changes,
         records: &[SignedRecord],
     ) {
         let node = record.node;
@@ -112,8 +112,10 @@ impl Control {
         let mut owed: BTreeSet<_> = self.asks.take_pushed(&node, version).into_iter().collect();
         owed.insert((from, record.version));
         let index = self.index_of(node);
-        self.subscriptions.announce(index, node, changes);
+        self.subscriptions.announce(index, node, changes.counts);
+        self.verify_others(now, node, changes.holders);
         self.publish_routing(false);
+        self.put_questions();
         self.settling.start(now, node, version, passed_on, owed, self.config.max_waves);
     }
 
@@ -132,7 +134,7 @@ impl Control {
 
     /// Announces what has changed of this node's own topics.
     pub(super) fn announce_topics(&mut self, now: Time) {
-        let records = self.own.next_topics(&mut self.subscriptions, &*self.authenticator);
+        let records = self.own.next_topics(&mut self.subscriptions, &mut self.holders, &*self.authenticator);
         let neighbours = self.spread(&records, &BTreeSet::new());
         let (me, version) = (self.own.id(), self.own.version());
         self.settling.start(now, me, version, neighbours, BTreeSet::new(), self.config.max_waves);

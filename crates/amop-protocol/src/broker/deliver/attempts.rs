@@ -83,6 +83,7 @@ impl Delivery {
             resend_at: if local { send.deadline } else { resend_at },
             give_up_at: now + push_timeout + self.config.path_timeout * 4 + self.config.transfer(payload),
             others: choice.candidates - 1,
+            recipient: choice.recipient,
         });
         self.counters.attempts += 1;
         self.arm_send(now, id);
@@ -97,10 +98,13 @@ impl Delivery {
         let send = SendRef { epoch: self.epoch, id };
         let requester = Requester { node: self.me, send, over: None };
         let Some(send) = self.sends.get(&id) else { return };
-        let Progress::Unicast(unicast) = &send.progress else { return };
+        let Progress::Unicast(Unicast { attempt: Some(current), attempts, .. }) = &send.progress else {
+            return;
+        };
+        let envelope = send.attempt_envelope(routing, current);
         let attempt =
-            reception::Attempt { requester, number: unicast.attempts, push_timeout, own, recipients: false };
-        let (key, envelope, payload) = (send.key, send.envelope(), send.publish.payload.clone());
+            reception::Attempt { requester, number: *attempts, push_timeout, own, recipients: false };
+        let (key, payload) = (send.key, send.publish.payload.clone());
         self.receive_attempt(now, routing, key, attempt, &envelope, payload);
     }
 
@@ -113,7 +117,7 @@ impl Delivery {
         let body = Body::Attempt {
             send: id,
             number: *attempts,
-            envelope: send.envelope(),
+            envelope: send.attempt_envelope(routing, attempt),
             push_timeout_ms: millis(attempt.push_timeout),
         };
         let (to, flow, payload) = (attempt.to, send.flow(), send.publish.payload.clone());
@@ -131,7 +135,7 @@ impl Delivery {
         let others = attempt.others > 0 || !unicast.unconfirmed.is_empty();
         if attempt.give_up_at <= now && others {
             let cause = if attempt.handed { Cause::PushTimeout } else { Cause::Unreachable };
-            unicast.unconfirmed.push((attempt.to, attempt.epoch));
+            unicast.unconfirmed.push(attempt.target());
             return self.attempt_failed(now, routing, id, Failed { cause, at: me, spent: false });
         }
         attempt.resends += 1;
@@ -151,7 +155,7 @@ impl Delivery {
         unicast.failures.may_have_run |= attempt.transmissions.are_several();
         if failed.spent {
             unicast.found_nobody += u32::from(failed.cause == Cause::NoSubscriber);
-            unicast.spent.push((attempt.to, attempt.epoch));
+            unicast.spent.push(attempt.target());
         }
         self.next_attempt(now, routing, id);
     }
@@ -163,7 +167,7 @@ fn millis(duration: Duration) -> u32 {
 
 /// To find one certificate every node with the topic may have to be asked.
 fn most_attempts(routing: &Routing, send: &Send) -> u32 {
-    if send.address().is_none_or(|address| address.client.is_none()) {
+    if send.publish.topic.is_reserved() || send.address().is_none_or(|address| address.client.is_none()) {
         return MAX_ATTEMPTS;
     }
     let nodes = routing.topic(send.publish.topic.as_str()).map_or(0, |routes| routes.nodes.len());

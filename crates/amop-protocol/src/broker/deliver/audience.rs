@@ -87,9 +87,13 @@ impl Delivery {
         let mut reception = Reception::new(envelope.clone(), payload, hold);
         reception.roster = attempt.recipients.then(Box::<Roster>::default);
         reception.join(attempt);
+        let gone = reception.gone(routing);
         let mut sessions = reception.untried(routing, &self.subscribers, attempt.own);
         self.subscribers.one_each(&mut sessions);
         self.received.begin(key, Box::new(reception));
+        for _ in 0..gone {
+            self.note_recipient(key, SessionId(0), Some(Cause::SessionGone));
+        }
         if sessions.is_empty() {
             return self.fan_out_over(now, routing, key);
         }

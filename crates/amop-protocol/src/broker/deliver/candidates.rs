@@ -5,19 +5,23 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use super::{
-    Preference,
+    Preference, private,
     reception::Own,
     send::{Send, Unicast},
     subscribers::Subscribers,
 };
 use crate::{
     Cause, NodeId,
-    broker::routing::{Node, Routing, TopicRoutes},
+    broker::{
+        private::Recipient,
+        routing::{Node, Routing, TopicRoutes},
+    },
     limits::MAX_HOPS,
     mutations::{self, Mutation},
 };
 
 /// Where the next attempt goes.
+#[derive(Debug)]
 pub(super) struct Choice {
     pub(super) to: NodeId,
     pub(super) epoch: u64,
@@ -25,6 +29,17 @@ pub(super) struct Choice {
     /// Candidates left, this one included.
     pub(super) candidates: u32,
     pub(super) own: Own,
+    /// Of a reserved name: the very session it is for.
+    pub(super) recipient: Option<Recipient>,
+}
+
+/// A node that could take the message, or for a reserved name one session there.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate<'a> {
+    pub(super) node: &'a Node,
+    /// Subscribers it stands for.
+    pub(super) weight: u32,
+    pub(super) to: Option<Recipient>,
 }
 
 /// Picks the next candidate: each subscriber is equally likely, and two nodes that are given the same
@@ -36,10 +51,13 @@ pub(super) fn choose(
     preference: Preference,
     subscribers: &Subscribers,
 ) -> Result<Choice, Cause> {
+    if send.publish.topic.is_reserved() {
+        return private::choose(routing, send, unicast, preference);
+    }
     let routes = routing.topic(send.publish.topic.as_str()).ok_or(Cause::NoSubscriber)?;
     let publisher_subscribed = routes.sessions.binary_search(&send.publish.session).is_ok();
     let mut none = Cause::NoSubscriber;
-    let mut candidates: Vec<(&Node, u32)> = Vec::with_capacity(routes.nodes.len());
+    let mut candidates: Vec<Candidate<'_>> = Vec::with_capacity(routes.nodes.len());
     for (index, count) in &routes.nodes {
         let Some(node) = routing.node(*index) else {
             none = none_of(none, Cause::Unreachable);
@@ -52,22 +70,15 @@ pub(super) fn choose(
         let weight = if is_me { here(routes, send, subscribers) } else { *count };
         if node.hops > u32::from(MAX_HOPS) {
             none = none_of(none, Cause::HopLimit);
-        } else if weight > 0 && !unicast.is_out(node) {
-            candidates.push((node, weight));
+        } else if weight > 0 && !unicast.is_out(node, None) {
+            candidates.push(Candidate { node, weight, to: None });
         }
     }
     if preference == Preference::Nearest {
-        let nearest = candidates.iter().map(|(node, _)| node.hops).min().unwrap_or(0);
-        candidates.retain(|(node, _)| node.hops == nearest);
+        let nearest = candidates.iter().map(|candidate| candidate.node.hops).min().unwrap_or(0);
+        candidates.retain(|candidate| candidate.node.hops == nearest);
     }
     pick(&candidates, send, unicast.attempts - unicast.found_nobody)
-        .map(|(node, candidates)| Choice {
-            to: node.id,
-            epoch: node.epoch,
-            way: node.way,
-            candidates,
-            own: Own::Not(send.publish.session),
-        })
         .or_else(|| itself(routing, send, unicast, subscribers).filter(|_| publisher_subscribed))
         .ok_or(none)
 }
@@ -104,32 +115,41 @@ fn itself(routing: &Routing, send: &Send, unicast: &Unicast, subscribers: &Subsc
         way: me.way,
         candidates: 1,
         own: Own::Only(send.publish.session),
+        recipient: None,
     })
 }
 
 /// Rendezvous hashing: every candidate draws a number, and the lowest wins. A node that comes or goes
 /// changes nothing between the others: a publisher that has lost its node, whose subscribers are no
 /// candidates any more, sends the same message through another one to where the first copy went.
-fn pick<'a>(candidates: &[(&'a Node, u32)], send: &Send, attempts: u32) -> Option<(&'a Node, u32)> {
-    let total: u64 = candidates.iter().map(|(_, weight)| u64::from(*weight)).sum();
-    let node = match candidates {
-        [(only, _)] => only,
+pub(super) fn pick(candidates: &[Candidate<'_>], send: &Send, attempts: u32) -> Option<Choice> {
+    let total: u64 = candidates.iter().map(|candidate| u64::from(candidate.weight)).sum();
+    let Candidate { node, to, .. } = match candidates {
+        [only] => only,
         several => {
             let message = spread(send, attempts);
-            let drawn = several.iter().map(|(node, weight)| (draw(message, &node.id, *weight), node));
+            let drawn = several.iter().map(|candidate| (draw(message, candidate), candidate));
             drawn.min_by(|(a, _), (b, _)| a.total_cmp(b))?.1
         }
     };
-    Some((node, u32::try_from(total).unwrap_or(u32::MAX)))
+    Some(Choice {
+        to: node.id,
+        epoch: node.epoch,
+        way: node.way,
+        candidates: u32::try_from(total).unwrap_or(u32::MAX),
+        own: Own::Not(send.publish.session),
+        recipient: to.clone(),
+    })
 }
 
 /// Exponentially distributed with the weight as its rate, so that the lowest of several draws is each
 /// one's as often as its weight says.
-fn draw(message: u64, node: &NodeId, weight: u32) -> f64 {
-    let mut hasher = SipHasher13::new_with_keys(message, 0);
-    hasher.write(node.as_bytes());
+fn draw(message: u64, Candidate { node, weight, to }: &Candidate<'_>) -> f64 {
+    let session = to.as_ref().map_or(0, |to| to.holder().session.0);
+    let mut hasher = SipHasher13::new_with_keys(message, session);
+    hasher.write(node.id.as_bytes());
     let uniform = ((hasher.finish() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-    -uniform.ln() / f64::from(weight)
+    -uniform.ln() / f64::from(*weight)
 }
 
 /// Depends on the message only, not on the node: no secret in it, and none needed.

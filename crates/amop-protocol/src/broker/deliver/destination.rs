@@ -49,7 +49,7 @@ impl Delivery {
                 self.received.begin(key, Box::new(reception));
                 return self.push_next(now, routing, key, attempt);
             }
-            Some(Seen::Running(_)) => return self.rejoin(now, routing, key, attempt, payload),
+            Some(Seen::Running(_)) => return self.rejoin(now, routing, key, attempt, envelope, payload),
             // What only failed here may still be answered elsewhere.
             Some(Seen::Done(ended)) if ended.handed == 0 => (ended.cause, Verdict::Exhausted, ended.body()),
             Some(Seen::Done(ended)) => (ended.cause, Verdict::Final, ended.body()),
@@ -62,7 +62,15 @@ impl Delivery {
 
     /// The message is known here: the requester waits with the others, is told again what it may
     /// have missed, or asks for the next session.
-    fn rejoin(&mut self, now: Time, routing: &Routing, key: MessageKey, attempt: Attempt, payload: Bytes) {
+    fn rejoin(
+        &mut self,
+        now: Time,
+        routing: &Routing,
+        key: MessageKey,
+        attempt: Attempt,
+        envelope: &Envelope,
+        payload: Bytes,
+    ) {
         let Some(reception) = self.received.running(key) else { return };
         if let Some(push) = reception.push {
             let waiting = reception.join(attempt);
@@ -91,6 +99,8 @@ impl Delivery {
                     return self.no_room(routing, attempt);
                 };
                 reception.payload = payload;
+                // On a reserved name, another attempt is for another session.
+                reception.envelope.audience.clone_from(&envelope.audience);
                 reception.hold = Some(hold);
                 self.push_next(now, routing, key, attempt);
             }
@@ -111,7 +121,8 @@ impl Delivery {
         let left = reception.untried(routing, &self.subscribers, attempt.own);
         if left.is_empty() {
             // Whoever comes late with a message that has failed here learns how it failed.
-            let cause = reception.worst;
+            let gone = reception.envelope.topic.is_reserved();
+            let cause = if gone { reception.worst.worse(Cause::SessionGone) } else { reception.worst };
             self.rest(now, key);
             return self.attempt_over(routing, key, cause, Verdict::Exhausted);
         }

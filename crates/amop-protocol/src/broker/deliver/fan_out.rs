@@ -10,15 +10,19 @@ use super::{
     detour::detour,
     ledger::Ledger,
     outcome::Ending,
+    private,
     reception::Own,
-    send::{Progress, Transmissions},
+    send::{Progress, Send, Transmissions},
 };
 use crate::{
-    Cause, NodeId, Retry, Time,
-    broker::{event::AnswerBody, routing::Routing},
+    Cause, NodeId, Retry, SessionId, Time,
+    broker::{
+        event::AnswerBody,
+        routing::{Node, Routing},
+    },
     limits::MAX_HOPS,
     mutations::{self, Mutation},
-    wire::peer::{Body, MAX_DESTINATIONS, SendRef},
+    wire::peer::{Audience, Body, SendRef},
 };
 
 /// Nodes a multicast still waits for, and what the others said.
@@ -47,6 +51,8 @@ struct Destination {
     resend_at: Time,
     /// Subscribers that it said were handed the message, and that could not be.
     counts: [u32; 2],
+    /// Of a reserved name: whom there it is for.
+    sessions: Vec<SessionId>,
 }
 
 /// How a multicast fares at one node, as it says itself.
@@ -116,22 +122,49 @@ impl FanOut {
     }
 }
 
+/// The nodes a multicast goes to, and of a reserved name whom there; and why there is none, if so.
+fn destinations<'a>(routing: &'a Routing, send: &Send) -> (Vec<(&'a Node, Vec<SessionId>)>, Cause) {
+    let topic = &send.publish.topic;
+    if topic.is_reserved() {
+        return match private::audience(routing, send) {
+            Err(none) => (Vec::new(), none),
+            Ok(to) => {
+                let node = |(node, sessions)| Some((routing.find(&node)?, sessions));
+                (to.into_iter().filter_map(node).collect(), Cause::NotVerified)
+            }
+        };
+    }
+    let (mut to, mut none) = (Vec::new(), Cause::NoSubscriber);
+    for (index, _) in routing.topic(topic.as_str()).map_or(&[][..], |routes| &routes.nodes) {
+        match routing.node(*index) {
+            None => none = Cause::Unreachable,
+            Some(node) if send.address().is_some_and(|address| !address.admits(node)) => {}
+            Some(node) => to.push((node, Vec::new())),
+        }
+    }
+    (to, none)
+}
+
+/// Of a reserved name: who may have the message at these destinations.
+fn audience_of(routing: &Routing, send: &Send, destinations: &[NodeId]) -> Vec<Audience> {
+    let Progress::FanOut(fan_out) = &send.progress else { return Vec::new() };
+    if !send.publish.topic.is_reserved() {
+        return Vec::new();
+    }
+    let waiting = destinations.iter().filter_map(|node| Some((*node, fan_out.waiting.get(node)?)));
+    waiting.map(|(node, to)| private::still_allowed(routing, send, (node, to.epoch), &to.sessions)).collect()
+}
+
 impl Delivery {
     /// Sends a new multicast to every node with subscribers, this one included.
     pub(super) fn fan_out(&mut self, now: Time, routing: &Routing, id: u64) {
+        let Some(send) = self.sends.get(&id) else { return };
+        let (to, mut none) = destinations(routing, send);
         let Some(send) = self.sends.get_mut(&id) else { return };
         let resend_at = now + self.config.resend_after(send.publish.payload.len(), 0);
         let Progress::FanOut(fan_out) = &mut send.progress else { return };
-        let (mut by_hop, mut none) = (BTreeMap::<NodeId, Vec<NodeId>>::new(), Cause::NoSubscriber);
-        let routes = routing.topic(send.publish.topic.as_str());
-        for (index, _) in routes.map_or(&[][..], |routes| &routes.nodes) {
-            let Some(node) = routing.node(*index) else {
-                none = Cause::Unreachable;
-                continue;
-            };
-            if send.publish.wishes.as_ref().is_some_and(|wishes| !wishes.address.admits(node)) {
-                continue;
-            }
+        let mut by_hop = BTreeMap::<NodeId, Vec<(NodeId, usize)>>::new();
+        for (node, sessions) in to {
             if node.hops > u32::from(MAX_HOPS) {
                 none = Cause::HopLimit;
                 fan_out.too_far(node.id);
@@ -139,11 +172,11 @@ impl Delivery {
             }
             let resend_at = if node.id == self.me { send.deadline } else { resend_at };
             let transmissions = Transmissions::first();
+            by_hop.entry(node.next_hop).or_default().push((node.id, sessions.len()));
             let (epoch, way) = (node.epoch, node.way);
             let destination =
-                Destination { epoch, way, resends: 0, transmissions, resend_at, counts: [0, 0] };
+                Destination { epoch, way, resends: 0, transmissions, resend_at, counts: [0, 0], sessions };
             fan_out.waiting.insert(node.id, destination);
-            by_hop.entry(node.next_hop).or_default().push(node.id);
         }
         if by_hop.is_empty() {
             let ending = Ending { cause: none, retry: none.retry(), ..fan_out.ending(routing) };
@@ -151,8 +184,8 @@ impl Delivery {
         }
         let here = by_hop.remove(&self.me).is_some();
         for destinations in by_hop.into_values() {
-            for part in destinations.chunks(MAX_DESTINATIONS) {
-                self.send_fan_out(routing, id, part.to_vec(), &[]);
+            for part in private::portions(&destinations) {
+                self.send_fan_out(routing, id, part, &[]);
             }
         }
         if here {
@@ -165,7 +198,8 @@ impl Delivery {
         let send = SendRef { epoch: self.epoch, id };
         let requester = Requester { node: self.me, send, over: None };
         let Some(send) = self.sends.get(&id) else { return };
-        let (key, envelope, payload) = (send.key, send.envelope(), send.publish.payload.clone());
+        let envelope = send.envelope(audience_of(routing, send, &[self.me]));
+        let (key, payload) = (send.key, send.publish.payload.clone());
         let recipients = send.publish.wants_recipients();
         let ask = Ask { requester, own: Own::Not(send.publish.session), recipients };
         self.receive_fan_out(now, routing, key, ask, &envelope, payload);
@@ -180,7 +214,8 @@ impl Delivery {
     ) {
         let Some(send) = self.sends.get(&id) else { return };
         let recipients = send.publish.wants_recipients();
-        let body = Body::FanOut { send: id, envelope: send.envelope(), recipients };
+        let envelope = send.envelope(audience_of(routing, send, &destinations));
+        let body = Body::FanOut { send: id, envelope, recipients };
         let (flow, payload) = (send.flow(), send.publish.payload.clone());
         self.forward(routing, destinations, path, flow, body, payload);
     }

@@ -20,6 +20,7 @@ mod fan_out;
 mod ledger;
 mod origin;
 mod outcome;
+mod private;
 mod pushes;
 mod reception;
 mod refused;

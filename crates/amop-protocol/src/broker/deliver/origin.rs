@@ -6,6 +6,7 @@ use super::{
     Delivery, Wake,
     fan_out::FanOut,
     outcome::{Ended, Ending},
+    private,
     send::{Failed, Progress, Send, Unicast, Waiter},
 };
 use crate::{
@@ -43,8 +44,8 @@ impl Delivery {
         match publish.topic.kind() {
             _ if self.draining => Some(Cause::Draining),
             Kind::BlockNotify => Some(Cause::ReservedTopic),
-            Kind::Private => Some(Cause::NotVerified),
-            Kind::Ordinary | Kind::Handshake => None,
+            Kind::Handshake => private::challenge_refusal(publish),
+            Kind::Ordinary | Kind::Private => None,
         }
     }
 

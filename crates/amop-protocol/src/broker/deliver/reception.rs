@@ -210,7 +210,28 @@ impl Reception {
             Own::Elsewhere => !publishers.contains(session),
         };
         let untried = sessions.iter().filter(|session| may_have(session) && !self.tried.contains(session));
-        untried.filter(|session| self.is_for(session, subscribers)).copied().collect()
+        let admitted = untried.filter(|session| self.admits(routing, **session));
+        admitted.filter(|session| self.is_for(session, subscribers)).copied().collect()
+    }
+
+    fn admits(&self, routing: &Routing, session: SessionId) -> bool {
+        let named = self.named(routing);
+        !self.envelope.topic.is_reserved()
+            || named.binary_search(&session).is_ok()
+            || !named.is_empty() && mutations::on(Mutation::NodeIsVerified)
+    }
+
+    /// Of a reserved name: the sessions here that it is for.
+    fn named(&self, routing: &Routing) -> &[SessionId] {
+        let me = routing.me();
+        let epoch = routing.find(&me).map_or(0, |me| me.epoch);
+        self.envelope.sessions_at(&me, epoch)
+    }
+
+    /// Sessions that it names, though they do not have its topic, or not any longer.
+    pub(super) fn gone(&self, routing: &Routing) -> usize {
+        let sessions = routing.topic(self.envelope.topic.as_str()).map_or(&[][..], |routes| &routes.sessions);
+        self.named(routing).iter().filter(|session| sessions.binary_search(session).is_err()).count()
     }
 
     /// Sessions here of the application that published it.

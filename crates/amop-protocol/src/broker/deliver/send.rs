@@ -4,12 +4,19 @@ use std::{hash::Hasher, time::Duration};
 
 use siphasher::sip::SipHasher13;
 
-use super::{fan_out::FanOut, outcome::Ending};
+use super::{fan_out::FanOut, outcome::Ending, private};
 use crate::{
     Cause, NodeId, Retry, Seq, SessionId, Status, Time,
-    broker::{budget::Hold, dedup::MessageKey, event::Publish, routing::Node, wishes::Address},
+    broker::{
+        budget::Hold,
+        dedup::MessageKey,
+        event::Publish,
+        private::Recipient,
+        routing::{Node, Routing},
+        wishes::Address,
+    },
     mutations::{self, Mutation},
-    wire::peer::Envelope,
+    wire::peer::{Audience, Envelope},
 };
 
 /// A send in flight.
@@ -47,16 +54,19 @@ pub(super) enum Progress {
     FanOut(FanOut),
 }
 
+/// A node in the epoch it had, and of a reserved name one session there.
+pub(super) type Target = (NodeId, u64, Option<SessionId>);
+
 #[derive(Debug, Default)]
 pub(super) struct Unicast {
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: u32,
     /// How many of these found nobody at their node: it is as if they had never been.
     pub(super) found_nobody: u32,
-    /// Nodes, in the epoch they had, with no candidate left for this send.
-    pub(super) spent: Vec<(NodeId, u64)>,
-    /// Nodes that did not confirm in time; asked again when nobody else is left.
-    pub(super) unconfirmed: Vec<(NodeId, u64)>,
+    /// Targets with no candidate left for this send.
+    pub(super) spent: Vec<Target>,
+    /// Targets that did not confirm in time; asked again when nobody else is left.
+    pub(super) unconfirmed: Vec<Target>,
     pub(super) asked: Vec<NodeId>,
     pub(super) failures: Failures,
 }
@@ -128,14 +138,22 @@ pub(super) struct Attempt {
     pub(super) give_up_at: Time,
     /// The other candidate subscribers there were when it began.
     pub(super) others: u32,
+    /// Of a reserved name: the very session it is for.
+    pub(super) recipient: Option<Recipient>,
+}
+
+impl Attempt {
+    pub(super) fn target(&self) -> Target {
+        (self.to, self.epoch, self.recipient.as_ref().map(|to| to.holder().session))
+    }
 }
 
 impl Unicast {
-    pub(super) fn is_out(&self, node: &Node) -> bool {
+    pub(super) fn is_out(&self, node: &Node, session: Option<SessionId>) -> bool {
         if mutations::on(Mutation::RetryPicksTheFailed) {
             return false;
         }
-        let this = (node.id, node.epoch);
+        let this = (node.id, node.epoch, session);
         self.spent.contains(&this) || self.unconfirmed.contains(&this)
     }
 
@@ -156,14 +174,25 @@ impl Send {
         self.publish.wishes.as_ref().map(|wishes| &wishes.address)
     }
 
-    pub(super) fn envelope(&self) -> Envelope {
+    pub(super) fn envelope(&self, audience: Vec<Audience>) -> Envelope {
         Envelope {
             publisher: self.publish.client.clone(),
             seq: self.publish.seq,
             topic: self.publish.topic.clone(),
             client: self.address().and_then(|address| address.client),
+            audience,
             instance: self.publish.instance,
         }
+    }
+
+    /// The envelope of the attempt under way: on a reserved name it is for one session, as long as
+    /// that is allowed.
+    pub(super) fn attempt_envelope(&self, routing: &Routing, attempt: &Attempt) -> Envelope {
+        let audience = attempt
+            .target()
+            .2
+            .map(|session| private::still_allowed(routing, self, (attempt.to, attempt.epoch), &[session]));
+        self.envelope(audience.into_iter().collect())
     }
 
     /// Frames of one publisher session keep their order on a link.

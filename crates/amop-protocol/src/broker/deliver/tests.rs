@@ -428,6 +428,7 @@ fn messages_that_nobody_here_takes_are_remembered_within_the_bound() {
             seq: Seq::from_u128(seq),
             topic: topic(),
             client: None,
+            audience: Vec::new(),
             instance: None,
         };
         let body = Body::Attempt { send: 256, number, envelope, push_timeout_ms: 1_000 };

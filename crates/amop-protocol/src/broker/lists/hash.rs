@@ -1,5 +1,7 @@
 //! A hash of a list of topics that a change alters at the cost of the change.
 
+use super::Entry;
+
 /// The sum, modulo 2^256, of the BLAKE3 hashes of a list's entries; little-endian on the wire.
 ///
 /// Two lists with the same sum can be looked for at far less cost than 2^128. That is no weakness
@@ -11,9 +13,9 @@ pub struct ListHash([u64; 4]);
 impl ListHash {
     /// The hash of a list, each topic of which stands in it once. Entries without subscribers do
     /// not count.
-    pub fn of<'a>(entries: impl IntoIterator<Item = (&'a str, u32)>) -> Self {
+    pub fn of<'a>(entries: impl IntoIterator<Item = impl Into<Entry<'a>>>) -> Self {
         let mut sum = Self::default();
-        entries.into_iter().for_each(|(topic, subscribers)| sum.add(topic, subscribers));
+        entries.into_iter().for_each(|entry| sum.add(entry.into()));
         sum
     }
 
@@ -32,17 +34,17 @@ impl ListHash {
     }
 
     /// An entry comes into the list.
-    pub(super) fn add(&mut self, topic: &str, subscribers: u32) {
+    pub(super) fn add(&mut self, entry: Entry<'_>) {
         let mut carry = false;
-        for (limb, other) in self.0.iter_mut().zip(entry(topic, subscribers).0) {
+        for (limb, other) in self.0.iter_mut().zip(hash(entry).0) {
             (*limb, carry) = carrying(limb.overflowing_add(other), carry, u64::overflowing_add);
         }
     }
 
     /// An entry that is in the list goes out of it.
-    pub(super) fn remove(&mut self, topic: &str, subscribers: u32) {
+    pub(super) fn remove(&mut self, entry: Entry<'_>) {
         let mut borrow = false;
-        for (limb, other) in self.0.iter_mut().zip(entry(topic, subscribers).0) {
+        for (limb, other) in self.0.iter_mut().zip(hash(entry).0) {
             (*limb, borrow) = carrying(limb.overflowing_sub(other), borrow, u64::overflowing_sub);
         }
     }
@@ -62,12 +64,23 @@ fn carrying((number, over): (u64, bool), carry: bool, step: impl Fn(u64, u64) ->
     (number, over || again)
 }
 
-fn entry(topic: &str, subscribers: u32) -> ListHash {
+fn hash(Entry { topic, subscribers, holder }: Entry<'_>) -> ListHash {
     if subscribers == 0 {
         return ListHash::default();
     }
     let mut hasher = blake3::Hasher::new();
-    hasher.update(b"amop/topic/1\0").update(&subscribers.to_le_bytes()).update(topic.as_bytes());
+    match holder {
+        None => hasher.update(b"amop/topic/1\0").update(&subscribers.to_le_bytes()),
+        Some(holder) => {
+            hasher.update(b"amop/holder/1\0").update(&subscribers.to_le_bytes());
+            hasher.update(&holder.session.0.to_le_bytes());
+            for text in [holder.fingerprint, holder.name.as_bytes()] {
+                hasher.update(&(text.len() as u64).to_le_bytes()).update(text);
+            }
+            &mut hasher
+        }
+    };
+    hasher.update(topic.as_bytes());
     ListHash::from_array(*hasher.finalize().as_bytes())
 }
 
@@ -83,18 +96,18 @@ mod tests {
         assert_eq!(list, ListHash::of([("b", 2), ("a", 1)]));
         assert_ne!(list, ListHash::of([("a", 2), ("b", 1)]));
         assert_eq!(list, ListHash::of([("a", 1), ("c", 0), ("b", 2)]));
-        assert_eq!(ListHash::of([]).to_bytes(), [0; 32]);
+        assert_eq!(ListHash::default().to_bytes(), [0; 32]);
     }
 
     #[test]
     fn sums_carry_over() {
         let mut hash = ListHash([u64::MAX; 4]);
-        hash.add("a", 1);
-        hash.remove("a", 1);
+        hash.add(("a", 1).into());
+        hash.remove(("a", 1).into());
         assert_eq!(hash, ListHash([u64::MAX; 4]));
         let mut hash = ListHash::default();
-        hash.remove("a", 1);
-        hash.add("a", 1);
+        hash.remove(("a", 1).into());
+        hash.add(("a", 1).into());
         assert_eq!(hash, ListHash::default());
     }
 
@@ -106,8 +119,8 @@ mod tests {
         ) {
             let list = ListHash::of(kept.iter().map(|(topic, n)| (topic.as_str(), *n)));
             let mut hash = list;
-            passing.iter().for_each(|(topic, n)| hash.add(topic, *n));
-            passing.iter().for_each(|(topic, n)| hash.remove(topic, *n));
+            passing.iter().for_each(|(topic, n)| hash.add((topic.as_str(), *n).into()));
+            passing.iter().for_each(|(topic, n)| hash.remove((topic.as_str(), *n).into()));
             prop_assert_eq!(hash, list);
             prop_assert_eq!(ListHash::from_bytes(&hash.to_bytes()), Some(hash));
         }

@@ -7,20 +7,25 @@
 //!
 //! **Invariant**: a list holds what its origin signed, and its hash is the one that was signed.
 
+mod entries;
 mod hash;
 mod own;
 mod received;
 
 use std::collections::BTreeMap;
 
-pub use self::hash::ListHash;
+use self::entries::Entries;
 pub(super) use self::{
+    entries::Changes,
     own::OwnList,
     received::{Taken, Topics},
 };
-use super::subscriptions::Counts;
+pub use self::{
+    entries::{Entry, HolderChange, Holders, MAX_CLIENT_NAME},
+    hash::ListHash,
+};
 use crate::{
-    Topic,
+    SessionId,
     wire::generated::{SignedRecord, TopicCount, TopicsDelta},
 };
 
@@ -30,7 +35,7 @@ pub const MAX_PIECES: u32 = 1_024;
 /// Bounds of lists and their pieces.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Topics in one list: 100,000. A longer one is a fault of the neighbour that brings it.
+    /// Entries in one list, topics and sessions that hold reserved names: 100,000. A longer one is a fault of the neighbour that brings it.
     pub max_topics: usize,
     /// Entries of one piece, encoded, of this node's own list: 256 KiB, or one entry. A change that
     /// is longer travels as a whole list.
@@ -68,45 +73,6 @@ pub(super) enum Misfit {
     Topics(usize),
     /// More changes, pieces or bytes than anybody keeps.
     Bytes,
-}
-
-/// Entries of a list, by topic.
-#[derive(Clone, Debug, Default)]
-struct Entries {
-    counts: Counts,
-    /// Names that are no topics here. They route nowhere, but the hash covers them.
-    strange: BTreeMap<Box<str>, u32>,
-}
-
-impl Entries {
-    fn get(&self, name: &str) -> u32 {
-        self.counts.get(name).or_else(|| self.strange.get(name)).copied().unwrap_or(0)
-    }
-
-    fn len(&self) -> usize {
-        self.counts.len() + self.strange.len()
-    }
-
-    fn hash(&self) -> ListHash {
-        let counts = self.counts.iter().map(|(topic, count)| (topic.as_str(), *count));
-        ListHash::of(counts.chain(self.strange.iter().map(|(name, count)| (&**name, *count))))
-    }
-
-    /// Sets an entry; the topic if it is one.
-    fn set(&mut self, name: &str, subscribers: u32) -> Option<Topic> {
-        let Ok(topic) = Topic::parse(name) else {
-            match subscribers {
-                0 => self.strange.remove(name),
-                _ => self.strange.insert(name.into(), subscribers),
-            };
-            return None;
-        };
-        match subscribers {
-            0 => self.counts.remove(&topic),
-            _ => self.counts.insert(topic.clone(), subscribers),
-        };
-        Some(topic)
-    }
 }
 
 /// A whole list, with what its origin signed of it.
@@ -163,26 +129,27 @@ impl List {
 
     /// The hash after a change, and how many entries there would be.
     fn after(&self, changes: &[TopicCount]) -> (ListHash, usize) {
-        let staged: BTreeMap<&str, u32> =
-            changes.iter().map(|change| (change.topic.as_str(), change.subscribers)).collect();
+        let key = |change: &TopicCount| change.holder.as_ref().map(|holder| SessionId(holder.session));
+        let staged: BTreeMap<(&str, Option<SessionId>), &TopicCount> =
+            changes.iter().map(|change| ((change.topic.as_str(), key(change)), change)).collect();
         let (mut hash, mut len) = (self.hash, self.entries.len());
-        for (name, after) in staged {
-            let before = self.entries.get(name);
-            hash.remove(name, before);
-            hash.add(name, after);
-            len = len + usize::from(after > 0) - usize::from(before > 0);
+        for after in staged.into_values().map(Entry::from) {
+            let before = self.entries.find(after);
+            hash.remove(before);
+            hash.add(after);
+            len = len + usize::from(after.subscribers > 0) - usize::from(before.subscribers > 0);
         }
         (hash, len)
     }
 
-    /// Applies a change that follows this very sequence; gives the topics it altered.
+    /// Applies a change that follows this very sequence; gives what it altered.
     fn apply(
         &mut self,
         sequence: u64,
         delta: &TopicsDelta,
         record: SignedRecord,
         bounds: &Bounds,
-    ) -> Result<Vec<(Topic, u32)>, Misfit> {
+    ) -> Result<Changes, Misfit> {
         if self.is_full(size(&record), bounds, 2) {
             return Err(Misfit::Bytes);
         }
@@ -197,10 +164,9 @@ impl List {
         self.sequence = sequence;
         self.delta_bytes += size(&record);
         self.deltas.push((delta.from, record));
-        let set = |change: &TopicCount| {
-            Some((self.entries.set(&change.topic, change.subscribers)?, change.subscribers))
-        };
-        Ok(delta.changes.iter().filter_map(set).collect())
+        let mut changes = Changes::default();
+        delta.changes.iter().for_each(|change| self.entries.set(change, &mut changes));
+        Ok(changes)
     }
 }
 

@@ -2,11 +2,8 @@
 
 use prost::Message as _;
 
-use super::{Bounds, Entries, List, ListHash, MAX_PIECES, size};
-use crate::{
-    Topic,
-    wire::generated::{SignedRecord, TopicCount, TopicsContent, TopicsDelta, record::Content},
-};
+use super::{Bounds, Changes, Entries, Entry, List, ListHash, MAX_PIECES, size};
+use crate::wire::generated::{SignedRecord, TopicCount, TopicsContent, TopicsDelta, record::Content};
 
 /// What this node announces of its topics.
 #[derive(Debug)]
@@ -27,9 +24,15 @@ impl OwnList {
         self.list.sequence
     }
 
-    /// All topics announced.
-    pub(in crate::broker) fn counts(&self) -> impl Iterator<Item = (&Topic, u32)> {
+    /// All topics announced, but for reserved names.
+    #[cfg(test)]
+    pub(in crate::broker) fn counts(&self) -> impl Iterator<Item = (&crate::Topic, u32)> {
         self.list.entries.counts.iter().map(|(topic, count)| (topic, *count))
+    }
+
+    /// Changes that leave nothing of the list.
+    pub(in crate::broker) fn withdrawal(&self) -> Vec<TopicCount> {
+        self.list.entries.iter().map(|entry| Entry { subscribers: 0, ..entry }.to_count()).collect()
     }
 
     /// What somebody lacks who holds the list in sequence `have`.
@@ -37,16 +40,16 @@ impl OwnList {
         self.list.since(have)
     }
 
-    /// Goes on to the next sequence, each topic named once with its new count (0: gone). Gives the
-    /// records that tell others.
+    /// Goes on to the next sequence, each topic, or session that holds a reserved name, named once
+    /// with its new count (0: gone). Gives the records that tell others.
     pub(in crate::broker) fn advance(
         &mut self,
-        changes: impl IntoIterator<Item = (Topic, u32)>,
+        changes: impl IntoIterator<Item = impl Into<TopicCount>>,
         bounds: &Bounds,
         sign: impl Fn(u64, Content) -> SignedRecord,
     ) -> Vec<SignedRecord> {
         let from = self.list.sequence;
-        let changes: Vec<TopicCount> = changes.into_iter().map(|(topic, n)| entry(&topic, n)).collect();
+        let changes: Vec<TopicCount> = changes.into_iter().map(Into::into).collect();
         let (hash, _) = self.list.after(&changes);
         for change in &changes {
             self.set(change);
@@ -63,14 +66,14 @@ impl OwnList {
     }
 
     fn set(&mut self, change: &TopicCount) {
-        let before = self.list.entries.get(&change.topic);
-        if before > 0 {
-            self.bytes -= encoded_len(&TopicCount { subscribers: before, ..change.clone() });
+        let before = self.list.entries.find(change.into());
+        if before.subscribers > 0 {
+            self.bytes -= encoded_len(&before.to_count());
         }
         if change.subscribers > 0 {
             self.bytes += encoded_len(change);
         }
-        self.list.entries.set(&change.topic, change.subscribers);
+        self.list.entries.set(change, &mut Changes::default());
     }
 
     /// Whether a change costs less than the list, and what is kept of changes has room for it.
@@ -85,15 +88,17 @@ impl OwnList {
         // However small the pieces are to be, there are never more than anybody takes.
         let room = bounds.piece_bytes.max(self.bytes / (MAX_PIECES as usize / 4));
         let (mut pieces, mut bytes) = (vec![Vec::new()], 0);
-        for (topic, count) in self.counts() {
-            let entry = entry(topic, count);
+        for entry in self.list.entries.iter() {
+            let entry = entry.to_count();
             let len = encoded_len(&entry);
             if bytes > 0 && bytes + len > room {
                 pieces.push(Vec::new());
                 bytes = 0;
             }
             bytes += len;
-            pieces.last_mut().into_iter().for_each(|piece| piece.push(entry.clone()));
+            if let Some(piece) = pieces.last_mut() {
+                piece.push(entry);
+            }
         }
         let (sequence, hash, count) = (self.list.sequence, self.list.hash, pieces.len() as u32);
         let piece = |(piece, topics)| {
@@ -105,10 +110,6 @@ impl OwnList {
         self.list = List::new(sequence, base.clone(), entries, hash);
         base
     }
-}
-
-fn entry(topic: &Topic, subscribers: u32) -> TopicCount {
-    TopicCount { topic: topic.to_string(), subscribers }
 }
 
 /// With what goes before it in a list.

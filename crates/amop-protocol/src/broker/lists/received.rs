@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::{Bounds, Entries, List, ListHash, MAX_PIECES, Misfit, size};
+use super::{Bounds, Changes, Entries, List, ListHash, MAX_PIECES, Misfit, size};
 use crate::{
     Topic,
-    broker::subscriptions::Counts,
     wire::generated::{SignedRecord, TopicsContent, TopicsDelta},
 };
 
@@ -47,10 +46,10 @@ pub(in crate::broker) enum Taken {
     Outrun,
     /// It is kept; more must come before it says anything.
     Kept,
-    /// It changed the list in force, by these counts (0: gone).
-    Changed(Vec<(Topic, u32)>),
-    /// It completed a list, which replaces the former; these counts are new.
-    Replaced(Vec<(Topic, u32)>),
+    /// It changed the list in force.
+    Changed(Changes),
+    /// It completed a list, which replaces the former.
+    Replaced(Changes),
     /// It follows a version that is not held.
     Gap,
 }
@@ -81,12 +80,12 @@ impl Topics {
         }
     }
 
-    /// Invalid names in the list in force.
+    /// Invalid entries in the list in force.
     pub(in crate::broker) fn strange(&self) -> usize {
-        self.list.as_ref().map_or(0, |list| list.entries.strange.len())
+        self.list.as_ref().map_or(0, |list| list.entries.strange())
     }
 
-    /// All topics of the list in force.
+    /// All topics of the list in force, but for reserved names.
     pub(in crate::broker) fn counts(&self) -> impl Iterator<Item = (&Topic, u32)> {
         self.list.iter().flat_map(|list| &list.entries.counts).map(|(topic, count)| (topic, *count))
     }
@@ -190,8 +189,8 @@ impl Topics {
             self.building = Some(list).filter(|_| self.rebuilds());
             return Taken::Kept;
         }
-        let before = self.list.take().map(|list| list.entries.counts).unwrap_or_default();
-        let changed = differences(&before, &list.entries.counts);
+        let before = self.list.take().map(|list| list.entries).unwrap_or_default();
+        let changed = before.differences(&list.entries);
         self.newest = list.sequence;
         (self.misfits, self.building) = (false, None);
         self.coming = self.coming.take().filter(|coming| coming.sequence > list.sequence);
@@ -232,20 +231,13 @@ impl Coming {
             // It was decoded once already, when it came.
             let topics = TopicsContent::decode(encoded).map_err(|_| Misfit::Hash)?.topics;
             for entry in topics.iter().filter(|entry| entry.subscribers > 0) {
-                entries.set(&entry.topic, entry.subscribers);
+                entries.set(entry, &mut Changes::default());
             }
         }
         match entries.len() {
             len if len > bounds.max_topics => Err(Misfit::Topics(len)),
-            _ if entries.hash() != self.hash => Err(Misfit::Hash),
+            _ if ListHash::of(entries.iter()) != self.hash => Err(Misfit::Hash),
             _ => Ok(List::new(self.sequence, base, entries, self.hash)),
         }
     }
-}
-
-/// What `after` says that `before` did not; 0 for what is gone.
-fn differences(before: &Counts, after: &Counts) -> Vec<(Topic, u32)> {
-    let gone = before.keys().filter(|topic| !after.contains_key(*topic)).map(|topic| (topic.clone(), 0));
-    let new = after.iter().filter(|(topic, count)| before.get(*topic) != Some(count));
-    gone.chain(new.map(|(topic, count)| (topic.clone(), *count))).collect()
 }

@@ -1,8 +1,11 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
 use crate::{
+    ClientIdentity, Fingerprint, Topic,
     broker::announce::Unverified,
     wire::generated::{Record, TopicsContent, record::Content},
 };
@@ -44,7 +47,7 @@ fn announced(own: &OwnList) -> Vec<(String, u32)> {
 /// An own list with `n` topics, announced at once.
 fn own_with(n: u32, bounds: &Bounds) -> OwnList {
     let mut own = OwnList::new();
-    own.advance([], bounds, sign);
+    own.advance(Vec::<TopicCount>::new(), bounds, sign);
     own.advance((0..n).map(|i| (topic(&format!("topic-{i}")), 1)), bounds, sign);
     own
 }
@@ -112,7 +115,9 @@ fn pieces_may_come_in_any_order_and_one_that_lacks_keeps_the_old_list() {
     assert!(matches!(hear(&mut theirs, &records[0], &bounds), Ok(Taken::Replaced(_))));
     assert_eq!((counts(&theirs), theirs.unfinished()), (announced(&own), 0));
     let delta = add(&mut own, "x", &bounds).remove(0);
-    assert!(matches!(hear(&mut theirs, &delta, &bounds), Ok(Taken::Changed(c)) if c == [(topic("x"), 1)]));
+    assert!(
+        matches!(hear(&mut theirs, &delta, &bounds), Ok(Taken::Changed(c)) if c.counts == [(topic("x"), 1)])
+    );
 }
 
 #[test]
@@ -171,7 +176,7 @@ fn what_its_origin_made_too_long_is_not_kept() {
     let mut theirs = Topics::default();
     let hash = |n: u8| vec![n; 32].into();
     for sequence in 1..200 {
-        let topics = vec![TopicCount { topic: "t".repeat(100), subscribers: 1 }];
+        let topics = vec![TopicCount { topic: "t".repeat(100), subscribers: 1, holder: None }];
         let piece = sequence as u32 % 37;
         let content = TopicsContent { topics, piece, pieces: 40, hash: hash(1) };
         let _ = hear(&mut theirs, &sign(3 + sequence / 37, Content::Topics(content)), &bounds);
@@ -215,7 +220,9 @@ fn names_that_are_no_topics_are_left_out_but_belong_to_the_list() {
     let bounds = Bounds::default();
     let strange = [("a\tb", 2), ("fine", 1)];
     let entries = |list: &[(&str, u32)]| {
-        list.iter().map(|(topic, n)| TopicCount { topic: (*topic).into(), subscribers: *n }).collect()
+        list.iter()
+            .map(|(topic, n)| TopicCount { topic: (*topic).into(), subscribers: *n, holder: None })
+            .collect()
     };
     let hash = |list: &[(&str, u32)]| ListHash::of(list.iter().copied()).to_bytes().to_vec().into();
     let content = TopicsContent { topics: entries(&strange), piece: 0, pieces: 1, hash: hash(&strange) };
@@ -225,6 +232,77 @@ fn names_that_are_no_topics_are_left_out_but_belong_to_the_list() {
     let delta = TopicsDelta { from: 1, changes: entries(&[("a\tb", 0)]), hash: hash(&[("fine", 1)]) };
     hear(&mut theirs, &sign(2, Content::TopicsDelta(delta)), &bounds).unwrap();
     assert_eq!((theirs.present(), theirs.strange()), (2, 0));
+}
+
+/// One session holds a reserved name, or does no longer.
+fn holder(name: &str, session: u64, of: Option<u8>) -> HolderChange {
+    let client = |n: u8| ClientIdentity { fingerprint: Fingerprint::new([n; 32]), name: "c".into() };
+    (topic(name), SessionId(session), of.map(client).map(Arc::new))
+}
+
+#[test]
+fn reserved_names_travel_session_by_session() {
+    let bounds = Bounds::default();
+    let (mut own, mut theirs) = (own_with(3, &bounds), Topics::default());
+    own.since(0).for_each(|record| _ = hear(&mut theirs, record, &bounds));
+    let private = "#!$TopicNeedVerify_a";
+    let mut tell = |change: HolderChange| {
+        let record = own.advance([change], &bounds, sign).remove(0);
+        let Ok(Taken::Changed(changes)) = hear(&mut theirs, &record, &bounds) else { panic!("it fits") };
+        (changes.counts.len(), changes.holders)
+    };
+    for change in [
+        holder(private, 7, Some(1)),
+        holder(private, 9, Some(1)),
+        holder(private, 7, Some(2)),
+        holder(private, 9, None),
+    ] {
+        assert_eq!(tell(change.clone()), (0, vec![change]));
+    }
+    // A whole list says the same, and the difference to it.
+    let mut late = Topics::default();
+    for record in own.since(0) {
+        let _ = hear(&mut late, record, &bounds);
+    }
+    let mut entries = Entries::default();
+    entries.set(&holder(private, 7, Some(2)).into(), &mut Changes::default());
+    let before = Entries::default();
+    assert_eq!(before.differences(&entries).holders, [holder(private, 7, Some(2))]);
+    assert_eq!(entries.differences(&before).holders, [holder(private, 7, None)]);
+    let withdrawn = own.withdrawal();
+    assert!(withdrawn.len() == 4 && withdrawn.iter().all(|entry| entry.subscribers == 0));
+    let records = own.advance(withdrawn, &bounds, sign);
+    records.iter().for_each(|record| _ = hear(&mut late, record, &bounds));
+    assert_eq!((late.present(), late.strange(), late.unfinished()), (own.sequence(), 0, 0));
+}
+
+#[test]
+fn entries_that_do_not_suit_their_names_mean_nothing() {
+    let held = |name: &str| TopicCount::from(holder("#!$TopicNeedVerify_a", 7, Some(1))).named(name);
+    let nameless = TopicCount { holder: Some(Default::default()), ..held("#!$TopicNeedVerify_a") };
+    let long = {
+        let (private, session, client) = holder("#!$TopicNeedVerify_a", 7, Some(1));
+        let mut entry = TopicCount::from((private, session, client));
+        let client = entry.holder.as_mut().and_then(|holder| holder.client.as_mut()).unwrap();
+        client.name = "x".repeat(MAX_CLIENT_NAME + 1);
+        entry
+    };
+    let counted = TopicCount { holder: None, ..held("#!$TopicNeedVerify_a") };
+    let many = TopicCount { subscribers: 2, ..held("#!$TopicNeedVerify_a") };
+    for strange in [held("ordinary"), nameless, long, counted, many] {
+        let (mut entries, mut changes) = (Entries::default(), Changes::default());
+        entries.set(&strange, &mut changes);
+        assert_eq!((changes, entries.len(), entries.strange()), (Changes::default(), 1, 1));
+        assert_eq!(ListHash::of([&strange]), ListHash::of(entries.iter()));
+        entries.set(&TopicCount { subscribers: 0, ..strange }, &mut Changes::default());
+        assert_eq!(entries.len(), 0);
+    }
+}
+
+impl TopicCount {
+    fn named(self, name: &str) -> Self {
+        Self { topic: name.into(), ..self }
+    }
 }
 
 proptest! {
@@ -237,7 +315,7 @@ proptest! {
     ) {
         let bounds = Bounds { piece_bytes, max_deltas, delta_bytes: 300, ..Bounds::default() };
         let (mut own, mut theirs) = (OwnList::new(), Topics::default());
-        own.advance([], &bounds, sign);
+        own.advance(Vec::<TopicCount>::new(), &bounds, sign);
         for (changes, luck) in rounds {
             let changes = changes.into_iter().map(|(n, count)| (topic(&format!("t{n}")), count));
             let records = own.advance(changes, &bounds, sign);

@@ -4,11 +4,15 @@ use std::{collections::VecDeque, fmt, time::Duration};
 
 use crate::{Time, Topic, ident::hex};
 
-/// How long an answer to a question is waited for before it is put again: first, and at most.
-/// FISCO BCOS asks every 5 s; the first tries are closer together because what fails them, such as a
-/// challenge that overtakes the subscription it needs, passes in milliseconds.
+/// How long an answer to a question is waited for before it is put again: first, and at most; longer
+/// than SDKs wait for the answer to a challenge. The first tries are closer together because what
+/// fails them, such as a link that is lost, passes soon.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
-const MOST_PATIENCE: Duration = Duration::from_secs(5);
+const MOST_PATIENCE: Duration = Duration::from_secs(10);
+/// The same once so many questions were not answered: a node that invents subscribers does not keep
+/// publishers busy.
+const LONG_PATIENCE: Duration = Duration::from_secs(60);
+const MANY_TRIES: u32 = 8;
 /// After a failure no other channel of the subscriber is tried for so long; doubled by every further
 /// one, up to the most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -106,6 +110,26 @@ impl Pair {
         }
     }
 
+    /// The channel over which an open question is being decided.
+    pub(super) fn channel(&self) -> Option<&Topic> {
+        match &self.state {
+            State::Asked { channel, .. } => Some(channel),
+            State::Waiting | State::Verified { .. } | State::Failed { .. } => None,
+        }
+    }
+
+    /// Whether an open question leads nowhere: nobody answered in time, or its channel is gone.
+    pub(super) fn has_lapsed(&self, now: Time, channels: &[Topic]) -> bool {
+        matches!(&self.state, State::Asked { channel, until, .. } if now >= *until || !channels.contains(channel))
+    }
+
+    /// An open question is void.
+    pub(super) fn withdrawn(&mut self) {
+        if matches!(self.state, State::Asked { .. }) {
+            self.state = State::Waiting;
+        }
+    }
+
     /// When this pair is to be looked at again.
     pub(super) fn due(&self) -> Option<Time> {
         match &self.state {
@@ -119,27 +143,23 @@ impl Pair {
     pub(super) fn next(&mut self, now: Time, channels: &[Topic]) -> Option<Topic> {
         let untried = || channels.iter().find(|channel| !self.failed.contains(channel)).cloned();
         match &self.state {
-            State::Verified { .. } => None,
-            State::Asked { channel, until, .. } if now < *until && channels.contains(channel) => None,
+            State::Verified { .. } | State::Asked { .. } => None,
             State::Failed { until: Some(until) } if now < *until => None,
             State::Failed { .. } => {
                 let next = untried();
                 self.state = State::Failed { until: None };
                 next
             }
-            State::Waiting | State::Asked { .. } => {
-                let next = untried();
-                if next.is_none() {
-                    self.state = State::Waiting;
-                }
-                next
-            }
+            State::Waiting => untried(),
         }
     }
 
     /// The publisher has been asked.
     pub(super) fn asked(&mut self, now: Time, question: Question, channel: Topic) {
-        let patience = (FIRST_PATIENCE * 2u32.saturating_pow(self.tries.min(8))).min(MOST_PATIENCE);
+        let patience = match self.tries {
+            MANY_TRIES.. => LONG_PATIENCE,
+            tries => (FIRST_PATIENCE * 2u32.saturating_pow(tries)).min(MOST_PATIENCE),
+        };
         self.tries = self.tries.saturating_add(1);
         self.state = State::Asked { question, channel, until: now + patience };
     }

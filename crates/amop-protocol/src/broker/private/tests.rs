@@ -33,8 +33,19 @@ impl Bench {
     fn new() -> Self {
         let mut bench =
             Self { verification: Verification::new(NodeId::new([1; 32]), [7; 32]), now: Time::ZERO };
+        bench.reach(&[2, 3]);
         bench.session(at(1, 1), 1, &[PUSH]);
         bench
+    }
+
+    fn reach(&mut self, nodes: &[u8]) {
+        let nodes = nodes.iter().map(|node| NodeId::new([*node; 32])).collect();
+        self.verification.handle_reachable(self.now, nodes);
+    }
+
+    fn challenged(&self, publisher: SessionId, channel: &str) -> Option<Holder> {
+        let table = self.verification.table();
+        table.challenged(publisher, &topic(channel)).map(|recipient| recipient.holder())
     }
 
     fn session(&mut self, at: Holder, of: u8, names: &[&str]) {
@@ -76,6 +87,7 @@ impl Bench {
         assert!(v.sessions.is_empty() && v.subscribers.is_empty() && v.claims.is_empty());
         assert!(v.pairs.is_empty() && v.pairs_of.is_empty() && v.asked.is_empty() && v.timers.is_empty());
         assert!(v.table.verified.is_empty() && v.table.channels.is_empty() && v.table.publishers.is_empty());
+        assert!(v.table.asked.is_empty());
     }
 }
 
@@ -123,29 +135,123 @@ fn the_order_in_which_sessions_come_does_not_matter() {
 }
 
 #[test]
-fn a_second_client_without_the_key_receives_nothing() {
+fn a_second_client_under_the_channel_of_the_first_receives_nothing() {
     let mut bench = Bench::new();
     bench.session(at(2, 5), 2, &[TOPIC, CHANNEL]);
-    let ask = bench.ask();
-    bench.verdict(&ask, true);
-    // On the same node, under the channel of the first.
+    // On the same node.
     bench.session(at(2, 6), 3, &[TOPIC, CHANNEL]);
-    // At another node.
+    let ask = bench.ask();
+    // At another node, which says that the channel is its client's. It waits for its turn.
     bench.session(at(3, 5), 3, &[TOPIC, CHANNEL]);
+    assert_eq!((bench.asks(), bench.challenged(PUBLISHER, CHANNEL)), (vec![], Some(at(2, 5))));
+    bench.verdict(&ask, true);
+    let theirs = bench.ask();
+    assert_eq!((theirs.subscriber, bench.challenged(PUBLISHER, CHANNEL)), (at(3, 5), Some(at(3, 5))));
+    bench.verdict(&theirs, false);
     bench.pass(seconds(100));
-    assert_eq!(bench.asks(), []);
-    assert_eq!(bench.verified(PUBLISHER), [at(2, 5)]);
-    assert_eq!(bench.verification.table().challenged(PUBLISHER, &topic(CHANNEL)), [at(2, 5)]);
+    assert_eq!((bench.asks(), bench.verified(PUBLISHER)), (vec![], vec![at(2, 5)]));
 }
 
 #[test]
-fn sessions_of_one_client_at_several_nodes_share_a_channel() {
+fn sessions_of_one_client_at_several_nodes_are_challenged_one_after_the_other() {
     let mut bench = Bench::new();
     bench.session(at(2, 5), 2, &[TOPIC, CHANNEL]);
     bench.session(at(3, 8), 2, &[TOPIC, CHANNEL]);
-    let asks = bench.asks();
-    assert_eq!(asks.len(), 2, "each session is verified for itself");
-    assert_eq!(bench.verification.table().challenged(PUBLISHER, &topic(CHANNEL)), [at(2, 5), at(3, 8)]);
+    let (mut asked, mut last) = (Vec::new(), None);
+    for second in [0, 1, 2] {
+        bench.pass(seconds(second));
+        let ask = bench.ask();
+        assert_eq!(bench.challenged(PUBLISHER, CHANNEL), Some(ask.subscriber));
+        asked.push(ask.subscriber);
+        last = Some(ask);
+    }
+    assert_eq!(asked, [at(2, 5), at(3, 8), at(2, 5)], "whoever does not answer lets others go first");
+    bench.verdict(&last.unwrap(), true);
+    let ask = bench.ask();
+    bench.verdict(&ask, true);
+    assert_eq!(bench.verified(PUBLISHER), [at(2, 5), at(3, 8)]);
+    assert_eq!(bench.challenged(PUBLISHER, CHANNEL), Some(at(2, 5)), "it may challenge over another node");
+}
+
+#[test]
+fn nobody_is_asked_about_whom_no_way_leads_to() {
+    let mut bench = Bench::new();
+    bench.reach(&[]);
+    bench.session(at(2, 5), 2, &[TOPIC, CHANNEL]);
+    bench.pass(seconds(10));
+    assert_eq!(bench.asks(), []);
+    bench.reach(&[2]);
+    bench.ask();
+    bench.reach(&[]);
+    bench.pass(seconds(30));
+    bench.reach(&[2]);
+    let ask = bench.ask();
+    bench.verdict(&ask, true);
+    bench.reach(&[]);
+    assert_eq!(bench.verified(PUBLISHER), [at(2, 5)], "out of reach for a moment");
+    bench.verification.handle_node_gone(bench.now, NodeId::new([2; 32]));
+    bench.gone(at(1, 1));
+    bench.assert_empty();
+}
+
+#[test]
+fn about_a_node_that_starts_anew_nobody_is_asked_before_the_way_there_is_known_again() {
+    let mut bench = Bench::new();
+    bench.verification.handle_node_gone(bench.now, NodeId::new([2; 32]));
+    bench.session(Holder { epoch: 2, ..at(2, 5) }, 2, &[TOPIC, CHANNEL]);
+    assert_eq!(bench.asks(), []);
+    bench.reach(&[2, 3]);
+    assert_eq!(bench.ask().subscriber.epoch, 2);
+}
+
+#[test]
+fn one_node_cannot_take_the_room_of_all() {
+    let mut bench = Bench::new();
+    for session in 0..=MAX_SUBSCRIBERS_OF_NODE as u64 {
+        bench.session(at(2, session), 2, &[TOPIC]);
+    }
+    assert_eq!(bench.verification.counters().over_capacity, 1);
+    bench.session(at(3, 1), 2, &[TOPIC, CHANNEL]);
+    assert_eq!(bench.ask().subscriber, at(3, 1));
+    bench.verification.handle_node_gone(bench.now, NodeId::new([2; 32]));
+    bench.gone(at(3, 1));
+    bench.gone(at(1, 1));
+    bench.assert_empty();
+}
+
+#[test]
+fn changes_of_another_node_add_up() {
+    let mut bench = Bench::new();
+    let change = |name: &str, of: Option<u8>| (topic(name), SessionId(5), of.map(client));
+    let mut tell = |changes| bench.verification.handle_changes(Time::ZERO, at(2, 5), changes);
+    tell(vec![change(TOPIC, Some(2))]);
+    tell(vec![change(CHANNEL, Some(2))]);
+    let ask = bench.ask();
+    bench.verdict(&ask, true);
+    bench.verification.handle_changes(Time::ZERO, at(2, 5), vec![change(CHANNEL, None)]);
+    assert_eq!(bench.verified(PUBLISHER), [at(2, 5)], "a new report has a new channel");
+    bench.verification.handle_changes(Time::ZERO, at(2, 5), vec![change(OTHER_CHANNEL, Some(3))]);
+    assert_eq!(bench.verified(PUBLISHER), [], "another client under the same number");
+    bench.gone(at(1, 1));
+    bench.verification.handle_changes(
+        Time::ZERO,
+        at(2, 5),
+        vec![change(OTHER_CHANNEL, None), change(TOPIC, None)],
+    );
+    bench.assert_empty();
+}
+
+#[test]
+fn a_new_own_epoch_begins_with_nobody_verified() {
+    let mut bench = Bench::new();
+    bench.session(at(1, 5), 2, &[TOPIC, CHANNEL]);
+    let ask = bench.ask();
+    bench.verdict(&ask, true);
+    bench.verification.handle_own_epoch(Time::ZERO, 9);
+    assert_eq!(bench.verified(PUBLISHER), []);
+    let ask = bench.ask();
+    bench.verdict(&ask, true);
+    assert_eq!(bench.verified(PUBLISHER), [Holder { epoch: 9, ..at(1, 5) }]);
 }
 
 #[test]
@@ -197,12 +303,12 @@ fn questions_are_put_again_with_growing_patience() {
     let mut bench = Bench::new();
     bench.session(at(2, 5), 2, &[TOPIC, CHANNEL]);
     let mut moments = Vec::new();
-    while bench.now < seconds(20) {
+    while bench.now < seconds(120) {
         moments.extend(bench.asks().iter().map(|_| bench.now.since_start().as_secs()));
         let due = bench.verification.poll_timeout().unwrap();
         bench.pass(due);
     }
-    assert_eq!(moments, [0, 1, 3, 7, 12, 17]);
+    assert_eq!(moments, [0, 1, 3, 7, 15, 25, 35, 45, 55, 115]);
 }
 
 #[test]
@@ -256,19 +362,29 @@ fn only_a_publisher_may_challenge() {
     let mut bench = Bench::new();
     bench.session(at(2, 5), 2, &[TOPIC, CHANNEL]);
     bench.session(at(1, 7), 7, &[TOPIC]);
-    let table = bench.verification.table();
-    assert_eq!(table.challenged(PUBLISHER, &topic(CHANNEL)), [at(2, 5)]);
-    assert_eq!(table.challenged(SessionId(7), &topic(CHANNEL)), []);
-    assert_eq!(table.challenged(PUBLISHER, &topic(OTHER_CHANNEL)), []);
+    assert_eq!(bench.challenged(PUBLISHER, CHANNEL), Some(at(2, 5)));
+    assert_eq!(bench.challenged(SessionId(7), CHANNEL), None);
+    assert_eq!(bench.challenged(PUBLISHER, OTHER_CHANNEL), None);
+    let recipients = |name| bench.verification.table().recipients(PUBLISHER, &topic(name)).len();
+    assert_eq!((recipients(CHANNEL), recipients(TOPIC), recipients(PUSH), recipients("a")), (1, 0, 0, 0));
 }
 
 #[test]
 fn a_question_comes_back_from_its_digits() {
     let question = Question::new(&[1; 32], 2);
+    let ask = Ask { number: u64::MAX, ..some_ask() };
+    assert!(Ask::is_seq(ask.to_seq()) && crate::broker::event::PushId::from_seq(ask.to_seq()).is_none());
+    assert!(!Ask::is_seq(crate::broker::event::PushId(u64::MAX).to_seq()));
     let digits = question.to_hex();
     assert_eq!(digits.len(), 128);
     assert_eq!(Question::from_hex(&digits), Some(question));
     for bad in [&digits[1..], &digits.to_uppercase(), &"g".repeat(128), "", &"é".repeat(64)] {
         assert_eq!(Question::from_hex(bad), None, "{bad}");
     }
+}
+
+fn some_ask() -> Ask {
+    let mut bench = Bench::new();
+    bench.session(at(2, 5), 2, &[TOPIC, CHANNEL]);
+    bench.ask()
 }

@@ -11,6 +11,7 @@ use crate::{
         wishes::Wishes,
     },
     limits::MAX_CHANNEL_FRAME,
+    session::verification::Inquiry,
     wire::extension::ExtensionError,
 };
 
@@ -140,6 +141,9 @@ pub enum Action {
     },
     /// Hand this to its subscriber.
     Deliver(Deliver),
+    /// Say whether this subscriber of a private topic may have it, by
+    /// [`Session::decide`](super::Session::decide). The node knows that this client was asked.
+    Asked(Inquiry),
     /// The node drains: finish within this time, then connect elsewhere.
     Drain(Duration),
 }

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use crate::{
     Cause, Seq, Status, Time, Topic,
     broker::event::Mode,
+    session::verification::{Inquiry, Verdict},
     wire::{
         channel::{Encoded, Frame, Type},
         extension::{ExtensionError, FromClient, FromNode},
@@ -174,6 +175,14 @@ impl Session {
         Ok(())
     }
 
+    /// Says whether a subscriber of a private topic may have it. The node puts this in force before
+    /// it handles what is sent next.
+    pub fn decide(&mut self, verdict: &Verdict) {
+        let id = self.next_id();
+        let body = verdict.encode();
+        self.frames.push_back(Encoded::new(Type::VERIFIED, self.seq(id), 0, &body, Bytes::new()));
+    }
+
     /// Takes a frame from the node. Unknown ones are counted and passed over.
     ///
     /// # Errors
@@ -183,6 +192,7 @@ impl Session {
         match (self.dialect, frame.kind) {
             (_, Type::HEARTBEAT) => self.handle_heartbeat(&frame),
             (Dialect::Extended, kind) if kind.is_extension() => return self.handle_extension(&frame),
+            (_, Type::VERIFY) => self.handle_inquiry(&frame),
             (Dialect::Plain(_), Type::ANSWER) => self.handle_answer(frame),
             (Dialect::Plain(_), Type::UNICAST) => self.handle_push(frame, Mode::Unicast),
             (Dialect::Plain(_), Type::MULTICAST) => self.handle_push(frame, Mode::Multicast),
@@ -283,6 +293,15 @@ impl Session {
             FromNode::Goodbye { grace } => self.actions.push_back(Action::Drain(grace)),
         }
         Ok(())
+    }
+
+    fn handle_inquiry(&mut self, frame: &Frame) {
+        let Some(inquiry) = Inquiry::decode(&frame.body) else {
+            self.ignored += 1;
+            return;
+        };
+        self.frames.push_back(Encoded::empty(Type::VERIFY, frame.seq, 0));
+        self.actions.push_back(Action::Asked(inquiry));
     }
 
     fn handle_heartbeat(&mut self, frame: &Frame) {

@@ -195,6 +195,28 @@ fn a_delivery_names_its_sender() {
 }
 
 #[test]
+fn a_question_is_acknowledged_and_decided_in_either_dialect() {
+    for dialect in [GRANTED, PLAIN] {
+        let mut session = session(dialect);
+        let inquiry = Inquiry { question: "ab".into(), topic: topic("t"), channel: topic("c") };
+        let asked = frame(Type::VERIFY, Seq::from_u128(7), 0, &inquiry.encode());
+        session.handle_frame(at(0), asked).unwrap();
+        let acknowledged = sent(&mut session);
+        assert_eq!((acknowledged.kind, acknowledged.seq), (Type::VERIFY, Seq::from_u128(7)));
+        assert!(acknowledged.body.is_empty());
+        assert!(matches!(session.poll_action(), Some(Action::Asked(same)) if same == inquiry));
+        let verdict = Verdict { question: "ab".into(), topic: topic("t"), trusted: true };
+        session.decide(&verdict);
+        let decided = sent(&mut session);
+        assert_eq!((decided.kind, Verdict::decode(&decided.body)), (Type::VERIFIED, Some(verdict)));
+        let malformed = frame(Type::VERIFY, Seq::from_u128(8), 0, b"{}");
+        session.handle_frame(at(0), malformed).unwrap();
+        assert!(session.poll_frame().is_none() && session.poll_action().is_none());
+        assert_eq!(session.ignored(), 1);
+    }
+}
+
+#[test]
 fn silence_kills_and_a_heartbeat_is_sent_before() {
     let mut session = session(PLAIN);
     assert_eq!(session.poll_timeout(), at(3_000));

@@ -13,6 +13,7 @@ use crate::{
     session::{
         handshake::{About, HandshakeError},
         startup,
+        verification::Verdict,
     },
     wire::channel::Encoded,
 };
@@ -54,6 +55,9 @@ pub enum Event {
     Answer(PushId, Answer, Vec<PushId>),
     /// These pushes have arrived.
     Received(Vec<PushId>),
+    /// A publisher says what came of a question it was asked. No later frame is handled before that
+    /// is in force.
+    Verdict(Verdict),
     /// Nothing is to be done.
     Ignored(Ignored),
 }

@@ -10,7 +10,11 @@ use super::{
 };
 use crate::{
     Seq, Topic,
-    broker::event::{Answer, AnswerBody, PushId},
+    broker::{
+        event::{Answer, AnswerBody, PushId},
+        private::Ask,
+    },
+    session::verification::Verdict,
     topic::MAX_TOPIC_BYTES,
     wire::channel::Encoded,
     wire::channel::{Frame, TopicBody, Type},
@@ -38,9 +42,17 @@ pub(super) fn answer(frame: Frame) -> Event {
 }
 
 pub(super) fn answered(seq: Seq, result: i32, body: AnswerBody) -> Event {
-    let Some(push) = PushId::from_seq(seq) else { return Event::Ignored(Ignored::UnknownAnswer) };
+    let Some(push) = PushId::from_seq(seq) else {
+        // go-sdk acknowledges a question so.
+        let why = if Ask::is_seq(seq) { Ignored::Verification } else { Ignored::UnknownAnswer };
+        return Event::Ignored(why);
+    };
     let body = if result == 0 { body } else { AnswerBody::default() };
     Event::Answer(push, Answer { result, body }, Vec::new())
+}
+
+pub(super) fn verdict(frame: &Frame) -> Event {
+    Verdict::decode(&frame.body).map_or(Event::Ignored(Ignored::Malformed), Event::Verdict)
 }
 
 pub(super) fn report(frame: &Frame, config: &Config) -> Result<Event, Close> {

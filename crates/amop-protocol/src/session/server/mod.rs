@@ -12,10 +12,14 @@ use super::{
     handshake::{self, HandshakeError, Protocol},
     heartbeat,
     startup::{self, Facts},
+    verification::Inquiry,
 };
 use crate::{
     Cause, Seq, Status, Time,
-    broker::event::{AnswerBody, Mode, Outcome, Push, PushId},
+    broker::{
+        event::{AnswerBody, Mode, Outcome, Push, PushId},
+        private::Ask,
+    },
     topic::{Kind, MAX_TOPIC_BYTES},
     wire::{
         channel::{Encoded, Frame, TopicBody, Type},
@@ -32,7 +36,7 @@ mod unreceived;
 pub use event::{Acknowledge, Close, Config, Event, Ignored, Published, Report};
 
 pub(crate) use frames::MAX_REFUSED_NAMED;
-use frames::{answer, answered, no_such_group, reply, report, subscribe};
+use frames::{answer, answered, no_such_group, reply, report, subscribe, verdict};
 use outcome::{extended_outcome, plain_outcome};
 pub(crate) use unreceived::MAX_UNRECEIVED;
 use unreceived::Unreceived;
@@ -116,7 +120,9 @@ impl Server {
             Type::HANDSHAKE => self.handshake(&frame, config),
             Type::TOPICS => report(&frame, config),
             Type::EVENT_REGISTER | Type::EVENT_UNREGISTER => Ok(no_such_group(&frame)),
-            Type::VERIFY | Type::VERIFIED => Ok(Event::Ignored(Ignored::Verification)),
+            Type::VERIFIED => Ok(verdict(&frame)),
+            // The acknowledgement of a question.
+            Type::VERIFY => Ok(Event::Ignored(Ignored::Verification)),
             kind if kind.is_extension() && self.is_extended() => self.handle_extension(&frame, config),
             _ => Ok(Event::Ignored(Ignored::UnknownType)),
         }
@@ -152,6 +158,13 @@ impl Server {
             Mode::Multicast => Type::MULTICAST,
         };
         Encoded::with_topic(kind, seq, 0, &push.topic, push.payload)
+    }
+
+    /// The frame that puts a question to a publisher.
+    pub fn question(ask: &Ask) -> Encoded {
+        let (topic, channel) = (ask.topic.clone(), ask.channel.clone());
+        let body = Inquiry { question: ask.question.to_hex(), topic, channel }.encode();
+        Encoded::new(Type::VERIFY, ask.to_seq(), 0, &[], body)
     }
 
     /// The frame that tells this client how its send ended.

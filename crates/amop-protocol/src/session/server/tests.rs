@@ -87,6 +87,24 @@ fn private_topics_are_for_delivery_to_refuse() {
 }
 
 #[test]
+fn verdicts_are_read_and_acknowledgements_are_not_answers() {
+    let handle = |kind, seq, body: &'static str| {
+        server().handle_frame(Frame { seq, ..frame(kind, body) }, &config()).expect("the session stays")
+    };
+    let asked = Seq::from_u128(u128::from(u64::MAX) << 64 | 7);
+    for (kind, seq, ignored) in [
+        (Type::VERIFY, asked, Ignored::Verification),
+        (Type::ANSWER, asked, Ignored::Verification),
+        (Type::ANSWER, Seq([b'x'; 32]), Ignored::UnknownAnswer),
+        (Type::VERIFIED, SEQ, Ignored::Malformed),
+    ] {
+        assert_eq!(handle(kind, seq, ""), Event::Ignored(ignored));
+    }
+    let verdict = handle(Type::VERIFIED, SEQ, r#"{"checkResult":0,"nodeId":"x","topic":"t"}"#);
+    assert!(matches!(verdict, Event::Verdict(verdict) if verdict.trusted));
+}
+
+#[test]
 fn sends_in_flight_are_bounded_whatever_their_seqs() {
     let mut server = server();
     let send = |server: &mut Server, n: u128| {

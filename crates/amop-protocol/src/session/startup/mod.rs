@@ -1,18 +1,15 @@
 //! What 2.x SDKs ask by JSON-RPC before they consider a node usable: the minimum set of the
 //! channel protocol, answered from what the node knows. There is no chain behind the answers.
 
-use std::fmt;
+mod listing;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+pub use self::listing::{Fresh, Listed, Listing, Listings};
 use super::json;
-use crate::{
-    broker::routing::{Node, Routing},
-    limits::MAX_JSON_BODY,
-    topic::Kind,
-};
+use crate::{SessionId, broker::routing::Routing, limits::MAX_JSON_BODY};
 
 /// What a node says of itself to SDKs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,43 +37,8 @@ pub struct Facts<'a> {
     pub routing: &'a Routing,
     /// Where the long answers come from.
     pub listings: &'a dyn Listings,
-}
-
-/// A part of an answer that grows with what the node knows: dear to make, the same for all who ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listing {
-    /// Every other node, and its topics.
-    Peers,
-    /// This node, and the topics of its sessions.
-    OwnInfo,
-}
-
-/// Makes listings, or keeps them.
-pub trait Listings: fmt::Debug {
-    /// The listing as it is in this snapshot or was in one shortly before: what
-    /// [`Listing::make`] gave.
-    fn get(&self, listing: Listing, routing: &Routing) -> Bytes;
-}
-
-/// Makes every listing anew.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Fresh;
-
-impl Listings for Fresh {
-    fn get(&self, listing: Listing, routing: &Routing) -> Bytes {
-        listing.make(routing)
-    }
-}
-
-impl Listing {
-    /// The rest of an answer, from its result to its end.
-    pub fn make(self, routing: &Routing) -> Bytes {
-        let result = match self {
-            Self::Peers => peers(routing),
-            Self::OwnInfo => own_info(routing),
-        };
-        format!("{result}}}\n").into()
-    }
+    /// Who asks: a publisher sees a private topic at the nodes where it has verified somebody.
+    pub session: SessionId,
 }
 
 /// `params` is not read: no answer depends on it, and some SDKs omit it.
@@ -99,7 +61,8 @@ pub fn answer(body: &[u8], facts: Facts<'_>) -> (Bytes, Bytes) {
         Ok(Call { method, id }) => match listing(&method) {
             Some(listing) => {
                 let head = format!(r#"{{"id":{id},"jsonrpc":"2.0","result":"#);
-                (head.into(), facts.listings.get(listing, facts.routing))
+                let listed = facts.listings.get(listing, facts.routing);
+                (head.into(), listed.for_session(facts.routing, facts.session))
             }
             None => whole(short(&method, &id, facts)),
         },
@@ -161,53 +124,6 @@ fn client_version(config: &Config) -> Value {
         "Git Branch": "",
         "Git Commit Hash": "",
         "Supported Version": config.version,
-    })
-}
-
-/// All reachable nodes, not only neighbours: the official demo publisher waits until a topic
-/// shows up here, and its subscriber may be any number of hops away.
-fn peers(routing: &Routing) -> Value {
-    let mut topics: Vec<Vec<&str>> = Vec::new();
-    for (topic, routes) in routing.topics() {
-        // A private topic shows once it is verified for the asking publisher; none is yet.
-        if topic.kind() == Kind::Private {
-            continue;
-        }
-        for (index, _) in &routes.nodes {
-            let at = index.0 as usize;
-            if topics.len() <= at {
-                topics.resize_with(at + 1, Vec::new);
-            }
-            topics[at].push(topic.as_str());
-        }
-    }
-    let others = routing.indexed().filter(|(_, node)| node.id != routing.me());
-    others
-        .map(|(index, node)| {
-            let mut topics = topics.get_mut(index.0 as usize).map(std::mem::take).unwrap_or_default();
-            topics.sort_unstable();
-            info(node, &topics)
-        })
-        .collect()
-}
-
-fn own_info(routing: &Routing) -> Value {
-    let mut topics: Vec<_> = routing
-        .topics()
-        .filter(|(_, routes)| !routes.sessions.is_empty())
-        .map(|(topic, _)| topic.as_str())
-        .collect();
-    topics.sort_unstable();
-    routing.find(&routing.me()).map_or(Value::Null, |node| info(node, &topics))
-}
-
-fn info(node: &Node, topics: &[&str]) -> Value {
-    json!({
-        "Agency": &*node.institution,
-        "IPAndPort": &*node.address,
-        "Node": &*node.name,
-        "NodeID": node.key.to_string(),
-        "Topic": topics,
     })
 }
 

@@ -1,7 +1,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{NodeKey, broker::routing::Routing};
+use crate::{
+    NodeKey,
+    broker::routing::{Node, Routing},
+};
 
 fn routing() -> Routing {
     let key = NodeKey::new([0xaa; 64]);
@@ -20,7 +23,8 @@ fn routing() -> Routing {
 }
 
 fn ask(body: &str) -> Value {
-    let facts = Facts { config: &Config::default(), routing: &routing(), listings: &Fresh };
+    let facts =
+        Facts { config: &Config::default(), routing: &routing(), listings: &Fresh, session: SessionId(1) };
     let (head, rest) = answer(body.as_bytes(), facts);
     let answer = [head, rest].concat();
     assert_eq!(answer.last(), Some(&b'\n'));

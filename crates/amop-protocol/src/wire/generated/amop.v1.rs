@@ -332,12 +332,25 @@ pub struct TopicsDelta {
     #[prost(bytes = "bytes", tag = "3")]
     pub hash: ::prost::bytes::Bytes,
 }
+/// Private topics and the channels of their challenges have one entry for each session that holds
+/// them, named by topic and session; `subscribers` is 1 then, or 0: gone.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TopicCount {
     #[prost(string, tag = "1")]
     pub topic: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
     pub subscribers: u32,
+    #[prost(message, optional, tag = "3")]
+    pub holder: ::core::option::Option<TopicHolder>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TopicHolder {
+    /// its number at its node, in this epoch
+    #[prost(uint64, tag = "1")]
+    pub session: u64,
+    /// whose session it is; absent if `subscribers` is 0
+    #[prost(message, optional, tag = "2")]
+    pub client: ::core::option::Option<ClientIdentity>,
 }
 /// The sender, and every node behind it as seen from the receiver, holds this record or a newer one.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -351,7 +364,7 @@ pub struct Settled {
     pub sequence: u64,
 }
 /// The protobuf header of a data frame; the payload follows it raw.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Data {
     /// who made this frame
     #[prost(bytes = "bytes", tag = "1")]
@@ -373,7 +386,7 @@ pub struct Data {
 }
 /// Nested message and enum types in `Data`.
 pub mod data {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Body {
         #[prost(message, tag = "8")]
         Attempt(super::Attempt),
@@ -390,7 +403,7 @@ pub mod data {
     }
 }
 /// The client message an attempt or fan-out carries. The payload of the frame is its payload.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Envelope {
     #[prost(message, optional, tag = "1")]
     pub publisher: ::core::option::Option<ClientIdentity>,
@@ -402,12 +415,27 @@ pub struct Envelope {
     /// 32 bytes: only to subscribers with this certificate; empty: to any
     #[prost(bytes = "bytes", tag = "4")]
     pub client: ::prost::bytes::Bytes,
+    /// Of a private topic or a verify channel: the very sessions it is for. Without an entry for a
+    /// node, nobody there may have it.
+    #[prost(message, repeated, tag = "5")]
+    pub audience: ::prost::alloc::vec::Vec<Audience>,
     /// 16 bytes, not all 0: the application that publishes; empty: it named none
     #[prost(bytes = "bytes", tag = "6")]
     pub publisher_instance: ::prost::bytes::Bytes,
 }
-/// One message towards one subscriber at the destination.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Audience {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub node: ::prost::bytes::Bytes,
+    /// of that node's list; under another one the numbers mean nothing
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// of that node
+    #[prost(uint64, repeated, tag = "3")]
+    pub sessions: ::prost::alloc::vec::Vec<u64>,
+}
+/// One message towards one subscriber at the destination.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Attempt {
     /// names the send at its origin within its epoch
     #[prost(uint64, tag = "1")]
@@ -453,7 +481,7 @@ pub struct Outcome {
     #[prost(uint64, tag = "7")]
     pub send_epoch: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FanOut {
     #[prost(uint64, tag = "1")]
     pub send_id: u64,
@@ -718,3 +746,72 @@ impl Mode {
         }
     }
 }
+/// The payload of a message or of its answer, behind the label "amop/private/2" and one LF.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrivateStep {
+    #[prost(oneof = "private_step::Step", tags = "1, 2, 3, 4")]
+    pub step: ::core::option::Option<private_step::Step>,
+}
+/// Nested message and enum types in `PrivateStep`.
+pub mod private_step {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Step {
+        #[prost(message, tag = "1")]
+        Offer(super::PrivateOffer),
+        #[prost(message, tag = "2")]
+        Proof(super::PrivateProof),
+        #[prost(message, tag = "3")]
+        Grant(super::PrivateGrant),
+        #[prost(message, tag = "4")]
+        Granted(super::PrivateGranted),
+    }
+}
+/// The publisher asks for a proof.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrivateOffer {
+    /// 32 bytes, new for every offer
+    #[prost(bytes = "bytes", tag = "1")]
+    pub nonce: ::prost::bytes::Bytes,
+    /// since 1970, by the publisher's clock
+    #[prost(uint64, tag = "2")]
+    pub expires_ms: u64,
+}
+/// The subscriber proves that it holds a key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrivateProof {
+    /// as the subscriber's node named it
+    #[prost(message, optional, tag = "1")]
+    pub publisher: ::core::option::Option<PrivateParty>,
+    #[prost(message, optional, tag = "2")]
+    pub subscriber: ::core::option::Option<PrivateParty>,
+    /// 32 bytes: an X25519 public key of this exchange
+    #[prost(bytes = "bytes", tag = "3")]
+    pub sealing_key: ::prost::bytes::Bytes,
+    /// 65 bytes: r, s, recovery id, over the statement
+    #[prost(bytes = "bytes", tag = "4")]
+    pub signature: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrivateParty {
+    #[prost(string, tag = "1")]
+    pub institution: ::prost::alloc::string::String,
+    /// 32 bytes; all zero if it is not known
+    #[prost(bytes = "bytes", tag = "2")]
+    pub node: ::prost::bytes::Bytes,
+    /// 32 bytes: SHA-256 of its certificate
+    #[prost(bytes = "bytes", tag = "3")]
+    pub client: ::prost::bytes::Bytes,
+}
+/// The publisher gives the content key, now or when it has made another.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrivateGrant {
+    /// of the offer
+    #[prost(bytes = "bytes", tag = "1")]
+    pub nonce: ::prost::bytes::Bytes,
+    /// HPKE: encapsulated key (32), ciphertext of key id (16) and key (32), tag (16)
+    #[prost(bytes = "bytes", tag = "2")]
+    pub sealed: ::prost::bytes::Bytes,
+}
+/// The subscriber has it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrivateGranted {}

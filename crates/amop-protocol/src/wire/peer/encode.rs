@@ -1,7 +1,7 @@
 //! The header of a data frame, written by hand into one allocation.
 
-use super::{Body, DataMessage, Envelope, Route, SendRef, put_route, route_len};
-use crate::wire::fields::{bytes, bytes_len, entry, entry_len, length, number};
+use super::{Audience, Body, DataMessage, Envelope, Route, SendRef, put_route, route_len};
+use crate::wire::fields::{bytes, bytes_len, entry, entry_len, length, number, varint};
 
 /// Room for the numbers of a message; texts and ids are reckoned exactly.
 const NUMBERS: usize = 64;
@@ -87,9 +87,11 @@ fn with_envelope(send: u64, attempt: u64, tag: u8, envelope: &Envelope) -> Vec<u
     let fingerprint = envelope.publisher.fingerprint.as_bytes();
     let publisher = entry_len(fingerprint.len()) + if name.is_empty() { 0 } else { entry_len(name.len()) };
     let client = envelope.client.as_ref().map_or(&[][..], |client| client.as_bytes());
+    let audience: Vec<Vec<u8>> = envelope.audience.iter().map(part).collect();
     let instance = envelope.instance.map(u128::to_be_bytes);
     let instance = instance.as_ref().map_or(&[][..], |instance| instance);
     let len = entry_len(publisher)
+        + audience.iter().map(|part| entry_len(part.len())).sum::<usize>()
         + entry_len(envelope.seq.0.len())
         + entry_len(topic.len())
         + bytes_len(client.len())
@@ -104,6 +106,21 @@ fn with_envelope(send: u64, attempt: u64, tag: u8, envelope: &Envelope) -> Vec<u
     bytes(&mut out, 2, &envelope.seq.0);
     bytes(&mut out, 3, topic);
     bytes(&mut out, 4, client);
+    for part in audience {
+        bytes(&mut out, 5, &part);
+    }
     bytes(&mut out, 6, instance);
+    out
+}
+
+fn part(audience: &Audience) -> Vec<u8> {
+    let mut sessions = Vec::with_capacity(audience.sessions.len() * 2);
+    for session in &audience.sessions {
+        varint(&mut sessions, session.0);
+    }
+    let mut out = Vec::with_capacity(NUMBERS + entry_len(sessions.len()));
+    bytes(&mut out, 1, audience.node.as_bytes());
+    number(&mut out, 2, audience.epoch);
+    bytes(&mut out, 3, &sessions);
     out
 }

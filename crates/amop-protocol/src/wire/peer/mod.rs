@@ -12,7 +12,7 @@ use super::{
     generated as pb,
     link::{Kind, LinkFrame},
 };
-use crate::{Cause, ClientIdentity, Fingerprint, NodeId, Seq, Topic, limits::MAX_HOPS};
+use crate::{Cause, ClientIdentity, Fingerprint, NodeId, Seq, SessionId, Topic, limits::MAX_HOPS};
 
 /// Most destinations one fan-out frame may name; a header stays below 64 KiB.
 pub const MAX_DESTINATIONS: usize = 1024;
@@ -130,9 +130,30 @@ pub struct Envelope {
     pub topic: Topic,
     /// Only to subscribers with this certificate; `None`: to any.
     pub client: Option<Fingerprint>,
+    /// Of a reserved name: the very sessions it is for; nobody at a node that is not named.
+    pub audience: Vec<Audience>,
     /// The running application that publishes it, if it named one; never 0. Its other sessions are
     /// not among the subscribers.
     pub instance: Option<u128>,
+}
+
+/// Sessions of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audience {
+    /// The node.
+    pub node: NodeId,
+    /// The epoch in which it numbers its sessions so.
+    pub epoch: u64,
+    /// Their numbers, in order, each once.
+    pub sessions: Vec<SessionId>,
+}
+
+impl Envelope {
+    /// The sessions of `node` that a message to a reserved name is for.
+    pub fn sessions_at(&self, node: &NodeId, epoch: u64) -> &[SessionId] {
+        let here = self.audience.iter().find(|part| part.node == *node && part.epoch == epoch);
+        here.map_or(&[], |part| &part.sessions)
+    }
 }
 
 /// A data frame that breaks the protocol; the link it came over is closed.
@@ -331,8 +352,17 @@ fn envelope(envelope: Option<pb::Envelope>) -> Result<Envelope, DataError> {
             [] => None,
             client => Some(Fingerprint::from_slice(client).ok_or(DataError::Field("client"))?),
         },
+        audience: envelope.audience.into_iter().map(audience).collect::<Result<_, _>>()?,
         instance: instance(&envelope.publisher_instance)?,
     })
+}
+
+fn audience(audience: pb::Audience) -> Result<Audience, DataError> {
+    let node = NodeId::from_slice(&audience.node).ok_or(DataError::Field("audience"))?;
+    let mut sessions: Vec<SessionId> = audience.sessions.into_iter().map(SessionId).collect();
+    sessions.sort_unstable();
+    sessions.dedup();
+    Ok(Audience { node, epoch: audience.epoch, sessions })
 }
 
 /// None is left out: as many zeros name no application either.

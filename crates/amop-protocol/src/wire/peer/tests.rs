@@ -9,14 +9,25 @@ fn node() -> impl Strategy<Value = NodeId> {
 fn envelopes() -> impl Strategy<Value = Envelope> {
     let names = (any::<[u8; 32]>(), "[a-z ü]{0,20}", any::<[u8; 32]>(), "[a-z/ü]{1,40}");
     let instances = any::<Option<u128>>().prop_map(|instance| instance.filter(|number| *number != 0));
-    let all = (names, any::<Option<[u8; 32]>>(), instances);
-    all.prop_map(|((fingerprint, name, seq, topic), client, instance)| Envelope {
+    let all = (names, any::<Option<[u8; 32]>>(), audiences(), instances);
+    all.prop_map(|((fingerprint, name, seq, topic), client, audience, instance)| Envelope {
         publisher: Arc::new(ClientIdentity { fingerprint: Fingerprint::new(fingerprint), name: name.into() }),
         seq: Seq(seq),
         topic: Topic::parse(&topic).unwrap(),
         client: client.map(Fingerprint::new),
+        audience,
         instance,
     })
+}
+
+fn audiences() -> impl Strategy<Value = Vec<Audience>> {
+    let sessions = prop::collection::btree_set(any::<u64>().prop_map(SessionId), 0..5);
+    let audience = (node(), any::<u64>(), sessions).prop_map(|(node, epoch, sessions)| Audience {
+        node,
+        epoch,
+        sessions: sessions.into_iter().collect(),
+    });
+    prop::collection::vec(audience, 0..4)
 }
 
 fn sends() -> impl Strategy<Value = SendRef> {
@@ -123,6 +134,7 @@ fn spoilt(spoil: impl FnOnce(&mut pb::Data, &mut pb::Envelope)) -> Bytes {
         seq: vec![2; 32].into(),
         topic: "t".into(),
         client: Bytes::new(),
+        audience: Vec::new(),
         publisher_instance: Bytes::new(),
     };
     let mut data = pb::Data {

@@ -77,7 +77,7 @@ impl Generator {
     }
 
     /// A node is back within a gossip period, its clients with the same topics or others, or none.
-    fn restart(&mut self, node: usize) {
+    pub(super) fn restart(&mut self, node: usize) {
         let mut before: Vec<ClientBelief> =
             self.clients.iter().filter(|client| client.open && client.node == node).cloned().collect();
         if self.rng.random_bool(0.3)

@@ -43,24 +43,13 @@ struct ClientBelief {
 }
 
 pub fn plan(seed: u64) -> Plan {
+    if seed >= PRIVATE {
+        return private::plan(seed);
+    }
     let mut rng = StdRng::seed_from_u64(seed);
     let mut setup = setup(&mut rng, list_bounds(&mut StdRng::seed_from_u64(!seed)));
     setup.limits = wants::seldom_limited(seed, setup.limits);
-    let mut generator = Generator {
-        seed,
-        rng,
-        now: Duration::ZERO,
-        steps: Vec::new(),
-        up: vec![true; setup.nodes],
-        setup,
-        clients: Vec::new(),
-        noisy: Vec::new(),
-        messages: 0,
-        instances: 0,
-        wanted: BTreeMap::new(),
-        applications: Vec::new(),
-        own_messages: 0,
-    };
+    let mut generator = Generator::new(seed, rng, setup);
     generator.begin();
     let heals = generator.now + Duration::from_millis(1);
     generator.applications_publish(heals);
@@ -123,6 +112,24 @@ fn micros(rng: &mut StdRng, range: Range<u64>) -> Duration {
 }
 
 impl Generator {
+    fn new(seed: u64, rng: StdRng, setup: Setup) -> Self {
+        Self {
+            seed,
+            rng,
+            now: Duration::ZERO,
+            steps: Vec::new(),
+            up: vec![true; setup.nodes],
+            setup,
+            clients: Vec::new(),
+            noisy: Vec::new(),
+            messages: 0,
+            instances: 0,
+            wanted: BTreeMap::new(),
+            applications: Vec::new(),
+            own_messages: 0,
+        }
+    }
+
     fn begin(&mut self) {
         for node in 0..self.setup.nodes {
             for _ in 0..self.rng.random_range(0..3) {
@@ -406,4 +413,7 @@ impl Generator {
 
 mod applications;
 mod faults;
+mod private;
 mod wants;
+
+pub use private::PRIVATE;

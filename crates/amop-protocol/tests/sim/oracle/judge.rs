@@ -32,6 +32,7 @@ impl Oracle {
         self.judge_own(&mut faults);
         self.judge_applications(&mut faults);
         self.judge_order(&mut faults);
+        self.judge_private(end);
         self.broken.extend(faults);
     }
 

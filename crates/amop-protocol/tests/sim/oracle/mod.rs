@@ -3,6 +3,7 @@
 mod judge;
 mod order;
 mod own;
+mod private;
 mod totals;
 mod truth;
 mod wishes;
@@ -12,7 +13,10 @@ use std::{collections::BTreeMap, time::Duration};
 use amop_protocol::{NodeId, Status, Time, broker::event::Mode, wire::recipients::Recipients};
 use bytes::Bytes;
 
-pub use self::totals::Totals;
+pub use self::{
+    private::{Private, PrivateSend},
+    totals::Totals,
+};
 use crate::{
     client::{Client, Ended},
     node::key_of,
@@ -120,6 +124,7 @@ pub struct Oracle {
     certain: u64,
     ordered: u64,
     came_again: u64,
+    pub private: Private,
     pub broken: Vec<String>,
     pub faults_injected: u64,
 }
@@ -173,6 +178,7 @@ impl Oracle {
             certain: 0,
             ordered: 0,
             came_again: 0,
+            private: Private::default(),
             broken: Vec::new(),
             faults_injected: 0,
         }
@@ -227,6 +233,7 @@ impl Oracle {
     pub fn session_ends(&mut self, session: usize, now: Time) {
         let Some(life) = self.sessions.get_mut(&session) else { return };
         life.ended = life.ended.or(Some(now));
+        self.private.session_ends(session, now);
         life.topics.values_mut().for_each(|periods| end(periods, now));
     }
 

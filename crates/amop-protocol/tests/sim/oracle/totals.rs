@@ -28,6 +28,11 @@ pub struct Totals {
     pub relay_refusals: u64,
     /// Sends of applications with several sessions.
     pub of_applications: u64,
+    /// Private messages handed to verified subscribers; those that had to be; questions that had to be
+    /// put at once.
+    pub privately: u64,
+    pub certain_privately: u64,
+    pub prompt_questions: u64,
     pub faults_injected: u64,
     /// Whole lists of topics that nodes took in, and changes of lists.
     pub lists: u64,
@@ -48,6 +53,9 @@ impl AddAssign for Totals {
         self.words += other.words;
         self.relay_refusals += other.relay_refusals;
         self.of_applications += other.of_applications;
+        self.privately += other.privately;
+        self.certain_privately += other.certain_privately;
+        self.prompt_questions += other.prompt_questions;
         self.faults_injected += other.faults_injected;
         self.lists += other.lists;
         self.deltas += other.deltas;
@@ -59,6 +67,7 @@ impl fmt::Display for Totals {
         let Self { publications, succeeded, failed, certain, handed, ordered, .. } = self;
         let Self { came_again, faults_injected, lists, deltas, .. } = self;
         let Self { addressed, reports, words, relay_refusals, of_applications, .. } = self;
+        let Self { privately, certain_privately, prompt_questions, .. } = self;
         let failed: Vec<String> =
             (FIRST_CODE..).zip(failed).map(|(code, count)| format!("{code}: {count}")).collect();
         write!(
@@ -67,7 +76,8 @@ impl fmt::Display for Totals {
              ({ordered} judged by their order), {came_again} came again by another way, {addressed} were addressed, \
              {of_applications} came from applications with several sessions, {reports} reports on recipients, {words} words of a hand-over, {relay_refusals} refused by a relay at its \
              limit, {faults_injected} faults, \
-             {lists} lists of topics and {deltas} changes taken in",
+             {lists} lists of topics and {deltas} changes taken in, {privately} private hand-overs, {certain_privately} \
+             private sends that had to succeed, {prompt_questions} questions that had to be put at once",
             failed.join(", ")
         )
     }
@@ -98,6 +108,9 @@ impl Oracle {
             words: count(|sent| sent.hand_over_told),
             relay_refusals: self.relay_refusals,
             of_applications: self.of_applications(),
+            privately: self.private.handed_over(),
+            certain_privately: self.private.certain,
+            prompt_questions: self.private.prompt,
             faults_injected: self.faults_injected,
             lists: 0,
             deltas: 0,

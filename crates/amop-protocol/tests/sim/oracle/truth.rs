@@ -78,12 +78,12 @@ impl Oracle {
 
     /// Whether the node meets an epoch of an earlier start about then. The record that brings it outranks
     /// all that the present start has said, so others take the node for restarted until it has risen above.
-    fn rises(&self, node: usize, from: Time, to: Time) -> bool {
+    pub(super) fn rises(&self, node: usize, from: Time, to: Time) -> bool {
         let about = |at: Time| at + LEARNT_WITHIN > from && to + LEARNT_WITHIN > at;
         self.risen.iter().any(|(who, at)| *who == node && about(*at))
     }
 
-    fn connected_throughout(&self, a: usize, b: usize, from: Time, to: Time) -> bool {
+    pub(super) fn connected_throughout(&self, a: usize, b: usize, from: Time, to: Time) -> bool {
         let changes = self.changes.iter().filter(|at| **at >= from && **at <= to);
         a == b || std::iter::once(&from).chain(changes).all(|at| self.connected(a, b, *at))
     }

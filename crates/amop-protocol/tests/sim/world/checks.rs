@@ -190,7 +190,7 @@ impl World {
     pub fn finish(&mut self) {
         for number in self.alive() {
             let left = self.slots[number].node.as_ref().map_or(0, SimNode::in_flight);
-            if left > 0 {
+            if left > self.challenges_under_way(number) {
                 self.oracle.broken.push(format!("node {number} still has {left} sends in flight"));
             }
         }

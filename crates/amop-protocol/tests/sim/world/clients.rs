@@ -10,7 +10,7 @@ use amop_protocol::{
         once::{self, Admission, Answer, Once, Ticket},
     },
     wire::{
-        channel::{Encoded, Frame},
+        channel::{Encoded, Frame, Type},
         extension::FromClient,
     },
 };
@@ -64,6 +64,7 @@ impl World {
         let names: Vec<Topic> = topics.iter().map(|number| topic(*number)).collect();
         let (frame, at) = (client.subscribe(&names), *at);
         self.oracle.reports(number, topics, self.now);
+        self.oracle.private.reports(number, None, self.now);
         self.note("subscribes", &[at.node as u64, number as u64]);
         self.hand_in(at, &frame);
         self.expect_settled(at.node);
@@ -124,7 +125,7 @@ impl World {
         self.client_sends(at, number, frame);
     }
 
-    fn hand_in(&mut self, at: Place, frame: &Encoded) {
+    pub(super) fn hand_in(&mut self, at: Place, frame: &Encoded) {
         let now = self.now;
         if let Some(sim) = self.node(at.node, at.incarnation) {
             sim.client_frame(now, at.session, over_the_wire(frame));
@@ -155,14 +156,18 @@ impl World {
         let after = Duration::from_micros(slot.rng.random_range(10..2_000));
         to.written = to.written.max(self.now + after);
         let at = Place { node, incarnation: slot.incarnation, session };
-        let event = Event::Written { at, client, frame: over_the_wire(frame), push };
-        let written = to.written;
+        let (frame, written) = (over_the_wire(frame), to.written);
+        self.asks(client, &frame);
+        let event = Event::Written { at, client, frame, push };
         self.schedule(written, event);
     }
 
     pub(super) fn written(&mut self, at: Place, number: usize, frame: Frame, push: Option<PushId>) {
         let now = self.now;
         let Some((client, _)) = self.clients.get(&number).filter(|(_, place)| *place == at) else { return };
+        if frame.kind == Type::VERIFY {
+            return self.inquired(at, number, &frame);
+        }
         let (told, behaviour) = (client.read(frame), client.behaviour);
         if let Some(push) = push
             && let Some(sim) = self.node(at.node, at.incarnation)
@@ -170,6 +175,8 @@ impl World {
             sim.written(now, at.session, push);
             self.settle(at.node);
         }
+        let told = told.map(|told| self.told_privately(at, number, told)).transpose();
+        let Some(told) = told else { return };
         match told {
             Ok(Told::Message { push, mode, message, deliver }) => {
                 let way = Way { at, client: number, push };
@@ -202,7 +209,7 @@ impl World {
     }
 
     /// A 2.x client was handed what was written to it; another one says so, sooner or later.
-    fn receipt_later(&mut self, at: Place, number: usize, push: amop_protocol::Seq, message: u64) {
+    pub(super) fn receipt_later(&mut self, at: Place, number: usize, push: amop_protocol::Seq, message: u64) {
         let Some((client, _)) = self.clients.get(&number) else { return };
         if !client.says_received() {
             return self.oracle.is_confirmed(message, number, self.now);

@@ -3,6 +3,7 @@
 mod checks;
 mod clients;
 mod links;
+mod private;
 
 use std::{collections::BTreeMap, hash::Hasher, time::Duration};
 
@@ -15,7 +16,10 @@ use amop_protocol::{
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use siphasher::sip::SipHasher13;
 
-use self::links::Link;
+use self::{
+    links::Link,
+    private::{Decision, Handshakes},
+};
 use crate::{
     client::Client,
     node::{Out, SimNode, key_of},
@@ -68,6 +72,12 @@ enum Event {
         frame: Frame,
         message: u64,
     },
+    /// A publisher decides about a subscriber.
+    Decides {
+        at: Place,
+        client: usize,
+        decision: Box<Decision>,
+    },
     /// An application with several sessions answers a request, by all ways it came.
     AnswerAll {
         instance: usize,
@@ -113,6 +123,7 @@ pub struct World {
     clients: BTreeMap<usize, (Client, Place)>,
     /// What applications with several sessions have had.
     instances: BTreeMap<usize, Once<Way>>,
+    handshakes: Handshakes,
     queue: BTreeMap<(Time, u64), Event>,
     next_event: u64,
     promises: checks::Promises,
@@ -133,6 +144,7 @@ impl World {
             numbered: plan.setup.links.iter().map(|link| link.ends).collect(),
             clients: BTreeMap::new(),
             instances: BTreeMap::new(),
+            handshakes: Handshakes::default(),
             queue: BTreeMap::new(),
             next_event: 0,
             promises: checks::Promises::default(),
@@ -174,6 +186,15 @@ impl World {
                 self.publish(client, message, mode, topic, deadline, wants);
             }
             Act::PublishBadly { client, message, how } => self.publish_badly(client, message, how),
+            Act::Private { client, role } => self.take_role(client, role),
+            Act::PublishPrivate { client, message, mode, topic } => {
+                self.publish_private(client, message, mode, topic);
+            }
+            Act::Challenge { client, message, topic, channel } => {
+                self.challenge_unasked(client, message, topic, channel);
+            }
+            Act::Revoke { client } => self.revoke(client),
+            Act::Forge { client, how } => self.forge(client, how),
             Act::LinkUp { link } => self.link_up(link),
             Act::LinkDown { link, noticed } => self.link_down(self.numbered[link], noticed),
             Act::Reconnect { link, noticed } => self.reconnect(link, noticed),
@@ -322,6 +343,7 @@ impl World {
             }
             Event::Written { at, client, frame, push } => self.written(at, client, frame, push),
             Event::Answer { at, client, frame, message } => self.client_answers(at, client, frame, message),
+            Event::Decides { at, client, decision } => self.decides(at, client, *decision),
             Event::AnswerAll { instance, ticket, answer } => self.answer_all(instance, ticket, &answer),
         }
     }

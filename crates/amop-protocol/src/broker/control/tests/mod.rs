@@ -46,6 +46,10 @@ fn id(n: u8) -> NodeId {
     key(n).id()
 }
 
+fn client() -> Arc<ClientIdentity> {
+    Arc::new(ClientIdentity { fingerprint: crate::Fingerprint::new([1; 32]), name: "client".into() })
+}
+
 fn control(n: u8, config: Config) -> Control {
     let chain = vec![Bytes::copy_from_slice(key(n).as_bytes())];
     let me = Me { info: info(key(n)), chain, address: "".into(), epoch: 10, mac: MacSecret::new([n; 32]) };
@@ -67,7 +71,7 @@ fn said(control: &mut Control) -> (Vec<Message>, Vec<PeerFault>) {
         match action {
             Action::Send { message, .. } => sent.push(message),
             Action::PeerFault { fault, .. } => faults.push(fault),
-            Action::Routing(_) | Action::Settled { .. } => {}
+            Action::Routing(_) | Action::Settled { .. } | Action::Ask(_) => {}
         }
     }
     (sent, faults)
@@ -103,7 +107,7 @@ fn hash(names: &[&str]) -> Bytes {
 }
 
 fn entries(names: &[&str], subscribers: u32) -> Vec<pb::TopicCount> {
-    names.iter().map(|name| pb::TopicCount { topic: (*name).into(), subscribers }).collect()
+    names.iter().map(|name| pb::TopicCount { topic: (*name).into(), subscribers, holder: None }).collect()
 }
 
 /// A list in one piece.
@@ -238,12 +242,12 @@ fn a_lone_change_is_announced_within_milliseconds_and_many_are_gathered() {
     let topic = |n: u32| vec![Topic::parse(&format!("t{n}")).unwrap()];
     let (mut now, mut announced) = (Time::ZERO + Duration::from_secs(1), 0);
     control.handle_timeout(now);
-    control.handle_report(now, SessionId(1), topic(0));
+    control.handle_report(now, SessionId(1), &client(), topic(0));
     assert_eq!(control.poll_timeout(), Some(now + debounce));
     for change in 1..1_000 {
         now += Duration::from_millis(1);
         control.handle_timeout(now);
-        control.handle_report(now, SessionId(1), topic(change));
+        control.handle_report(now, SessionId(1), &client(), topic(change));
         let records = said(&mut control).0.into_iter().filter(|m| matches!(m, Message::Record(_)));
         announced += records.count();
     }
@@ -254,7 +258,7 @@ fn a_lone_change_is_announced_within_milliseconds_and_many_are_gathered() {
 fn steady_bytes(topics: usize) -> usize {
     let mut nodes = [control(1, Config::default()), control(2, Config::default())];
     let names = (0..topics).map(|n| Topic::parse(&format!("topic-{n}")).unwrap()).collect();
-    nodes[0].handle_report(Time::ZERO, SessionId(1), names);
+    nodes[0].handle_report(Time::ZERO, SessionId(1), &client(), names);
     for (at, peer) in [(0, 2), (1, 1)] {
         nodes[at].handle_link_up(Time::ZERO, id(peer));
     }
@@ -283,4 +287,41 @@ fn steady_bytes(topics: usize) -> usize {
 #[test]
 fn steady_state_bytes_do_not_grow_with_topics() {
     assert_eq!(steady_bytes(1), steady_bytes(10_000));
+}
+
+#[test]
+fn a_publisher_is_asked_as_soon_as_both_are_known_and_may_challenge_then() {
+    let name = |name: &str| Topic::parse(name).unwrap();
+    let (private, channel) = (name("#!$TopicNeedVerify_a"), name("#!$VerifyChannel_#!$TopicNeedVerify_a_01"));
+    let mut control = linked(Config::default());
+    hear(&mut control, identity(2, 10));
+    hear(&mut control, links(2, 10, 1, &[1]));
+    let push = name("#!$PushChannel_#!$TopicNeedVerify_a");
+    control.handle_report(Time::ZERO, SessionId(1), &client(), vec![push]);
+    said(&mut control);
+    let held = |topic: &Topic| pb::TopicCount::from((topic.clone(), SessionId(5), Some(client())));
+    let topics = vec![held(&private), held(&channel)];
+    let hash = ListHash::of(&topics).to_bytes().to_vec().into();
+    let list = Content::Topics(pb::TopicsContent { topics, piece: 0, pieces: 1, hash });
+    control.handle_message(Time::ZERO, id(2), record(2, 2, 10, 1, list));
+    let (mut may, mut asked) = (false, None);
+    while let Some(action) = control.poll_action() {
+        match action {
+            Action::Routing(routing) => may = routing.private().challenged(SessionId(1), &channel).is_some(),
+            Action::Ask(ask) => {
+                assert!(may, "the snapshot comes first");
+                asked = Some(ask);
+            }
+            Action::Send { .. } | Action::Settled { .. } => {}
+            Action::PeerFault { fault, .. } => panic!("{fault}"),
+        }
+    }
+    let ask = asked.unwrap();
+    assert_eq!((ask.subscriber.session, ask.subscriber.epoch), (SessionId(5), 10));
+    control.handle_verdict(Time::ZERO, SessionId(1), "no question", &private, true);
+    control.handle_verdict(Time::ZERO, SessionId(1), &ask.question.to_hex(), &private, true);
+    let trusted = |control: &Control| control.routing().private().verified(SessionId(1), &private).count();
+    assert_eq!((trusted(&control), control.counters().private.stray), (1, 1));
+    hear(&mut control, identity(2, 11));
+    assert_eq!(trusted(&control), 0, "its node has started anew");
 }

@@ -1,6 +1,7 @@
 package amop.interop;
 
 import com.fasterxml.jackson.databind.JsonNode;
+import java.io.IOException;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
@@ -17,6 +18,7 @@ import org.fisco.bcos.sdk.amop.topic.AmopMsgIn;
 import org.fisco.bcos.sdk.amop.topic.TopicType;
 import org.fisco.bcos.sdk.config.ConfigOption;
 import org.fisco.bcos.sdk.config.model.ConfigProperty;
+import org.fisco.bcos.sdk.crypto.keystore.KeyTool;
 import org.fisco.bcos.sdk.model.MsgType;
 
 /** One SDK instance, connected to one node. */
@@ -49,21 +51,46 @@ final class Link {
 
     void subscribe(JsonNode command) {
         String topic = command.get("topic").asText();
-        JsonNode answer = command.get("answer");
-        sdk.getAmop().subscribeTopic(topic, new AmopCallback() {
-            @Override
-            public byte[] receiveAmopMsg(AmopMsgIn message) {
-                byte[] content = message.getContent();
-                Map<String, Object> event = Payload.describe(content);
-                event.put("event", "message");
-                event.put("as", name);
-                event.put("topic", message.getTopic());
-                event.put("kind", kind(message.getType()));
-                Main.say(event);
-                return Payload.answer(answer, content);
-            }
-        });
+        sdk.getAmop().subscribeTopic(topic, teller(command));
         Main.say(Map.of("event", "subscribed", "as", name, "topic", topic));
+    }
+
+    /** Proves to publishers of the topic, when nodes ask it to, that it has the key. */
+    void subscribePrivate(JsonNode command) throws IOException {
+        String topic = command.get("topic").asText();
+        JsonNode key = command.get("key");
+        if (Keys.isHex(key)) {
+            sdk.getAmop().subscribePrivateTopics(topic, Keys.hex(key), teller(command));
+        } else {
+            sdk.getAmop().subscribePrivateTopics(topic, Keys.tool(key), teller(command));
+        }
+        Main.say(Map.of("event", "subscribed", "as", name, "topic", topic));
+    }
+
+    void unsubscribePrivate(JsonNode command) {
+        String topic = command.get("topic").asText();
+        sdk.getAmop().unsubscribeTopic(topic);
+        Main.say(Map.of("event", "unsubscribed", "as", name, "topic", topic));
+    }
+
+    /** Says whose subscriptions are to be trusted. The keys are all in files, or all in digits. */
+    void publishPrivate(JsonNode command) throws IOException {
+        String topic = command.get("topic").asText();
+        List<KeyTool> tools = new ArrayList<>();
+        List<String> digits = new ArrayList<>();
+        for (JsonNode key : command.get("keys")) {
+            if (Keys.isHex(key)) {
+                digits.add(Keys.hex(key));
+            } else {
+                tools.add(Keys.tool(key));
+            }
+        }
+        if (tools.isEmpty()) {
+            sdk.getAmop().publishPrivateTopicWithHexPublicKeyList(topic, digits);
+        } else {
+            sdk.getAmop().publishPrivateTopic(topic, tools);
+        }
+        Main.say(Map.of("event", "published", "as", name, "topic", topic));
     }
 
     void request(JsonNode command) throws Exception {
@@ -117,6 +144,23 @@ final class Link {
         Main.say(Map.of("event", "closed", "as", name));
     }
 
+    private AmopCallback teller(JsonNode command) {
+        JsonNode answer = command.get("answer");
+        return new AmopCallback() {
+            @Override
+            public byte[] receiveAmopMsg(AmopMsgIn message) {
+                byte[] content = message.getContent();
+                Map<String, Object> event = Payload.describe(content);
+                event.put("event", "message");
+                event.put("as", name);
+                event.put("topic", message.getTopic());
+                event.put("kind", kind(message.getType()));
+                Main.say(event);
+                return Payload.answer(answer, content);
+            }
+        };
+    }
+
     private Map<String, Object> outcome(JsonNode command, byte[] payload) throws InterruptedException {
         AtomicReference<AmopResponse> answered = new AtomicReference<>();
         CountDownLatch done = new CountDownLatch(1);
@@ -140,10 +184,14 @@ final class Link {
     private static AmopMsgOut message(JsonNode command, byte[] payload) {
         AmopMsgOut out = new AmopMsgOut();
         out.setTopic(command.get("topic").asText());
-        out.setType(TopicType.NORMAL_TOPIC);
+        out.setType(isPrivate(command) ? TopicType.PRIVATE_TOPIC : TopicType.NORMAL_TOPIC);
         out.setTimeout(timeout(command));
         out.setContent(payload);
         return out;
+    }
+
+    private static boolean isPrivate(JsonNode command) {
+        return command.get("do").asText().startsWith("private_");
     }
 
     private static long timeout(JsonNode command) {

@@ -66,10 +66,21 @@ public final class Main {
                 case "subscribe":
                     link(name).subscribe(command);
                     break;
+                case "private_subscribe":
+                    link(name).subscribePrivate(command);
+                    break;
+                case "private_unsubscribe":
+                    link(name).unsubscribePrivate(command);
+                    break;
+                case "private_topic":
+                    link(name).publishPrivate(command);
+                    break;
                 case "request":
+                case "private_request":
                     link(name).request(command);
                     break;
                 case "multicast":
+                case "private_multicast":
                     link(name).multicast(command);
                     break;
                 case "await_topic":

@@ -1,0 +1,264 @@
+//! Private topics: questions that nodes put, and proofs that publishers ask for.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Weak},
+};
+
+use amop_auth::{Party, PublicKey};
+use amop_protocol::{
+    NodeId, Status, Topic,
+    broker::event::Mode,
+    session::{
+        client::{Deliver, Ended, Message, SendId},
+        verification::{Inquiry, Verdict},
+    },
+};
+use bytes::Bytes;
+use rand::RngExt;
+use tokio::sync::oneshot;
+
+use super::{Driver, Home};
+use crate::{
+    error::PrivateError,
+    private::{
+        holder::{Holder, Unsealed},
+        of_channel,
+        publisher::{Change, Next, Publisher, STEP, Stage},
+        verify_channel,
+    },
+    subscription::REFUSED_UNPROVED,
+};
+
+/// Exchanges under way; the nodes put again what cannot be begun.
+const MAX_EXCHANGES: usize = 256;
+
+/// What this client has to do with private topics.
+#[derive(Default)]
+pub(crate) struct Private {
+    holders: HashMap<Topic, Weak<Holder>>,
+    publishers: HashMap<Topic, Weak<Publisher>>,
+    /// The verify channel of each connection and topic.
+    channels: HashMap<(u64, Topic), Topic>,
+    exchanges: HashMap<(u64, SendId), Exchange>,
+    /// Changes of keys that are not complete: grants without an answer, and who waits for them.
+    changes: BTreeMap<u64, Pending>,
+    next_change: u64,
+}
+
+struct Exchange {
+    publisher: Arc<Publisher>,
+    inquiry: Inquiry,
+    stage: Stage,
+    /// The change of keys that it belongs to.
+    change: Option<u64>,
+}
+
+struct Pending {
+    publisher: Arc<Publisher>,
+    left: usize,
+    reply: oneshot::Sender<Result<(), PrivateError>>,
+}
+
+impl Private {
+    /// Makes a topic receivable; gives the holder that it has, if that is the same.
+    pub(super) fn hold(&mut self, holder: Holder) -> Result<Arc<Holder>, PrivateError> {
+        match self.holders.get(holder.topic()).and_then(Weak::upgrade) {
+            Some(present) if present.is_like(&holder) => Ok(present),
+            Some(_) => Err(PrivateError::Held),
+            None => {
+                self.holders.retain(|_, holder| holder.strong_count() > 0);
+                let (topic, holder) = (holder.topic().clone(), Arc::new(holder));
+                self.channels.retain(|(_, of), _| *of != topic);
+                self.holders.insert(topic, Arc::downgrade(&holder));
+                Ok(holder)
+            }
+        }
+    }
+
+    pub(super) fn publish(&mut self, publisher: &Arc<Publisher>) -> Result<(), PrivateError> {
+        self.publishers.retain(|_, publisher| publisher.strong_count() > 0);
+        if self.publishers.contains_key(publisher.topic()) {
+            return Err(PrivateError::Published);
+        }
+        self.publishers.insert(publisher.topic().clone(), Arc::downgrade(publisher));
+        Ok(())
+    }
+
+    /// What a connection is to report beside these topics: a verify channel for each private one.
+    pub(crate) fn channels<'a>(&mut self, home: u64, topics: impl Iterator<Item = &'a Topic>) -> Vec<Topic> {
+        let private = topics.filter(|topic| self.holders.contains_key(*topic));
+        let mut channels = Vec::new();
+        for topic in private {
+            let made = self.channels.get(&(home, topic.clone())).cloned();
+            // The length was looked at when the topic was taken.
+            let Some(channel) = made.or_else(|| verify_channel(topic, rand::rng().random()).ok()) else {
+                continue;
+            };
+            self.channels.insert((home, topic.clone()), channel.clone());
+            channels.push(channel);
+        }
+        channels
+    }
+
+    pub(super) fn handle_lost(&mut self, home: u64) {
+        self.channels.retain(|(at, _), _| *at != home);
+        for publisher in self.publishers.values().filter_map(Weak::upgrade) {
+            publisher.handle_lost(home);
+        }
+        let lost = self.exchanges.extract_if(|(at, _), _| *at == home);
+        let changes: Vec<u64> = lost.filter_map(|(_, exchange)| exchange.change).collect();
+        changes.into_iter().for_each(|change| self.granted(change));
+    }
+
+    /// Opens a message to this client. `None` if it must not be handed to the application.
+    pub(super) fn unseal(&self, message: &Deliver) -> Option<Unsealed> {
+        let Some(holder) = self.holders.get(&message.topic).and_then(Weak::upgrade) else {
+            return Some(Unsealed::Plain);
+        };
+        let unsealed = holder.unseal(message);
+        if let Err(error) = &unsealed {
+            tracing::warn!(topic = %message.topic, %error, "a message on a private topic is not taken");
+        }
+        unsealed.ok()
+    }
+
+    /// One grant of a change has had its answer, or will not have any.
+    fn granted(&mut self, change: u64) {
+        let Some(pending) = self.changes.get_mut(&change) else { return };
+        pending.left -= 1;
+        if pending.left == 0
+            && let Some(Pending { publisher, reply, .. }) = self.changes.remove(&change)
+        {
+            publisher.ready.send_replace(true);
+            // Whoever asked may have gone.
+            let _ = reply.send(Ok(()));
+        }
+    }
+}
+
+impl Driver {
+    /// A node asks about a subscriber.
+    pub(super) fn handle_inquiry(&mut self, at: usize, inquiry: Inquiry) {
+        let publisher = self.private.publishers.get(&inquiry.topic).and_then(Weak::upgrade);
+        let Some(publisher) = publisher.filter(|_| self.private.exchanges.len() < MAX_EXCHANGES) else {
+            return;
+        };
+        let next = publisher.begin(node_of(&self.homes[at]));
+        self.go_on(at, publisher, inquiry, next, None);
+    }
+
+    /// Takes the outcome of a step; whether it was one.
+    pub(super) fn handle_step(&mut self, at: usize, id: SendId, ended: &Ended) -> bool {
+        let home = self.homes[at].id;
+        let Some(exchange) = self.private.exchanges.remove(&(home, id)) else { return false };
+        let Exchange { publisher, inquiry, stage, change } = exchange;
+        let answer = Some(&ended.payload).filter(|_| ended.status == Status::Success);
+        let next = publisher.advance(home, &inquiry, stage, answer);
+        self.go_on(at, publisher, inquiry, next, change);
+        true
+    }
+
+    /// Answers what came over a verify channel.
+    pub(super) fn prove(&mut self, at: usize, message: &Deliver) {
+        let home = &mut self.homes[at];
+        let holder = of_channel(&message.topic).and_then(|topic| self.private.holders.get(topic));
+        let Some(holder) = holder.and_then(Weak::upgrade) else {
+            return home.answer(&message.push, REFUSED_UNPROVED, Bytes::new());
+        };
+        let publisher = message.sender.as_ref().map(|sender| Party {
+            institution: sender.institution.clone(),
+            node: sender.node,
+            client: sender.client.fingerprint,
+        });
+        let subscriber = Party {
+            institution: home.node.institution.clone(),
+            node: node_of(home).unwrap_or(NodeId::new([0; 32])),
+            client: self.connector.fingerprint(),
+        };
+        match holder.prove(&message.payload, publisher, subscriber) {
+            Ok(answer) => home.answer(&message.push, 0, answer),
+            Err(error) => {
+                tracing::warn!(topic = %holder.topic(), %error, "a publisher is given no proof");
+                home.answer(&message.push, REFUSED_UNPROVED, Bytes::new());
+            }
+        }
+    }
+
+    /// Other keys count from now on. The reply comes when all that remain have a new content key.
+    pub(super) fn change_keys(
+        &mut self,
+        publisher: Arc<Publisher>,
+        keys: Vec<PublicKey>,
+        reply: oneshot::Sender<Result<(), PrivateError>>,
+    ) {
+        let Change { revoked, grants } = match publisher.change(keys) {
+            Ok(change) => change,
+            Err(error) => {
+                let _ = reply.send(Err(error.into()));
+                return;
+            }
+        };
+        for (home, inquiry) in revoked {
+            if let Some(home) = self.homes.iter_mut().find(|other| other.id == home) {
+                decide(home, inquiry, false);
+            }
+        }
+        let change = self.private.next_change;
+        self.private.next_change += 1;
+        publisher.ready.send_replace(false);
+        let pending = Pending { publisher: publisher.clone(), left: grants.len() + 1, reply };
+        self.private.changes.insert(change, pending);
+        for (home, inquiry, stage, payload) in grants {
+            let next = Next::Send(stage, payload);
+            match self.homes.iter().position(|other| other.id == home) {
+                Some(at) => self.go_on(at, publisher.clone(), inquiry, next, Some(change)),
+                None => self.private.granted(change),
+            }
+        }
+        self.private.granted(change);
+    }
+
+    /// Does what follows in an exchange.
+    fn go_on(
+        &mut self,
+        at: usize,
+        publisher: Arc<Publisher>,
+        inquiry: Inquiry,
+        next: Next,
+        change: Option<u64>,
+    ) {
+        let now = self.connector.clock().now();
+        let home = &mut self.homes[at];
+        match next {
+            Next::Send(stage, payload) => {
+                let topic = inquiry.channel.clone();
+                let message =
+                    Message { mode: Mode::Unicast, topic, payload, deadline: Some(STEP), wishes: None };
+                if let Ok(id) = home.session.send(now, message) {
+                    let exchange = Exchange { publisher, inquiry, stage, change };
+                    self.private.exchanges.insert((home.id, id), exchange);
+                    return;
+                }
+            }
+            Next::Decide(trusted) => {
+                decide(home, inquiry, trusted);
+                if trusted {
+                    publisher.announce();
+                }
+            }
+            Next::Leave => {}
+        }
+        change.into_iter().for_each(|change| self.private.granted(change));
+    }
+}
+
+fn decide(home: &mut Home, inquiry: Inquiry, trusted: bool) {
+    let Inquiry { question, topic, .. } = inquiry;
+    home.session.decide(&Verdict { question, topic, trusted });
+}
+
+/// The node at the other end, if its certificate says which.
+fn node_of(home: &Home) -> Option<NodeId> {
+    home.node.key.as_ref().map(amop_protocol::NodeKey::id)
+}

@@ -1,0 +1,166 @@
+//! A private topic as its publisher's application holds it.
+
+use std::{fmt, sync::Arc};
+
+use amop_auth::{PublicKey, content::ContentError};
+use amop_protocol::{Topic, broker::event::Mode, wire::recipients::Recipients};
+use bytes::Bytes;
+use tokio::sync::{Mutex, oneshot};
+
+use super::publisher::{MAX_KEYS, Publisher, Sealed};
+use crate::{
+    Client, PrivateError, PublishError, PublishOptions, RequestError, RequestOptions, Subscription,
+    error::Failure,
+};
+
+/// A private topic that this client publishes: messages reach the subscribers that prove to hold one
+/// of its keys, and nobody else. Dropping it ends that.
+///
+/// Messages are encrypted for those subscribers, unless [`Compatibility`](crate::Compatibility)
+/// allows 2.x and one of them speaks nothing better; see [`PrivateTopic::is_encrypted`].
+#[derive(Debug)]
+pub struct PrivateTopic {
+    pub(crate) client: Client,
+    pub(crate) publisher: Arc<Publisher>,
+    /// Has nodes ask this client about subscribers.
+    pub(crate) _push_channel: Subscription,
+    /// One change of the keys at a time.
+    pub(crate) changing: Mutex<()>,
+}
+
+impl PrivateTopic {
+    /// The topic, with its prefix.
+    pub fn topic(&self) -> &Topic {
+        self.publisher.topic()
+    }
+
+    /// The client it belongs to.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Whether messages are encrypted now. Always true with
+    /// [`Compatibility::Version2`](crate::Compatibility::Version2); otherwise false from the moment
+    /// when a subscriber was verified by the handshake of 2.x until the connection to the node that
+    /// asked about it ends, or its key is taken off the list.
+    pub fn is_encrypted(&self) -> bool {
+        self.publisher.encrypts()
+    }
+
+    /// Resolves when a subscriber has been verified and can be sent messages, at once if one ever was.
+    /// Cancel safe.
+    pub async fn verified(&self) {
+        let mut verified = self.publisher.verified.subscribe();
+        // The sender lives as long as this.
+        let _ = verified.wait_for(|count| *count > 0).await;
+    }
+
+    /// How often a subscriber has been verified. One that connects again is verified again.
+    pub fn verifications(&self) -> u64 {
+        *self.publisher.verified.borrow()
+    }
+
+    /// Replaces the keys. Who holds none of them any more receives nothing that is sent after this
+    /// has resolved, and could not read it: the others have been given another content key by then,
+    /// or 5 s to take it.
+    ///
+    /// Not cancel safe in the sense that a change that has begun is carried through.
+    ///
+    /// # Errors
+    /// When there are too many keys, the system gives no randomness, or the client is closed.
+    pub async fn set_keys(&self, keys: impl IntoIterator<Item = PublicKey>) -> Result<(), PrivateError> {
+        self.change(check(keys)?).await
+    }
+
+    /// As [`Client::publish`], to those that were verified.
+    ///
+    /// # Errors
+    /// As [`Client::publish`].
+    pub async fn publish(&self, payload: impl Into<Bytes>) -> Result<(), PublishError> {
+        self.publish_with(payload, PublishOptions::default()).await.map(drop)
+    }
+
+    /// As [`Client::publish_with`], to those that were verified.
+    ///
+    /// # Errors
+    /// As [`Client::publish_with`].
+    pub async fn publish_with(
+        &self,
+        payload: impl Into<Bytes>,
+        options: PublishOptions,
+    ) -> Result<Recipients, PublishError> {
+        let sealed = self.seal(Mode::Multicast, payload.into()).await?;
+        self.client.publish_with(self.topic().as_str(), sealed.payload, options).await
+    }
+
+    /// As [`Client::request`], to one of those that were verified.
+    ///
+    /// # Errors
+    /// As [`Client::request`], and when the answer was not encrypted by that subscriber.
+    pub async fn request(&self, payload: impl Into<Bytes>) -> Result<Bytes, RequestError> {
+        self.request_with(payload, RequestOptions::default()).await
+    }
+
+    /// As [`Client::request_with`], to one of those that were verified.
+    ///
+    /// # Errors
+    /// As [`PrivateTopic::request`].
+    pub async fn request_with(
+        &self,
+        payload: impl Into<Bytes>,
+        options: RequestOptions,
+    ) -> Result<Bytes, RequestError> {
+        let sealed = self.seal(Mode::Unicast, payload.into()).await?;
+        let message = sealed.payload.clone();
+        let answer = self.client.request_with(self.topic().as_str(), message, options).await?;
+        Ok(self.publisher.open(&sealed, answer).map_err(Failure::unreadable)?)
+    }
+
+    async fn seal(&self, mode: Mode, payload: Bytes) -> Result<Sealed, Failure> {
+        if self.publisher.is_stale() {
+            // Another may have come first; then there is nothing left to do.
+            let _ = self.change_if(Publisher::is_stale, self.publisher.keys()).await;
+        }
+        // The sender lives as long as this.
+        let _ = self.publisher.ready.subscribe().wait_for(|ready| *ready).await;
+        self.publisher.seal(mode, payload).map_err(Failure::unsealed)
+    }
+
+    async fn change(&self, keys: Vec<PublicKey>) -> Result<(), PrivateError> {
+        self.change_if(|_| true, keys).await
+    }
+
+    async fn change_if(
+        &self,
+        still: impl FnOnce(&Publisher) -> bool,
+        keys: Vec<PublicKey>,
+    ) -> Result<(), PrivateError> {
+        let _turn = self.changing.lock().await;
+        if !still(&self.publisher) {
+            return Ok(());
+        }
+        let (reply, done) = oneshot::channel();
+        self.client.change_keys(self.publisher.clone(), keys, reply).await?;
+        done.await.unwrap_or(Err(PrivateError::Closed))
+    }
+}
+
+/// Each key once, and not too many of them.
+pub(crate) fn check(keys: impl IntoIterator<Item = PublicKey>) -> Result<Vec<PublicKey>, PrivateError> {
+    let mut keys: Vec<PublicKey> = keys.into_iter().take(MAX_KEYS * 2).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    if keys.len() > MAX_KEYS { Err(PrivateError::TooManyKeys(MAX_KEYS)) } else { Ok(keys) }
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").field("topic", self.topic()).finish_non_exhaustive()
+    }
+}
+
+impl From<ContentError> for PrivateError {
+    fn from(error: ContentError) -> Self {
+        Self::Encryption(error)
+    }
+}
