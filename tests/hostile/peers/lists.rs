@@ -15,7 +15,7 @@ const CHANGES: u64 = 30;
 
 /// So many entries of a list.
 pub(super) fn names(prefix: &str, count: usize) -> Vec<TopicCount> {
-    (0..count).map(|n| TopicCount { topic: format!("{prefix}{n}"), subscribers: 1 }).collect()
+    (0..count).map(|n| TopicCount { topic: format!("{prefix}{n}"), subscribers: 1, holder: None }).collect()
 }
 
 /// A list in so many pieces.

@@ -222,6 +222,26 @@ async fn applications_with_two_nodes_lose_nothing() {
     assert_eq!(seen, [&b"once"[..], b"quote", b"more", b"more", b"end"]);
 }
 
+/// What waits for a change of keys does not wait for ever.
+#[tokio::test]
+async fn a_client_that_is_closed_during_a_change_of_keys_ends_what_waits() {
+    let mut mesh = Mesh::line(2).await;
+    let key = key();
+    let desk = mesh.client(0).await;
+    let prices = Arc::new(topic(&desk, &[&key], V2).await);
+    let _subscription = subscribe(&mesh.client(1).await, &key, V2).await;
+    verified(&prices, 1).await;
+    let (changed, waiting) = (prices.clone(), prices.clone());
+    mesh.abort(1);
+    let mut changing = Box::pin(async move { changed.set_keys([key.public()]).await });
+    assert!(futures::poll!(&mut changing).is_pending());
+    desk.close().await;
+    // Whether the change was begun before the end or not, neither hangs.
+    let _ = wait::within("the end of the change", changing).await;
+    let sent = wait::within("the end of a send", waiting.publish("quote")).await;
+    assert_eq!(sent.expect_err("closed").kind(), ErrorKind::NotConnected);
+}
+
 /// A client connects again, and is verified again.
 #[tokio::test]
 async fn after_a_restart_of_the_node_all_are_verified_anew() {

@@ -130,9 +130,19 @@ impl Private {
         if pending.left == 0
             && let Some(Pending { publisher, reply, .. }) = self.changes.remove(&change)
         {
-            publisher.ready.send_replace(true);
-            // Whoever asked may have gone.
+            // Whoever asked for this change may have gone, and another have begun.
+            let others = self.changes.values().any(|other| Arc::ptr_eq(&other.publisher, &publisher));
+            publisher.ready.send_replace(!others);
             let _ = reply.send(Ok(()));
+        }
+    }
+}
+
+impl Drop for Private {
+    /// The client is closed: who waits to send is not to wait for ever.
+    fn drop(&mut self) {
+        for pending in self.changes.values() {
+            pending.publisher.ready.send_replace(true);
         }
     }
 }
@@ -155,6 +165,7 @@ impl Driver {
         let Exchange { publisher, inquiry, stage, change } = exchange;
         let answer = Some(&ended.payload).filter(|_| ended.status == Status::Success);
         let next = publisher.advance(home, &inquiry, stage, answer);
+        self.take_back(publisher.take_evicted());
         self.go_on(at, publisher, inquiry, next, change);
         true
     }
@@ -199,11 +210,7 @@ impl Driver {
                 return;
             }
         };
-        for (home, inquiry) in revoked {
-            if let Some(home) = self.homes.iter_mut().find(|other| other.id == home) {
-                decide(home, inquiry, false);
-            }
-        }
+        self.take_back(revoked);
         let change = self.private.next_change;
         self.private.next_change += 1;
         publisher.ready.send_replace(false);
@@ -217,6 +224,15 @@ impl Driver {
             }
         }
         self.private.granted(change);
+    }
+
+    /// Tells nodes whom to trust no longer.
+    fn take_back(&mut self, subscribers: Vec<(u64, Inquiry)>) {
+        for (home, inquiry) in subscribers {
+            if let Some(home) = self.homes.iter_mut().find(|other| other.id == home) {
+                decide(home, inquiry, false);
+            }
+        }
     }
 
     /// Does what follows in an exchange.

@@ -2,11 +2,7 @@
 //!
 //! **Invariant**: the content key in force was given to nobody whose key is not on the list.
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use amop_auth::{
     PublicKey,
@@ -19,14 +15,12 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Compatibility, unix_millis};
+use super::{Compatibility, answers::Answers, unix_millis};
 
 /// Keys that one topic may name.
 pub(crate) const MAX_KEYS: usize = 1_024;
 /// Subscribers that are remembered; beyond, the oldest is taken back.
 const MAX_SUBSCRIBERS: usize = 10_000;
-/// Keys for answers that are remembered.
-const MAX_PAIRS: usize = 2 * MAX_SUBSCRIBERS;
 /// How long a subscriber has for one step.
 pub(crate) const STEP: Duration = Duration::from_secs(5);
 /// How often a subscriber of 2.x is challenged again while messages that it could not read are under way.
@@ -39,6 +33,7 @@ pub(crate) struct Publisher {
     topic: Topic,
     publisher: Fingerprint,
     compatibility: Compatibility,
+    max_subscribers: usize,
     state: Mutex<State>,
     /// Whether all subscribers have the content key in force; until they do nothing goes out.
     pub(crate) ready: watch::Sender<bool>,
@@ -55,22 +50,10 @@ struct State {
     answers: Answers,
     /// Every encrypted message whose outcome is not known holds one.
     encrypted: Arc<()>,
+    /// Forgotten for want of room; the nodes are yet to be told.
+    evicted: Vec<(u64, Inquiry)>,
     /// Until then nothing is encrypted: a subscriber of 2.x has signed and is about to be trusted.
     plain_until: Option<Instant>,
-}
-
-/// What opens answers, by the pair they name. A pair outlives the session that it was agreed with: the
-/// subscriber may be verified through other sessions too, and answers under any of its pairs.
-#[derive(Default)]
-struct Answers {
-    by_pair: HashMap<[u8; 8], Opens>,
-    oldest: VecDeque<[u8; 8]>,
-}
-
-struct Opens {
-    /// The only content key to whose messages it opens the answers.
-    content: Arc<ContentKey>,
-    answers: Arc<AnswerKey>,
 }
 
 /// A session that was verified, on the question that it was asked about.
@@ -156,10 +139,18 @@ impl Publisher {
             next: 0,
             answers: Answers::default(),
             encrypted: Arc::default(),
+            evicted: Vec::new(),
             plain_until: None,
         };
         let (ready, verified) = (watch::Sender::new(true), watch::Sender::new(0));
-        Ok(Self { topic, publisher, compatibility, state: Mutex::new(state), ready, verified })
+        let state = Mutex::new(state);
+        Ok(Self { topic, publisher, compatibility, max_subscribers: MAX_SUBSCRIBERS, state, ready, verified })
+    }
+
+    /// With room for so many subscribers.
+    #[cfg(test)]
+    pub(super) fn with_room(self, max_subscribers: usize) -> Self {
+        Self { max_subscribers, ..self }
     }
 
     pub(crate) fn topic(&self) -> &Topic {
@@ -172,7 +163,11 @@ impl Publisher {
 
     /// Whether messages are encrypted now: they are unless 2.x is allowed and spoken by a subscriber.
     pub(crate) fn encrypts(&self) -> bool {
-        self.state.lock().encrypts()
+        self.encrypts_in(&self.state.lock())
+    }
+
+    fn encrypts_in(&self, state: &State) -> bool {
+        !self.compatibility.allows_2x() || state.encrypts()
     }
 
     /// Whether it is time for another content key.
@@ -288,14 +283,18 @@ impl Publisher {
 
     fn admit(&self, home: u64, inquiry: &Inquiry, proof: Proof) {
         let mut state = self.state.lock();
-        if state.subscribers.len() >= MAX_SUBSCRIBERS
-            && let Some(oldest) = state.subscribers.keys().next().copied()
-        {
-            state.subscribers.remove(&oldest);
+        if state.subscribers.len() >= self.max_subscribers {
+            let oldest = state.subscribers.pop_first();
+            state.evicted.extend(oldest.map(|(_, Subscriber { home, inquiry, .. })| (home, inquiry)));
         }
         let number = state.next;
         state.next += 1;
         state.subscribers.insert(number, Subscriber { home, inquiry: inquiry.clone(), proof });
+    }
+
+    /// Subscribers that are to be taken back because there are too many, with their homes.
+    pub(crate) fn take_evicted(&self) -> Vec<(u64, Inquiry)> {
+        std::mem::take(&mut self.state.lock().evicted)
     }
 
     /// The node has been told; what is sent from now on reaches the subscriber.
@@ -343,7 +342,7 @@ impl Publisher {
     /// When the content key is used up.
     pub(crate) fn seal(&self, mode: Mode, payload: Bytes) -> Result<Sealed, ContentError> {
         let state = self.state.lock();
-        if !state.encrypts() {
+        if !self.encrypts_in(&state) {
             return Ok(Sealed { payload, content: None, _under_way: None });
         }
         let (content, under_way) = (state.content.clone(), Some(state.encrypted.clone()));
@@ -378,20 +377,4 @@ fn challenge_2x(rounds: u8) -> Next {
     let text = Challenge::text(rand::random());
     let payload = Bytes::from(text.clone());
     Next::Send(Stage::Challenged { text, rounds }, payload)
-}
-
-impl Answers {
-    fn add(&mut self, content: Arc<ContentKey>, answers: AnswerKey) {
-        if self.oldest.len() >= MAX_PAIRS {
-            self.oldest.pop_front().and_then(|oldest| self.by_pair.remove(&oldest));
-        }
-        let (pair, answers) = (answers.pair(), Arc::new(answers));
-        self.oldest.push_back(pair);
-        self.by_pair.insert(pair, Opens { content, answers });
-    }
-
-    fn of(&self, content: &Arc<ContentKey>, pair: &[u8; 8]) -> Option<Arc<AnswerKey>> {
-        let opens = self.by_pair.get(pair).filter(|opens| Arc::ptr_eq(&opens.content, content))?;
-        Some(opens.answers.clone())
-    }
 }

@@ -141,6 +141,18 @@ fn whoever_does_not_take_the_next_key_is_taken_back() {
     assert!(publisher.change(vec![key.public()]).unwrap().grants.is_empty());
 }
 
+#[test]
+fn of_too_many_the_oldest_is_taken_back() {
+    let key = PrivateKey::generate().unwrap();
+    let publisher = publisher(&[&key], Compatibility::Version2).with_room(2);
+    let till = holder(&key, Compatibility::Version2);
+    for (question, evicted) in [("a", None), ("b", None), ("c", Some("a")), ("d", Some("b"))] {
+        let trusted = go_on(&publisher, &till, question, publisher.begin(None));
+        let gone = publisher.take_evicted().pop().map(|(_, inquiry)| inquiry.question);
+        assert_eq!((trusted, gone.as_deref()), (Some(true), evicted));
+    }
+}
+
 /// A key comes into force while another is on its way.
 #[test]
 fn a_grant_that_was_overtaken_is_made_again() {
