@@ -7,7 +7,7 @@ mod plain;
 mod served;
 
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -184,6 +184,10 @@ impl Mesh {
     pub(crate) async fn restart(&mut self, index: usize) {
         let node = &mut self.nodes[index];
         assert!(node.running.is_none(), "it still runs");
+        // Switched off, it may hold its ports for a moment.
+        for port in [node.addresses.channel, node.addresses.overlay] {
+            wait::until("the port to be free", async || TcpListener::bind(port).is_ok()).await;
+        }
         let mut config = node.config.clone();
         config.client_port.listeners[0].listen = node.addresses.channel;
         config.overlay.listen = node.addresses.overlay;
