@@ -27,7 +27,7 @@ fn own(config: &Config) -> Vec<Limit> {
             "payloads of messages in flight",
             Bytes(limits.payload_bytes),
             Policy::Refuse(103),
-            "with the time to wait. Each counts 1 KiB more than its payload. The last eighth is kept for clients and origins that hold less than a sixteenth",
+            "with the time to wait. Each counts 1 KiB more than its payload, and so does each node's part of a report on recipients. The last eighth is kept for clients and origins that hold less than a sixteenth",
         )
         .key("limits.payloads")
         .metric("amop_delivery_outcomes_total{cause=\"CAUSE_NO_ROOM\"}"),

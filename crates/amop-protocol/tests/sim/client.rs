@@ -46,12 +46,9 @@ pub enum Told {
         report: Bytes,
     },
     /// A subscriber was handed this message.
-    HandedOver {
-        message: u64,
-    },
-    Subscribed {
-        complete: bool,
-    },
+    HandedOver { message: u64 },
+    /// Whether all nodes know everything that it has reported so far.
+    Subscribed { complete: bool },
     /// Goodbyes, and replies to the handshake.
     Other,
 }
@@ -162,11 +159,15 @@ impl Client {
         Bytes::from([message.to_be_bytes(), (client as u64).to_be_bytes()].concat())
     }
 
+    fn newest_report(&self) -> Seq {
+        Seq::from_u128(self.next_report - 1)
+    }
+
     /// Reads a frame from the node; what a client of this kind could not read is an error.
     pub fn read(&self, frame: Frame) -> Result<Told, String> {
         match (self.dialect, frame.kind) {
             (_, Type::HANDSHAKE) => Ok(Told::Other),
-            (Dialect::Extended, _) => read_extension(&frame),
+            (Dialect::Extended, _) => read_extension(&frame, self.newest_report()),
             (_, Type::UNICAST) => Ok(message(frame.seq, Mode::Unicast, &topic_body(frame.body)?)),
             (_, Type::MULTICAST) => Ok(message(frame.seq, Mode::Multicast, &topic_body(frame.body)?)),
             (_, Type::ANSWER) => read_answer(frame),
@@ -175,10 +176,13 @@ impl Client {
     }
 }
 
-fn read_extension(frame: &Frame) -> Result<Told, String> {
+fn read_extension(frame: &Frame, newest_report: Seq) -> Result<Told, String> {
     let seq = frame.seq;
     Ok(match FromNode::decode(frame).map_err(|error| error.to_string())? {
-        FromNode::Subscribed { complete, .. } => Told::Subscribed { complete },
+        // Said of an older report it tells nothing about what has changed since.
+        FromNode::Subscribed { complete, .. } => {
+            Told::Subscribed { complete: complete && seq == newest_report }
+        }
         FromNode::HandedOver => Told::HandedOver { message: number_of(seq) },
         FromNode::Goodbye { .. } => Told::Other,
         FromNode::Deliver { mode, topic, sender, answer_within, message, payload } => Told::Message {

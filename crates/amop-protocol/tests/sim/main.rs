@@ -89,9 +89,13 @@ fn seeds_that_found_something() {
     // 417722: what had failed at a node which restarted was called safe to send again. 411575: the checker did
     // not know that to others a node has restarted when it meets an epoch of an earlier start.
     // 206085: the checker held a node to be shutting down already that began to in the same instant.
+    // The others misled the checker only. 1000531, 1019263: word of a hand-over was said in time, and came
+    // after the deadline. 1019643: an older report was confirmed after a newer one had been made. 1048719: a
+    // request found no room at its first candidate, and the next one overtook it. 1050433, 1076059, 1088065: a
+    // report on recipients took up room. 1057039: a frame says its deadline in whole milliseconds.
     let seeds = [
         81, 472, 1362, 1876, 1955, 2519, 2710, 3308, 20288, 30707, 206_085, 228_883, 411_575, 413_742,
-        417_722,
+        417_722, 1_000_531, 1_019_263, 1_019_643, 1_048_719, 1_050_433, 1_057_039, 1_076_059, 1_088_065,
     ];
     for seed in seeds {
         assert_eq!(judged(seed).map(|_| ()), Ok(()), "seed {seed}");

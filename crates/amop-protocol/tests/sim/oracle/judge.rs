@@ -153,12 +153,18 @@ impl Oracle {
         self.confirmed.range((message, 0)..=(message, usize::MAX)).any(|(_, at)| *at <= by)
     }
 
-    /// Whether some node knew it while it still waited for the word: later it has reported already.
+    /// Whether some node knew it while it still waited for the word: later it has reported already. And so
+    /// early that its report came before the publisher's node gave up, if that did at the deadline.
     fn was_said_in_time(&self, publication: &Publication, by: Time) -> bool {
+        let SessionLife { node: origin, .. } = self.sessions[&publication.session];
+        let deadline = self.deadline(publication);
         let message = publication.message;
         self.confirmed.range((message, 0)..=(message, usize::MAX)).any(|(key, at)| {
             let handed = self.handed.get(key).and_then(|times| times.first());
-            *at <= by && handed.is_some_and(|handed| at.since(*handed) < WAITS_FOR_WORD)
+            let far = self.sessions[&key.1].node != origin;
+            let way = if far { self.longest_way } else { Duration::ZERO };
+            let is_heard = if by < deadline { *at <= by } else { *at + way <= deadline };
+            is_heard && handed.is_some_and(|handed| at.since(*handed) < WAITS_FOR_WORD)
         })
     }
 

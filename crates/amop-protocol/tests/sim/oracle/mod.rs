@@ -20,7 +20,7 @@ pub use self::{
 use crate::{
     client::{Client, Ended},
     node::key_of,
-    plan::{Behaviour, Limits},
+    plan::{Behaviour, Limits, Setup},
     wants::Wants,
 };
 
@@ -98,6 +98,8 @@ const MAX_DEADLINE: Duration = Duration::from_secs(120);
 
 pub struct Oracle {
     limits: Limits,
+    /// No way through a sound network takes longer.
+    longest_way: Duration,
     sessions: BTreeMap<usize, SessionLife>,
     publications: Vec<Publication>,
     by_message: BTreeMap<u64, Vec<usize>>,
@@ -156,10 +158,20 @@ fn end(periods: &mut Periods, now: Time) {
     }
 }
 
+/// What is sent again, and the report on it, may go any way that comes to no node twice: at worst by the
+/// slowest links, one fewer than there are nodes.
+fn longest_way(setup: &Setup) -> Duration {
+    let mut links: Vec<Duration> = setup.links.iter().map(|link| link.latency + link.jitter).collect();
+    links.sort_unstable_by(|a, b| b.cmp(a));
+    links.iter().take(setup.nodes.saturating_sub(1)).sum()
+}
+
 impl Oracle {
-    pub fn new(limits: Limits, nodes: usize) -> Self {
+    pub fn new(setup: &Setup) -> Self {
+        let Setup { limits, nodes, .. } = *setup;
         Self {
             limits,
+            longest_way: longest_way(setup),
             sessions: BTreeMap::new(),
             publications: Vec::new(),
             by_message: BTreeMap::new(),

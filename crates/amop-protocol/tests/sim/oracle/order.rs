@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use amop_protocol::Time;
+use amop_protocol::{Time, broker::event::Mode};
 
 use super::{Oracle, Publication};
 
@@ -19,7 +19,9 @@ impl Oracle {
             };
             let message = publication.message;
             for ((_, session), times) in self.handed.range((message, 0)..=(message, usize::MAX)) {
-                if !self.path_stands(publication.at, times[0]) {
+                if !self.path_stands(publication.at, times[0])
+                    || self.may_be_turned_away(publication, times[0])
+                {
                     continue;
                 }
                 judged += 1;
@@ -46,6 +48,11 @@ impl Oracle {
                 let periods = &life.topics[&topic];
                 life.is_prompt() && periods.iter().all(|period| period.until.is_none_or(|end| end > to))
             })
+    }
+
+    /// Whether a request may first go where there is no room for it: then it goes on to another candidate.
+    fn may_be_turned_away(&self, publication: &Publication, by: Time) -> bool {
+        publication.mode == Mode::Unicast && self.room_may_be_used_up(publication.at, by)
     }
 
     fn path_stands(&self, from: Time, to: Time) -> bool {

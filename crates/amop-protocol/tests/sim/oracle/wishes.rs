@@ -1,7 +1,10 @@
 //! What extension clients asked for beside the message: addresses, reports, word of the hand-over;
 //! and whose limits may have refused it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use amop_protocol::{
     Cause, Fingerprint, Retry, Status, Time,
@@ -16,6 +19,8 @@ use crate::client::Ended;
 const REPORTS_ARE_COMPLETE: Duration = Duration::from_secs(20);
 /// Longer than a node holds the payload of a message.
 const HELD: Duration = Duration::from_secs(131);
+/// Bytes of a recipient in a report: fingerprint, the name of clients here, cause.
+const RECIPIENT: usize = 48;
 
 impl SessionLife {
     /// Whether the publication is for this subscriber.
@@ -77,16 +82,30 @@ impl Oracle {
         let may_be = |possible| cause.is_none_or(|cause| cause == possible);
         let quota = may_be(Cause::ClientQuota) && self.in_flight(publication) >= self.limits.in_flight;
         let relay = may_be(Cause::RelayLimit) && self.was_refused_on_the_way(publication.message, at);
-        let room = may_be(Cause::NoRoom) && self.room_may_be_used_up(at);
+        let room = may_be(Cause::NoRoom) && self.room_may_be_used_up(publication.at, at);
         (!quota && !relay && !room).then(|| "no limit was reached".into())
     }
 
-    /// Whether all that was sent of late, each held twice, is more than a node has room for.
-    fn room_may_be_used_up(&self, at: Time) -> bool {
+    /// Whether all that was sent of late, each held twice, is more than a node has room for, with what nodes
+    /// have told of their recipients.
+    pub(super) fn room_may_be_used_up(&self, from: Time, to: Time) -> bool {
         let Some(room) = self.limits.room else { return false };
-        let late = self.publications.iter().filter(|sent| sent.at <= at && sent.at + HELD > at);
-        let bytes: usize = late.map(|sent| 2 * (sent.wants.bytes + OVERHEAD)).sum();
+        let late = self.publications.iter().filter(|sent| sent.at <= to && sent.at + HELD > from);
+        let bytes: usize =
+            late.map(|sent| 2 * (sent.wants.bytes + OVERHEAD) + self.room_for_report(sent, to)).sum();
         bytes > room - room / 8
+    }
+
+    /// What the publisher's node holds of a report until it is complete: each node's part counts like a message.
+    fn room_for_report(&self, publication: &Publication, by: Time) -> usize {
+        let asked = publication.wants.report && publication.mode == Mode::Multicast;
+        let Some(topic) = publication.topic.filter(|_| asked) else { return 0 };
+        // Whoever has just left may be asked still.
+        let known = Time::ZERO + publication.at.since(Time::ZERO + Duration::from_secs(10));
+        let wanting = self.sessions.values().filter(|life| life.wanted(topic, known, by));
+        let nodes: Vec<usize> = wanting.map(|life| life.node).collect();
+        let recipients = nodes.len() * RECIPIENT;
+        nodes.into_iter().collect::<BTreeSet<_>>().len() * OVERHEAD + recipients
     }
 
     /// Why the publisher should not have been told that it may safely send again, if so.

@@ -84,7 +84,9 @@ impl World {
         let (frame, at) = (client.publish(message, mode, topic(wanted), deadline, wants), *at);
         // A 2.x client cannot say how long it would wait, nor what else it would like.
         let says = client.dialect == crate::plan::Dialect::Extended;
-        let (deadline, wants) = (deadline.filter(|_| says), if says { wants } else { wants.unsaid() });
+        // The frame says it in whole milliseconds.
+        let deadline = deadline.filter(|_| says).map(|own| Duration::from_millis(own.as_millis() as u64));
+        let wants = if says { wants } else { wants.unsaid() };
         let (session, topic) = (number, Some(wanted));
         self.oracle.publishes(Sent { message, session, mode, topic, deadline, wants }, self.now);
         self.note("publishes", &[at.node as u64, number as u64, message]);

@@ -136,7 +136,7 @@ impl World {
     pub fn new(plan: &Plan, verbose: bool) -> Self {
         let mut world = Self {
             now: Time::ZERO,
-            oracle: Oracle::new(plan.setup.limits, plan.setup.nodes),
+            oracle: Oracle::new(&plan.setup),
             limits: plan.setup.limits,
             slots: Vec::new(),
             ids: BTreeMap::new(),
