@@ -223,6 +223,7 @@ impl Driver {
             }
         }
         self.leave_homes();
+        self.send_grants();
         self.dial();
         if let Some(home) = self.homes.iter_mut().find(|home| home.is_usable()) {
             self.in_flight.place(now, home);
@@ -257,7 +258,7 @@ impl Driver {
     fn has_room(&self) -> bool {
         let home = self.homes.iter().find(|home| home.is_usable());
         !self.abandoned
-            && self.in_flight.len() < self.options.max_in_flight
+            && self.in_flight.len() + self.private.in_flight() < self.options.max_in_flight
             && self.in_flight.bytes() < self.options.max_in_flight_bytes
             && home.is_none_or(Home::has_room)
     }

@@ -1,7 +1,7 @@
 //! Private topics: questions that nodes put, and proofs that publishers ask for.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Weak},
 };
 
@@ -33,6 +33,9 @@ use crate::{
 /// Exchanges under way; the nodes put again what cannot be begun.
 const MAX_EXCHANGES: usize = 256;
 
+/// Of them, grants of one change of keys at a time.
+const GRANTS: usize = 64;
+
 /// What this client has to do with private topics.
 #[derive(Default)]
 pub(crate) struct Private {
@@ -56,7 +59,10 @@ struct Exchange {
 
 struct Pending {
     publisher: Arc<Publisher>,
-    left: usize,
+    /// Grants that are yet to be sent.
+    queue: VecDeque<(u64, Inquiry, Stage, Bytes)>,
+    /// Those without an answer.
+    running: usize,
     reply: oneshot::Sender<Result<(), PrivateError>>,
 }
 
@@ -68,8 +74,8 @@ impl Private {
             Some(_) => Err(PrivateError::Held),
             None => {
                 self.holders.retain(|_, holder| holder.strong_count() > 0);
+                self.channels.retain(|(_, of), _| self.holders.contains_key(of));
                 let (topic, holder) = (holder.topic().clone(), Arc::new(holder));
-                self.channels.retain(|(_, of), _| *of != topic);
                 self.holders.insert(topic, Arc::downgrade(&holder));
                 Ok(holder)
             }
@@ -101,6 +107,12 @@ impl Private {
         channels
     }
 
+    /// Sends of this client that are not the application's, under way or soon to be.
+    pub(super) fn in_flight(&self) -> usize {
+        let waiting = self.changes.values().map(|pending| pending.queue.len().min(GRANTS));
+        self.exchanges.len() + waiting.sum::<usize>()
+    }
+
     pub(super) fn handle_lost(&mut self, home: u64) {
         self.channels.retain(|(at, _), _| *at != home);
         for publisher in self.publishers.values().filter_map(Weak::upgrade) {
@@ -126,8 +138,9 @@ impl Private {
     /// One grant of a change has had its answer, or will not have any.
     fn granted(&mut self, change: u64) {
         let Some(pending) = self.changes.get_mut(&change) else { return };
-        pending.left -= 1;
-        if pending.left == 0
+        pending.running -= 1;
+        if pending.running == 0
+            && pending.queue.is_empty()
             && let Some(Pending { publisher, reply, .. }) = self.changes.remove(&change)
         {
             // Whoever asked for this change may have gone, and another have begun.
@@ -213,17 +226,37 @@ impl Driver {
         self.take_back(revoked);
         let change = self.private.next_change;
         self.private.next_change += 1;
-        publisher.ready.send_replace(false);
-        let pending = Pending { publisher: publisher.clone(), left: grants.len() + 1, reply };
+        // One more, until all that can be sent now are.
+        let pending = Pending { publisher, queue: grants.into(), running: 1, reply };
         self.private.changes.insert(change, pending);
-        for (home, inquiry, stage, payload) in grants {
-            let next = Next::Send(stage, payload);
-            match self.homes.iter().position(|other| other.id == home) {
-                Some(at) => self.go_on(at, publisher.clone(), inquiry, next, Some(change)),
-                None => self.private.granted(change),
+        self.send_grants();
+        self.private.granted(change);
+    }
+
+    /// Sends grants as far as there is room for them.
+    pub(super) fn send_grants(&mut self) {
+        let changes: Vec<u64> = self.private.changes.keys().copied().collect();
+        for change in changes {
+            while let Some((home, inquiry, stage, payload)) = self.next_grant(change) {
+                let Some(pending) = self.private.changes.get_mut(&change) else { break };
+                pending.running += 1;
+                let publisher = pending.publisher.clone();
+                match self.homes.iter().position(|other| other.id == home) {
+                    Some(at) => {
+                        self.go_on(at, publisher, inquiry, Next::Send(stage, payload), Some(change));
+                    }
+                    None => self.private.granted(change),
+                }
             }
         }
-        self.private.granted(change);
+    }
+
+    fn next_grant(&mut self, change: u64) -> Option<(u64, Inquiry, Stage, Bytes)> {
+        let pending = self.private.changes.get_mut(&change)?;
+        let (home, ..) = pending.queue.front()?;
+        let home = self.homes.iter().find(|other| other.id == *home);
+        let room = home.is_none_or(|home| home.session.in_flight() < self.options.max_in_flight);
+        if room && pending.running <= GRANTS { pending.queue.pop_front() } else { None }
     }
 
     /// Tells nodes whom to trust no longer.
