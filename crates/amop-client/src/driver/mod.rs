@@ -279,6 +279,7 @@ impl Driver {
             self.in_flight.next_expiry().map(|at| clock.instant(at)),
             self.seek.next_wake(manned),
             self.dispatch.next_wake(),
+            self.private.next_renewal(),
             self.starting.as_ref().filter(|_| manned > 0).map(|starting| starting.since + FURTHER_NODES),
         ];
         let wake = homes.chain(others).flatten().min();
@@ -289,6 +290,9 @@ impl Driver {
         let now = self.connector.clock().now();
         self.homes.iter_mut().for_each(|home| home.handle_timeout(now));
         self.once.handle_timeout(now);
+        if self.private.renew(Instant::now()) {
+            self.dispatch.changed();
+        }
     }
 
     fn handle_control(&mut self, control: Control) {

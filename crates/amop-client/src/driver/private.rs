@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use amop_auth::{Party, PublicKey};
+use amop_auth::{Party, PublicKey, content::ContentError, exchange::Step};
 use amop_protocol::{
     NodeId, Status, Topic,
     broker::event::Mode,
@@ -15,17 +15,16 @@ use amop_protocol::{
     },
 };
 use bytes::Bytes;
-use rand::RngExt;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Driver, Home};
 use crate::{
     error::PrivateError,
     private::{
+        channels::Channels,
         holder::{Holder, Unsealed},
         of_channel,
         publisher::{Change, Next, Publisher, STEP, Stage},
-        verify_channel,
     },
     subscription::REFUSED_UNPROVED,
 };
@@ -41,8 +40,8 @@ const GRANTS: usize = 64;
 pub(crate) struct Private {
     holders: HashMap<Topic, Weak<Holder>>,
     publishers: HashMap<Topic, Weak<Publisher>>,
-    /// The verify channel of each connection and topic.
-    channels: HashMap<(u64, Topic), Topic>,
+    /// The verify channels of each connection and topic.
+    channels: HashMap<(u64, Topic), Channels>,
     exchanges: HashMap<(u64, SendId), Exchange>,
     /// Changes of keys that are not complete: grants without an answer, and who waits for them.
     changes: BTreeMap<u64, Pending>,
@@ -94,17 +93,26 @@ impl Private {
     /// What a connection is to report beside these topics: a verify channel for each private one.
     pub(crate) fn channels<'a>(&mut self, home: u64, topics: impl Iterator<Item = &'a Topic>) -> Vec<Topic> {
         let private = topics.filter(|topic| self.holders.contains_key(*topic));
-        let mut channels = Vec::new();
+        let mut all = Vec::new();
         for topic in private {
-            let made = self.channels.get(&(home, topic.clone())).cloned();
-            // The length was looked at when the topic was taken.
-            let Some(channel) = made.or_else(|| verify_channel(topic, rand::rng().random()).ok()) else {
-                continue;
-            };
-            self.channels.insert((home, topic.clone()), channel.clone());
-            channels.push(channel);
+            let channels = self.channels.entry((home, topic.clone())).or_insert_with(|| Channels::new(topic));
+            all.extend(channels.names().cloned());
         }
-        channels
+        all
+    }
+
+    /// When [`Private::renew`] has something to do.
+    pub(super) fn next_renewal(&self) -> Option<Instant> {
+        self.channels.values().filter_map(Channels::due).min()
+    }
+
+    /// Makes new channels where it is time; whether there are any.
+    pub(super) fn renew(&mut self, now: Instant) -> bool {
+        let mut renewed = false;
+        for ((_, topic), channels) in &mut self.channels {
+            renewed |= channels.renew(now, topic);
+        }
+        renewed
     }
 
     /// Sends of this client that are not the application's, under way or soon to be.
@@ -124,12 +132,17 @@ impl Private {
     }
 
     /// Opens a message to this client. `None` if it must not be handed to the application.
-    pub(super) fn unseal(&self, message: &Deliver) -> Option<Unsealed> {
+    pub(super) fn unseal(&mut self, message: &Deliver) -> Option<Unsealed> {
         let Some(holder) = self.holders.get(&message.topic).and_then(Weak::upgrade) else {
             return Some(Unsealed::Plain);
         };
         let unsealed = holder.unseal(message);
         if let Err(error) = &unsealed {
+            if *error == ContentError::UnknownKey {
+                // Asked anew, the publisher gives the key that was missed.
+                let theirs = self.channels.iter_mut().filter(|((_, of), _)| *of == message.topic);
+                theirs.for_each(|(_, channels)| channels.missed(Instant::now()));
+            }
             tracing::warn!(topic = %message.topic, %error, "a message on a private topic is not taken");
         }
         unsealed.ok()
@@ -186,8 +199,9 @@ impl Driver {
     /// Answers what came over a verify channel.
     pub(super) fn prove(&mut self, at: usize, message: &Deliver) {
         let home = &mut self.homes[at];
-        let holder = of_channel(&message.topic).and_then(|topic| self.private.holders.get(topic));
-        let Some(holder) = holder.and_then(Weak::upgrade) else {
+        let topic = of_channel(&message.topic).and_then(|topic| Topic::parse(topic).ok());
+        let holder = topic.as_ref().and_then(|topic| self.private.holders.get(topic));
+        let Some((topic, holder)) = topic.as_ref().zip(holder.and_then(Weak::upgrade)) else {
             return home.answer(&message.push, REFUSED_UNPROVED, Bytes::new());
         };
         let publisher = message.sender.as_ref().map(|sender| Party {
@@ -201,7 +215,14 @@ impl Driver {
             client: self.connector.fingerprint(),
         };
         match holder.prove(&message.payload, publisher, subscriber) {
-            Ok(answer) => home.answer(&message.push, 0, answer),
+            Ok(answer) => {
+                let channels = self.private.channels.get_mut(&(home.id, topic.clone()));
+                // What becomes of a signature of 2.x is never told.
+                if let Some(channels) = channels.filter(|_| Step::decode(&answer).is_ok()) {
+                    channels.stepped(&message.topic, Step::is_granted(&answer), Instant::now());
+                }
+                home.answer(&message.push, 0, answer);
+            }
             Err(error) => {
                 tracing::warn!(topic = %holder.topic(), %error, "a publisher is given no proof");
                 home.answer(&message.push, REFUSED_UNPROVED, Bytes::new());
