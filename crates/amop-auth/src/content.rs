@@ -42,8 +42,8 @@ const PAIR_ID_BYTES: usize = 8;
 const MESSAGE_HEAD: usize = 1 + KEY_ID_BYTES + 8;
 const ANSWER_HEAD: usize = 1 + PAIR_ID_BYTES + 8;
 const TAG_BYTES: usize = 16;
-/// How far behind the highest counter a message may come; more than a node has in flight for a client.
-const WINDOW: u64 = 1024;
+/// How far behind the highest counter a message may come: at 500 messages a second, two minutes.
+const WINDOW: u64 = 65_536;
 
 /// Why something cannot be sealed or opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +97,8 @@ pub struct ContentKey {
 /// A content key at a subscriber.
 pub struct Opener {
     id: [u8; KEY_ID_BYTES],
+    /// Tells keys apart that somebody gave the same id.
+    digest: [u8; 32],
     key: LessSafeKey,
     seen: Seen,
     answers: AnswerKey,
@@ -151,7 +153,9 @@ impl SealingKey {
         let (id, secret) = opened.split_first_chunk().ok_or(ContentError::Malformed)?;
         let secret: &[u8; 32] = secret.try_into().map_err(|_| ContentError::Malformed)?;
         let answers = AnswerKey::export(|label, out| context.export(label, out));
-        Ok(Opener { id: *id, key: aead(secret), seen: Seen::default(), answers })
+        let mut digest = [0; 32];
+        digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, secret).as_ref());
+        Ok(Opener { id: *id, digest, key: aead(secret), seen: Seen::default(), answers })
     }
 }
 
@@ -191,6 +195,11 @@ impl ContentKey {
         Ok(([encapped.to_bytes().as_slice(), &sealed].concat(), answers))
     }
 
+    /// How many messages were encrypted.
+    pub fn used(&self) -> u64 {
+        self.next.load(Ordering::Relaxed) - 1
+    }
+
     /// Encrypts a message.
     ///
     /// # Errors
@@ -227,12 +236,18 @@ impl Opener {
     }
 
     /// Takes over what `former` has opened, if it is of the same key; whether it is.
-    pub fn inherit(&mut self, former: &mut Self) -> bool {
-        let same = self.id == former.id;
-        if same {
-            self.seen = std::mem::take(&mut former.seen);
+    ///
+    /// # Errors
+    /// When it is another key under the same id.
+    pub fn inherit(&mut self, former: &mut Self) -> Result<bool, ContentError> {
+        match (self.id == former.id, self.digest == former.digest) {
+            (false, _) => Ok(false),
+            (true, false) => Err(ContentError::NotGenuine),
+            (true, true) => {
+                self.seen = std::mem::take(&mut former.seen);
+                Ok(true)
+            }
         }
-        same
     }
 
     /// Encrypts the answer to a message, for its publisher alone.
@@ -290,10 +305,15 @@ impl Scope<'_> {
 }
 
 /// The counters of the messages opened: all below a window are, within it each is one bit.
-#[derive(Default)]
 struct Seen {
     highest: u64,
-    bits: [u64; (WINDOW / 64) as usize],
+    bits: Box<[u64]>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { highest: 0, bits: vec![0; (WINDOW / 64) as usize].into() }
+    }
 }
 
 impl Seen {
@@ -306,7 +326,7 @@ impl Seen {
             *self.word(passed) &= !(1 << (passed % 64));
         }
         if counter > self.highest + WINDOW {
-            self.bits = Default::default();
+            self.bits.fill(0);
         }
         self.highest = self.highest.max(counter);
         let (word, bit) = (self.word(counter), 1 << (counter % 64));
@@ -459,10 +479,13 @@ mod tests {
         let ((mut first, _), (mut second, _)) = (handshake(&content), handshake(&content));
         let messages = [content.seal(b"", scope("t")).unwrap(), content.seal(b"", scope("t")).unwrap()];
         assert!(first.open(&messages[0], scope("t")).is_ok());
-        assert!(second.inherit(&mut first));
+        assert_eq!(second.inherit(&mut first), Ok(true));
         assert_eq!(second.open(&messages[0], scope("t")).err(), Some(ContentError::Replayed));
         assert!(second.open(&messages[1], scope("t")).is_ok());
-        assert!(!handshake(&ContentKey::generate().unwrap()).0.inherit(&mut second));
+        let (mut other, _) = handshake(&ContentKey::generate().unwrap());
+        assert_eq!(other.inherit(&mut second), Ok(false));
+        other.id = second.id;
+        assert_eq!(other.inherit(&mut second), Err(ContentError::NotGenuine), "an id of somebody else");
         assert!(is_sealed(&messages[0]) && !is_sealed(b"plain text"));
     }
 
@@ -470,15 +493,15 @@ mod tests {
     fn a_message_is_opened_once() {
         let content = ContentKey::generate().unwrap();
         let (mut opener, _) = handshake(&content);
-        let messages: Vec<_> = (0..1100).map(|_| content.seal(b"", scope("t")).unwrap()).collect();
+        let messages: Vec<_> = (0..WINDOW + 76).map(|_| content.seal(b"", scope("t")).unwrap()).collect();
         let mut open = |at: usize| opener.open(&messages[at], scope("t")).map(|_| ());
-        for at in [5, 3, 4, 1023, 0] {
+        for at in [5, 3, 4, WINDOW as usize - 1, 0] {
             assert_eq!(open(at), Ok(()), "{at}");
             assert_eq!(open(at), Err(ContentError::Replayed), "{at}");
         }
-        assert_eq!(open(1099), Ok(()));
+        assert_eq!(open(WINDOW as usize + 75), Ok(()));
         assert_eq!(open(1), Err(ContentError::Replayed), "too old to tell");
-        assert_eq!(open(1023), Err(ContentError::Replayed));
+        assert_eq!(open(WINDOW as usize - 1), Err(ContentError::Replayed));
         assert_eq!(open(76), Ok(()));
     }
 }

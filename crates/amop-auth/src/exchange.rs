@@ -11,8 +11,11 @@
 //! Each step is the payload of a message over the subscriber's verify channel, or of its answer.
 //! **Invariant**: a [`Trusted`] is made from a proof that answers the offer, and from nothing else.
 
+use std::collections::BTreeSet;
+
 use amop_protocol::{
     Fingerprint, NodeId, Topic,
+    broker::wishes::MAX_INSTITUTION,
     wire::generated::{self as pb, private_step::Step as Body},
 };
 use bytes::Bytes;
@@ -21,11 +24,13 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::{
     NONCE_BYTES, Party, PrivateKey, Proven, PublicKey, Statement,
-    content::{AnswerKey, ContentError, ContentKey, Opener, SealingKey},
+    content::{AnswerKey, ContentError, ContentKey, Opener, SEALING_KEY_BYTES, SealingKey},
 };
 
 /// What each step begins with, so that none is taken for a challenge, a transaction or a message.
 const LABEL: &[u8] = b"amop/private/2\n";
+/// Grants in one exchange; with one an hour, for six weeks.
+const MAX_GRANTS: usize = 1_024;
 
 /// One step, as it travels.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +81,8 @@ pub struct Trusted {
 pub struct Proving {
     statement: Statement,
     sealing: SealingKey,
+    /// Grants that were taken, by their encapsulated key: none is taken again.
+    taken: BTreeSet<Bytes>,
 }
 
 impl Step {
@@ -215,7 +222,7 @@ impl Proving {
             sealing_key: Bytes::copy_from_slice(&statement.sealing_key),
             signature: Bytes::copy_from_slice(&statement.sign(key)),
         };
-        Ok((Self { statement, sealing }, encode(Body::Proof(proof))))
+        Ok((Self { statement, sealing, taken: BTreeSet::new() }, encode(Body::Proof(proof))))
     }
 
     /// Whose grants this waits for.
@@ -228,17 +235,26 @@ impl Proving {
         matches!(&step.0, Body::Grant(grant) if grant.nonce[..] == self.statement.nonce)
     }
 
-    /// Takes a content key.
+    /// Whether a content key was taken.
+    pub fn was_granted(&self) -> bool {
+        !self.taken.is_empty()
+    }
+
+    /// Takes a content key. The same grant is not taken twice, so that what was opened stays opened.
     ///
     /// # Errors
-    /// When the step is no grant to this subscriber in this exchange.
-    pub fn open(&self, step: &Step) -> Result<Opener, StepError> {
-        match &step.0 {
-            Body::Grant(grant) if self.is_for(step) => {
-                Ok(self.sealing.open(&grant.sealed, &self.statement)?)
-            }
-            _ => Err(StepError::Unexpected),
+    /// When the step is no grant to this subscriber in this exchange, or was taken before.
+    pub fn open(&mut self, step: &Step) -> Result<Opener, StepError> {
+        let Body::Grant(grant) = &step.0 else { return Err(StepError::Unexpected) };
+        let key = grant.sealed.get(..SEALING_KEY_BYTES).map(|_| grant.sealed.slice(..SEALING_KEY_BYTES));
+        let key = key.ok_or(ContentError::Malformed)?;
+        if !self.is_for(step) || self.taken.contains(&key) || self.taken.len() >= MAX_GRANTS {
+            return Err(StepError::Unexpected);
         }
+        let opener = self.sealing.open(&grant.sealed, &self.statement)?;
+        // Not a part of the whole frame, which would be kept with it.
+        self.taken.insert(Bytes::copy_from_slice(&key));
+        Ok(opener)
     }
 }
 
@@ -251,6 +267,7 @@ fn write_party(party: &Party) -> pb::PrivateParty {
 }
 
 fn read_party(party: Option<pb::PrivateParty>) -> Result<Party, StepError> {
+    let party = party.filter(|party| party.institution.len() <= MAX_INSTITUTION);
     let party = party.ok_or(StepError::Unexpected)?;
     let client = party.client[..].try_into().map_err(|_| StepError::Unexpected)?;
     let node = NodeId::from_slice(&party.node).ok_or(StepError::Unexpected)?;
@@ -281,19 +298,21 @@ mod tests {
     #[test]
     fn offer_proof_grant() {
         let (key, offered) = (PrivateKey::generate().unwrap(), offered());
-        let (proving, proof) = answer(&offered, party(1), &key);
+        let (mut proving, proof) = answer(&offered, party(1), &key);
         let trusted = offered.verify(1_000, &proof, &[key.public()]).unwrap();
         assert_eq!((trusted.key(), trusted.subscriber()), (key.public(), &party(2)));
         let content = ContentKey::generate().unwrap();
         let (grant, answers) = trusted.grant(&content).unwrap();
-        let mut opener = proving.open(&Step::decode(&grant).unwrap()).unwrap();
+        let grant = Step::decode(&grant).unwrap();
+        let mut opener = proving.open(&grant).unwrap();
+        assert_eq!(proving.open(&grant).err(), Some(StepError::Unexpected), "a second time");
         let scope = Scope { topic: "t", unicast: true, publisher: party(1).client };
         let message = content.seal(b"quote", scope).unwrap();
         let (payload, reply) = opener.open(&message, scope).unwrap();
         assert_eq!(payload, b"quote");
         let answer = opener.seal_answer(reply, b"done");
         assert_eq!(answers.open(&answer, &message, &content).unwrap(), b"done");
-        assert!(Step::is_granted(&Step::granted()) && !Step::is_granted(&grant));
+        assert!(Step::is_granted(&Step::granted()) && !Step::is_granted(&encode(grant.0)));
     }
 
     #[test]
@@ -334,7 +353,8 @@ mod tests {
     fn a_grant_of_another_exchange_is_not_taken() {
         let key = PrivateKey::generate().unwrap();
         let (one, other) = (offered(), offered());
-        let ((first, proof), (second, _)) = (answer(&one, party(1), &key), answer(&other, party(1), &key));
+        let ((first, proof), (mut second, _)) =
+            (answer(&one, party(1), &key), answer(&other, party(1), &key));
         let trusted = one.verify(0, &proof, &[key.public()]).unwrap();
         let (grant, _) = trusted.grant(&ContentKey::generate().unwrap()).unwrap();
         let grant = Step::decode(&grant).unwrap();

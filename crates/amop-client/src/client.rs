@@ -14,6 +14,7 @@ use amop_protocol::{
     Fingerprint, Topic,
     broker::{event::Mode, wishes::Wishes},
     session::client::Message,
+    topic::PRIVATE_PREFIX,
     wire::recipients::Recipients,
 };
 use bytes::Bytes;
@@ -235,9 +236,20 @@ impl Client {
         payload: impl Into<Bytes>,
         options: PublishOptions,
     ) -> Result<Recipients, PublishError> {
+        not_private(topic)?;
+        self.publish_to(topic, payload.into(), options).await
+    }
+
+    /// As [`Client::publish_with`], to a private topic too.
+    pub(crate) async fn publish_to(
+        &self,
+        topic: &str,
+        payload: Bytes,
+        options: PublishOptions,
+    ) -> Result<Recipients, PublishError> {
         let PublishOptions { deadline, to, report } = options;
         let wishes = Wishes { recipients: report, address: to, ..Wishes::default() };
-        let sent = self.send(Mode::Multicast, topic, payload.into(), deadline, wishes, None).await?;
+        let sent = self.send(Mode::Multicast, topic, payload, deadline, wishes, None).await?;
         let payload = sent.await.unwrap_or(Err(Failure::not_connected()))?;
         // What cannot be read says nothing; the message was delivered all the same.
         Ok(if report { Recipients::decode(payload).unwrap_or_default() } else { Recipients::default() })
@@ -263,9 +275,20 @@ impl Client {
         payload: impl Into<Bytes>,
         options: RequestOptions,
     ) -> Result<Bytes, RequestError> {
+        not_private(topic)?;
+        self.request_to(topic, payload.into(), options).await
+    }
+
+    /// As [`Client::request_with`], to a private topic too.
+    pub(crate) async fn request_to(
+        &self,
+        topic: &str,
+        payload: Bytes,
+        options: RequestOptions,
+    ) -> Result<Bytes, RequestError> {
         let RequestOptions { deadline, to } = options;
         let wishes = Wishes { address: to, ..Wishes::default() };
-        let sent = self.send(Mode::Unicast, topic, payload.into(), deadline, wishes, None).await?;
+        let sent = self.send(Mode::Unicast, topic, payload, deadline, wishes, None).await?;
         Ok(sent.await.unwrap_or(Err(Failure::not_connected()))?)
     }
 
@@ -280,6 +303,7 @@ impl Client {
         payload: impl Into<Bytes>,
         options: RequestOptions,
     ) -> Result<PendingRequest, RequestError> {
+        not_private(topic)?;
         let RequestOptions { deadline, to } = options;
         let wishes = Wishes { address: to, tell_handed: true, ..Wishes::default() };
         let (told, handed) = oneshot::channel();
@@ -337,6 +361,11 @@ impl Client {
         self.0.controls.send(control).await.map_err(|_| PrivateError::Closed)
     }
 
+    /// Resolves when the client is closed.
+    pub(crate) async fn closed(&self) {
+        self.0.closed.cancelled().await;
+    }
+
     async fn confirm(&self, sink: Sink, topics: Vec<Topic>) -> Result<bool, SubscribeError> {
         let (reply, confirmed) = oneshot::channel();
         let control = Control::Subscribe { sink, topics, reply };
@@ -368,6 +397,11 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("nodes", &self.nodes()).finish_non_exhaustive()
     }
+}
+
+/// A private topic is published by its [`PrivateTopic`] only: from here it would go out unencrypted.
+fn not_private(topic: &str) -> Result<(), Failure> {
+    if topic.starts_with(PRIVATE_PREFIX) { Err(Failure::private()) } else { Ok(()) }
 }
 
 fn parse_all<T: AsRef<str>>(topics: impl IntoIterator<Item = T>) -> Result<Vec<Topic>, SubscribeError> {

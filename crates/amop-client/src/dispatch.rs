@@ -78,6 +78,11 @@ impl Dispatch {
         self.revision += u64::from(self.topics.len() != before);
     }
 
+    /// What is reported beside the topics has changed.
+    pub(crate) fn changed(&mut self) {
+        self.revision += 1;
+    }
+
     /// Has a connection report the topics, if they changed since its last report.
     pub(crate) fn report(&self, home: &mut Home, private: &mut Private) {
         if (!self.topics.is_empty() || home.has_reported()) && home.lacks(self.revision) {

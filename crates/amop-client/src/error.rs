@@ -146,6 +146,7 @@ enum Detail {
     Topic(topic::ParseError),
     Unsent(SendError),
     Unsealed(ContentError),
+    Private,
 }
 
 impl Failure {
@@ -159,6 +160,12 @@ impl Failure {
 
     pub(crate) fn lost() -> Self {
         Self::new(ErrorKind::ConnectionLost, Cause::OutcomeLost)
+    }
+
+    /// A message to a private topic by another way than its handle.
+    pub(crate) fn private() -> Self {
+        let failure = Self::new(ErrorKind::Topic, Cause::ReservedTopic);
+        Self { detail: Some(Detail::Private), ..failure }
     }
 
     /// A message that could not be encrypted.
@@ -236,6 +243,9 @@ impl fmt::Display for Failure {
             (Some(Detail::Topic(error)), ..) => write!(f, "{error}"),
             (Some(Detail::Unsent(error)), ..) => write!(f, "{error}"),
             (Some(Detail::Unsealed(error)), ..) => write!(f, "{error}"),
+            (Some(Detail::Private), ..) => {
+                write!(f, "the topic is private: publish it through Client::private_topic, with keys")
+            }
             (None, ErrorKind::ConnectionLost, _) => {
                 write!(f, "the connection broke before the outcome came; the message may have arrived")
             }

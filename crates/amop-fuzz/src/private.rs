@@ -34,7 +34,7 @@ impl Ends {
         let content = ContentKey::generate().expect("randomness");
         let offered = offered();
         let offer = Step::decode(&offered.to_payload()).expect("an offer");
-        let (proving, proof) =
+        let (mut proving, proof) =
             Proving::answer(&offer, topic(), party(1), party(2), &key).expect("an answer to an offer");
         let trusted = offered.verify(0, &proof, &[key.public()]).expect("a proof");
         let (grant, answers) = trusted.grant(&content).expect("a grant");
@@ -95,7 +95,7 @@ fn challenged(bytes: &[u8], key: &PrivateKey) {
     }
 }
 
-fn stepped(bytes: &[u8], ends: &Ends) {
+fn stepped(bytes: &[u8], ends: &mut Ends) {
     let Ok(step) = Step::decode(&Bytes::copy_from_slice(bytes)) else { return };
     assert!(!step.is_offer() || !ends.proving.is_for(&step));
     ends.proving.open(&step).err().expect("nobody granted this");

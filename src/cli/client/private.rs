@@ -15,6 +15,9 @@ use tokio::time::timeout;
 use super::parse_duration;
 use crate::cli::{keys, output};
 
+/// How long a message waits for further subscribers when one has been verified.
+const FURTHER: Duration = Duration::from_millis(300);
+
 /// How to receive private topics.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Receive {
@@ -40,7 +43,8 @@ pub(crate) struct Publish {
     /// Which subscribers to go along with
     #[arg(long, value_enum, default_value_t, requires = "public_key")]
     handshake: Handshake,
-    /// How long to wait for a subscriber to prove that it holds a key, such as 500ms or 5s
+    /// How long to wait for subscribers to prove that they hold a key, such as 500ms or 5s; the message
+    /// goes out when for 300ms no further one has
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration, requires = "public_key")]
     verify_within: Duration,
 }
@@ -104,7 +108,13 @@ impl Publish {
         let keys = self.public_key.iter().map(|file| keys::read_public(file));
         let keys = keys.collect::<anyhow::Result<Vec<_>>>()?;
         let topic = client.private_topic(topic, keys, self.handshake.into()).await?;
-        if timeout(self.verify_within, topic.verified()).await.is_err() {
+        let settled = async {
+            topic.verified().await;
+            // Others prove it at the same time: as long as some do, the message waits for the next.
+            while timeout(FURTHER, topic.verified_beyond(topic.verifications())).await.is_ok() {}
+        };
+        let timed_out = timeout(self.verify_within, settled).await.is_err();
+        if timed_out && topic.verifications() == 0 {
             output::note(format_args!(
                 "within {:?} no subscriber proved to hold one of the keys",
                 self.verify_within

@@ -196,6 +196,20 @@ async fn a_key_that_is_taken_back_ends_what_it_verified() {
     assert_eq!(mesh.nodes[1].counted("private_revoked").await, 1);
 }
 
+/// Whose key comes onto the list later is asked again.
+#[tokio::test]
+async fn a_key_that_is_added_lets_in_who_is_there_already() {
+    let mesh = Mesh::line(2).await;
+    let (first, later) = (key(), key());
+    let prices = topic(&mesh.client(0).await, &[&first], V2).await;
+    let served = serve(subscribe(&mesh.client(1).await, &later, V2).await, "till");
+    wait::until("the failure", async || mesh.nodes[0].counted("private_failed").await == 1).await;
+    prices.set_keys([first.public(), later.public()]).await.expect("changed");
+    verified(&prices, 1).await;
+    assert_eq!(prices.request("quote").await.as_deref(), Ok(&b"till:quote"[..]));
+    served.abort();
+}
+
 /// An application with two nodes at either end: each message once, and whichever node goes, the rest
 /// goes on.
 #[tokio::test]

@@ -223,6 +223,7 @@ impl Driver {
             }
         }
         self.leave_homes();
+        self.send_grants();
         self.dial();
         if let Some(home) = self.homes.iter_mut().find(|home| home.is_usable()) {
             self.in_flight.place(now, home);
@@ -257,7 +258,7 @@ impl Driver {
     fn has_room(&self) -> bool {
         let home = self.homes.iter().find(|home| home.is_usable());
         !self.abandoned
-            && self.in_flight.len() < self.options.max_in_flight
+            && self.in_flight.len() + self.private.in_flight() < self.options.max_in_flight
             && self.in_flight.bytes() < self.options.max_in_flight_bytes
             && home.is_none_or(Home::has_room)
     }
@@ -278,6 +279,7 @@ impl Driver {
             self.in_flight.next_expiry().map(|at| clock.instant(at)),
             self.seek.next_wake(manned),
             self.dispatch.next_wake(),
+            self.private.next_renewal(),
             self.starting.as_ref().filter(|_| manned > 0).map(|starting| starting.since + FURTHER_NODES),
         ];
         let wake = homes.chain(others).flatten().min();
@@ -288,6 +290,9 @@ impl Driver {
         let now = self.connector.clock().now();
         self.homes.iter_mut().for_each(|home| home.handle_timeout(now));
         self.once.handle_timeout(now);
+        if self.private.renew(Instant::now()) {
+            self.dispatch.changed();
+        }
     }
 
     fn handle_control(&mut self, control: Control) {

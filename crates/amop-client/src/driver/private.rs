@@ -1,11 +1,11 @@
 //! Private topics: questions that nodes put, and proofs that publishers ask for.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Weak},
 };
 
-use amop_auth::{Party, PublicKey};
+use amop_auth::{Party, PublicKey, content::ContentError, exchange::Step};
 use amop_protocol::{
     NodeId, Status, Topic,
     broker::event::Mode,
@@ -15,17 +15,16 @@ use amop_protocol::{
     },
 };
 use bytes::Bytes;
-use rand::RngExt;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{Driver, Home};
 use crate::{
     error::PrivateError,
     private::{
+        channels::Channels,
         holder::{Holder, Unsealed},
         of_channel,
         publisher::{Change, Next, Publisher, STEP, Stage},
-        verify_channel,
     },
     subscription::REFUSED_UNPROVED,
 };
@@ -33,13 +32,16 @@ use crate::{
 /// Exchanges under way; the nodes put again what cannot be begun.
 const MAX_EXCHANGES: usize = 256;
 
+/// Of them, grants of one change of keys at a time.
+const GRANTS: usize = 64;
+
 /// What this client has to do with private topics.
 #[derive(Default)]
 pub(crate) struct Private {
     holders: HashMap<Topic, Weak<Holder>>,
     publishers: HashMap<Topic, Weak<Publisher>>,
-    /// The verify channel of each connection and topic.
-    channels: HashMap<(u64, Topic), Topic>,
+    /// The verify channels of each connection and topic.
+    channels: HashMap<(u64, Topic), Channels>,
     exchanges: HashMap<(u64, SendId), Exchange>,
     /// Changes of keys that are not complete: grants without an answer, and who waits for them.
     changes: BTreeMap<u64, Pending>,
@@ -56,7 +58,10 @@ struct Exchange {
 
 struct Pending {
     publisher: Arc<Publisher>,
-    left: usize,
+    /// Grants that are yet to be sent.
+    queue: VecDeque<(u64, Inquiry, Stage, Bytes)>,
+    /// Those without an answer.
+    running: usize,
     reply: oneshot::Sender<Result<(), PrivateError>>,
 }
 
@@ -68,8 +73,8 @@ impl Private {
             Some(_) => Err(PrivateError::Held),
             None => {
                 self.holders.retain(|_, holder| holder.strong_count() > 0);
+                self.channels.retain(|(_, of), _| self.holders.contains_key(of));
                 let (topic, holder) = (holder.topic().clone(), Arc::new(holder));
-                self.channels.retain(|(_, of), _| *of != topic);
                 self.holders.insert(topic, Arc::downgrade(&holder));
                 Ok(holder)
             }
@@ -88,17 +93,32 @@ impl Private {
     /// What a connection is to report beside these topics: a verify channel for each private one.
     pub(crate) fn channels<'a>(&mut self, home: u64, topics: impl Iterator<Item = &'a Topic>) -> Vec<Topic> {
         let private = topics.filter(|topic| self.holders.contains_key(*topic));
-        let mut channels = Vec::new();
+        let mut all = Vec::new();
         for topic in private {
-            let made = self.channels.get(&(home, topic.clone())).cloned();
-            // The length was looked at when the topic was taken.
-            let Some(channel) = made.or_else(|| verify_channel(topic, rand::rng().random()).ok()) else {
-                continue;
-            };
-            self.channels.insert((home, topic.clone()), channel.clone());
-            channels.push(channel);
+            let channels = self.channels.entry((home, topic.clone())).or_insert_with(|| Channels::new(topic));
+            all.extend(channels.names().cloned());
         }
-        channels
+        all
+    }
+
+    /// When [`Private::renew`] has something to do.
+    pub(super) fn next_renewal(&self) -> Option<Instant> {
+        self.channels.values().filter_map(Channels::due).min()
+    }
+
+    /// Makes new channels where it is time; whether there are any.
+    pub(super) fn renew(&mut self, now: Instant) -> bool {
+        let mut renewed = false;
+        for ((_, topic), channels) in &mut self.channels {
+            renewed |= channels.renew(now, topic);
+        }
+        renewed
+    }
+
+    /// Sends of this client that are not the application's, under way or soon to be.
+    pub(super) fn in_flight(&self) -> usize {
+        let waiting = self.changes.values().map(|pending| pending.queue.len().min(GRANTS));
+        self.exchanges.len() + waiting.sum::<usize>()
     }
 
     pub(super) fn handle_lost(&mut self, home: u64) {
@@ -112,12 +132,17 @@ impl Private {
     }
 
     /// Opens a message to this client. `None` if it must not be handed to the application.
-    pub(super) fn unseal(&self, message: &Deliver) -> Option<Unsealed> {
+    pub(super) fn unseal(&mut self, message: &Deliver) -> Option<Unsealed> {
         let Some(holder) = self.holders.get(&message.topic).and_then(Weak::upgrade) else {
             return Some(Unsealed::Plain);
         };
         let unsealed = holder.unseal(message);
         if let Err(error) = &unsealed {
+            if *error == ContentError::UnknownKey {
+                // Asked anew, the publisher gives the key that was missed.
+                let theirs = self.channels.iter_mut().filter(|((_, of), _)| *of == message.topic);
+                theirs.for_each(|(_, channels)| channels.missed(Instant::now()));
+            }
             tracing::warn!(topic = %message.topic, %error, "a message on a private topic is not taken");
         }
         unsealed.ok()
@@ -126,8 +151,9 @@ impl Private {
     /// One grant of a change has had its answer, or will not have any.
     fn granted(&mut self, change: u64) {
         let Some(pending) = self.changes.get_mut(&change) else { return };
-        pending.left -= 1;
-        if pending.left == 0
+        pending.running -= 1;
+        if pending.running == 0
+            && pending.queue.is_empty()
             && let Some(Pending { publisher, reply, .. }) = self.changes.remove(&change)
         {
             // Whoever asked for this change may have gone, and another have begun.
@@ -173,8 +199,9 @@ impl Driver {
     /// Answers what came over a verify channel.
     pub(super) fn prove(&mut self, at: usize, message: &Deliver) {
         let home = &mut self.homes[at];
-        let holder = of_channel(&message.topic).and_then(|topic| self.private.holders.get(topic));
-        let Some(holder) = holder.and_then(Weak::upgrade) else {
+        let topic = of_channel(&message.topic).and_then(|topic| Topic::parse(topic).ok());
+        let holder = topic.as_ref().and_then(|topic| self.private.holders.get(topic));
+        let Some((topic, holder)) = topic.as_ref().zip(holder.and_then(Weak::upgrade)) else {
             return home.answer(&message.push, REFUSED_UNPROVED, Bytes::new());
         };
         let publisher = message.sender.as_ref().map(|sender| Party {
@@ -188,7 +215,14 @@ impl Driver {
             client: self.connector.fingerprint(),
         };
         match holder.prove(&message.payload, publisher, subscriber) {
-            Ok(answer) => home.answer(&message.push, 0, answer),
+            Ok(answer) => {
+                let channels = self.private.channels.get_mut(&(home.id, topic.clone()));
+                // What becomes of a signature of 2.x is never told.
+                if let Some(channels) = channels.filter(|_| Step::decode(&answer).is_ok()) {
+                    channels.stepped(&message.topic, Step::is_granted(&answer), Instant::now());
+                }
+                home.answer(&message.push, 0, answer);
+            }
             Err(error) => {
                 tracing::warn!(topic = %holder.topic(), %error, "a publisher is given no proof");
                 home.answer(&message.push, REFUSED_UNPROVED, Bytes::new());
@@ -213,17 +247,37 @@ impl Driver {
         self.take_back(revoked);
         let change = self.private.next_change;
         self.private.next_change += 1;
-        publisher.ready.send_replace(false);
-        let pending = Pending { publisher: publisher.clone(), left: grants.len() + 1, reply };
+        // One more, until all that can be sent now are.
+        let pending = Pending { publisher, queue: grants.into(), running: 1, reply };
         self.private.changes.insert(change, pending);
-        for (home, inquiry, stage, payload) in grants {
-            let next = Next::Send(stage, payload);
-            match self.homes.iter().position(|other| other.id == home) {
-                Some(at) => self.go_on(at, publisher.clone(), inquiry, next, Some(change)),
-                None => self.private.granted(change),
+        self.send_grants();
+        self.private.granted(change);
+    }
+
+    /// Sends grants as far as there is room for them.
+    pub(super) fn send_grants(&mut self) {
+        let changes: Vec<u64> = self.private.changes.keys().copied().collect();
+        for change in changes {
+            while let Some((home, inquiry, stage, payload)) = self.next_grant(change) {
+                let Some(pending) = self.private.changes.get_mut(&change) else { break };
+                pending.running += 1;
+                let publisher = pending.publisher.clone();
+                match self.homes.iter().position(|other| other.id == home) {
+                    Some(at) => {
+                        self.go_on(at, publisher, inquiry, Next::Send(stage, payload), Some(change));
+                    }
+                    None => self.private.granted(change),
+                }
             }
         }
-        self.private.granted(change);
+    }
+
+    fn next_grant(&mut self, change: u64) -> Option<(u64, Inquiry, Stage, Bytes)> {
+        let pending = self.private.changes.get_mut(&change)?;
+        let (home, ..) = pending.queue.front()?;
+        let home = self.homes.iter().find(|other| other.id == *home);
+        let room = home.is_none_or(|home| home.session.in_flight() < self.options.max_in_flight);
+        if room && pending.running <= GRANTS { pending.queue.pop_front() } else { None }
     }
 
     /// Tells nodes whom to trust no longer.

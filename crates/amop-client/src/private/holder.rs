@@ -14,12 +14,15 @@ use parking_lot::Mutex;
 
 use super::Compatibility;
 
-/// Exchanges that are remembered, for the grants to come; beyond, the oldest is forgotten.
-const MAX_EXCHANGES: usize = 256;
-/// Of one publisher among them.
-const MAX_OF_PUBLISHER: usize = 16;
-/// Content keys; beyond, the oldest is forgotten.
-const MAX_KEYS: usize = 256;
+/// Exchanges that are remembered, for the grants to come; beyond, one without a grant is forgotten, or
+/// the one that was used the longest ago.
+const MAX_EXCHANGES: usize = 1_024;
+/// Of one publisher at one node among them.
+const MAX_OF_PUBLISHER: usize = 64;
+/// Content keys of one publisher: that in force, and two before it whose messages may be under way.
+const MAX_OF_KEYS: usize = 3;
+/// Content keys of all.
+const MAX_KEYS: usize = 1_024;
 
 /// Why a proof was not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -120,7 +123,8 @@ impl Holder {
                 Ok(proof)
             }
             Ok(grant) => {
-                self.state.lock().take(&grant)?;
+                let publisher = publisher.ok_or(Unproved::Nameless)?;
+                self.state.lock().take(&grant, &publisher)?;
                 Ok(Step::granted())
             }
             Err(StepError::NotVersion2) => self.prove_2x(payload),
@@ -172,27 +176,45 @@ impl fmt::Debug for Holder {
 
 impl State {
     fn remember(&mut self, proving: Proving) {
-        let publisher = proving.publisher().client;
-        let theirs = |other: &Proving| other.publisher().client == publisher;
-        if self.exchanges.iter().filter(|other| theirs(other)).count() >= MAX_OF_PUBLISHER {
-            let oldest = self.exchanges.iter().position(theirs);
-            oldest.and_then(|at| self.exchanges.remove(at));
-        }
-        if self.exchanges.len() >= MAX_EXCHANGES {
-            self.exchanges.pop_front();
-        }
+        let publisher = proving.publisher().clone();
+        self.make_room(MAX_OF_PUBLISHER, |other| *other.publisher() == publisher);
+        self.make_room(MAX_EXCHANGES, |_| true);
         self.exchanges.push_back(proving);
     }
 
-    fn take(&mut self, grant: &Step) -> Result<(), StepError> {
-        let exchange = self.exchanges.iter().rev().find(|exchange| exchange.is_for(grant));
-        let exchange = exchange.ok_or(StepError::Unexpected)?;
-        let (publisher, mut opener) = (exchange.publisher().client, exchange.open(grant)?);
-        // What was opened under the same key stays opened. Another publisher's key is never the same.
-        self.openers.retain(|(whose, former)| *whose != publisher || !opener.inherit(&mut former.lock()));
-        if self.openers.len() >= MAX_KEYS {
-            self.openers.pop_front();
+    /// Forgets one of these exchanges if there are so many.
+    fn make_room(&mut self, most: usize, concerned: impl Fn(&Proving) -> bool) {
+        if self.exchanges.iter().filter(|other| concerned(other)).count() < most {
+            return;
         }
+        let useless = self.exchanges.iter().position(|other| concerned(other) && !other.was_granted());
+        let oldest = useless.or_else(|| self.exchanges.iter().position(concerned));
+        oldest.and_then(|at| self.exchanges.remove(at));
+    }
+
+    /// Takes a content key from the publisher to which the exchange was a proof.
+    fn take(&mut self, grant: &Step, publisher: &Party) -> Result<(), StepError> {
+        let fits = |exchange: &Proving| exchange.is_for(grant) && exchange.publisher() == publisher;
+        let at = self.exchanges.iter().rposition(fits).ok_or(StepError::Unexpected)?;
+        let mut exchange = self.exchanges.remove(at).ok_or(StepError::Unexpected)?;
+        let opened = exchange.open(grant);
+        self.exchanges.push_back(exchange);
+        self.add(publisher.client, opened?)
+    }
+
+    fn add(&mut self, publisher: Fingerprint, mut opener: Opener) -> Result<(), StepError> {
+        let theirs = |(whose, _): &(Fingerprint, Arc<Mutex<Opener>>)| *whose == publisher;
+        let mut same = None;
+        for (at, former) in self.openers.iter().enumerate().filter(|(_, former)| theirs(former)) {
+            // What was opened under the same key stays opened.
+            if opener.inherit(&mut former.1.lock())? {
+                same = Some(at);
+            }
+        }
+        let enough = self.openers.iter().filter(|former| theirs(former)).count() >= MAX_OF_KEYS;
+        let full = (self.openers.len() >= MAX_KEYS).then_some(0);
+        let oldest = if enough { self.openers.iter().position(theirs) } else { full };
+        same.or(oldest).and_then(|at| self.openers.remove(at));
         self.openers.push_back((publisher, Arc::new(Mutex::new(opener))));
         Ok(())
     }

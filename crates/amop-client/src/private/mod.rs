@@ -9,10 +9,11 @@
 //! and one subscriber, and messages are encrypted from publisher to subscribers: nodes see ciphertext
 //! only. The handshake of FISCO BCOS 2.x has neither; [`Compatibility`] says who goes along with it.
 //!
-//! - [`holder`]: the subscriber's end; [`publisher`] and [`answers`]: the publisher's end, all without IO.
+//! - [`holder`] and [`channels`]: the subscriber's end; [`publisher`] and [`answers`]: the publisher's end, all without IO.
 //! - [`topic`]: what a publisher's application holds.
 
 mod answers;
+pub(crate) mod channels;
 pub(crate) mod holder;
 pub(crate) mod publisher;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use amop_auth::{
     PublicKey,
     challenge::{Accept, Challenge},
-    content::{AnswerKey, ContentError, ContentKey, Scope},
+    content::{AnswerKey, ContentError, ContentKey, MAX_MESSAGES, Scope},
     exchange::{Offered, Step, StepError, Trusted},
 };
 use amop_protocol::{Fingerprint, NodeId, Topic, broker::event::Mode, session::verification::Inquiry};
@@ -25,6 +25,8 @@ const MAX_SUBSCRIBERS: usize = 10_000;
 pub(crate) const STEP: Duration = Duration::from_secs(5);
 /// How often a subscriber of 2.x is challenged again while messages that it could not read are under way.
 const ROUNDS: u8 = 16;
+/// How often a subscriber that does not take another key is given it again before it is taken back.
+const GRANT_TRIES: u8 = 3;
 /// How long one content key is used.
 const KEY_LIFE: Duration = Duration::from_secs(3_600);
 
@@ -81,9 +83,10 @@ pub(crate) enum Stage {
 pub(crate) struct Grant {
     trusted: Trusted,
     content: Arc<ContentKey>,
-    answers: AnswerKey,
     /// The subscriber, if it has been verified before.
     known: Option<u64>,
+    /// How often, and until when, it is given again if it is not taken.
+    again: (u8, Instant),
 }
 
 /// What follows.
@@ -172,7 +175,8 @@ impl Publisher {
 
     /// Whether it is time for another content key.
     pub(crate) fn is_stale(&self) -> bool {
-        self.state.lock().made.elapsed() >= KEY_LIFE
+        let state = self.state.lock();
+        state.made.elapsed() >= KEY_LIFE || state.content.used() >= MAX_MESSAGES / 2
     }
 
     /// Begins the exchange with a subscriber. `node` is this client's node, if it is known.
@@ -208,8 +212,10 @@ impl Publisher {
     fn proved(&self, offered: &Offered, answer: &Bytes) -> Next {
         let keys = self.keys();
         match offered.verify(unix_millis(), answer, &keys) {
-            Ok(trusted) => self.grant(trusted, None),
+            Ok(trusted) => self.grant(trusted, None, (0, Instant::now())),
             Err(StepError::NotVersion2) if self.compatibility.allows_2x() => challenge_2x(ROUNDS),
+            // It may do better when the node asks again.
+            Err(StepError::Expired) => Next::Leave,
             Err(error) => {
                 tracing::warn!(topic = %self.topic, %error, "a subscriber is not verified");
                 Next::Decide(false)
@@ -242,12 +248,15 @@ impl Publisher {
         Arc::strong_count(&state.encrypted) > 1
     }
 
-    /// Gives the content key in force.
-    fn grant(&self, trusted: Trusted, known: Option<u64>) -> Next {
-        let content = self.state.lock().content.clone();
+    /// Gives the content key in force; if that is not taken, so many times more, until then.
+    fn grant(&self, trusted: Trusted, known: Option<u64>, again: (u8, Instant)) -> Next {
+        let mut state = self.state.lock();
+        let content = state.content.clone();
         match trusted.grant(&content) {
             Ok((payload, answers)) => {
-                let grant = Box::new(Grant { trusted, content, answers, known });
+                // It answers as soon as it has the key, perhaps before it has said so.
+                state.answers.add(content.clone(), answers);
+                let grant = Box::new(Grant { trusted, content, known, again });
                 Next::Send(Stage::Granting(grant), payload)
             }
             Err(error) => {
@@ -258,9 +267,14 @@ impl Publisher {
     }
 
     fn granted(&self, home: u64, inquiry: &Inquiry, grant: Box<Grant>, taken: bool) -> Next {
-        let Grant { trusted, content, answers, known } = *grant;
+        let Grant { trusted, content, known, again } = *grant;
         let mut state = self.state.lock();
         let trusts = state.keys.contains(&trusted.key());
+        let (tries, until) = again;
+        if !taken && trusts && tries > 0 && Instant::now() < until {
+            drop(state);
+            return self.grant(trusted, known, (tries - 1, until));
+        }
         if !taken || !trusts {
             // One that has left, or cannot read what will come, is taken back; a new one that did not
             // answer is asked again.
@@ -270,9 +284,8 @@ impl Publisher {
         if !Arc::ptr_eq(&content, &state.content) {
             // Another key has come into force meanwhile.
             drop(state);
-            return self.grant(trusted, known);
+            return self.grant(trusted, known, again);
         }
-        state.answers.add(content, answers);
         if known.is_some() {
             return Next::Leave;
         }
@@ -315,6 +328,7 @@ impl Publisher {
     pub(crate) fn change(&self, keys: Vec<PublicKey>) -> Result<Change, ContentError> {
         let content = Arc::new(ContentKey::generate()?);
         let mut state = self.state.lock();
+        self.ready.send_replace(false);
         (state.content, state.made, state.keys) = (content, Instant::now(), keys);
         let mut change = Change::default();
         let State { subscribers, keys, .. } = &mut *state;
@@ -328,29 +342,33 @@ impl Publisher {
         });
         let remaining: Vec<_> = remaining.collect();
         drop(state);
+        let again = (GRANT_TRIES, Instant::now() + STEP);
         for (number, home, inquiry, trusted) in remaining {
-            if let Next::Send(stage, payload) = self.grant(trusted, Some(number)) {
+            if let Next::Send(stage, payload) = self.grant(trusted, Some(number), again) {
                 change.grants.push((home, inquiry, stage, payload));
             }
         }
         Ok(change)
     }
 
-    /// A message as it is to go out.
+    /// A message as it is to go out; `None` while subscribers are being given another key.
     ///
     /// # Errors
     /// When the content key is used up.
-    pub(crate) fn seal(&self, mode: Mode, payload: Bytes) -> Result<Sealed, ContentError> {
+    pub(crate) fn seal(&self, mode: Mode, payload: &Bytes) -> Result<Option<Sealed>, ContentError> {
         let state = self.state.lock();
+        if !*self.ready.borrow() {
+            return Ok(None);
+        }
         if !self.encrypts_in(&state) {
-            return Ok(Sealed { payload, content: None, _under_way: None });
+            return Ok(Some(Sealed { payload: payload.clone(), content: None, _under_way: None }));
         }
         let (content, under_way) = (state.content.clone(), Some(state.encrypted.clone()));
         drop(state);
         let unicast = mode == Mode::Unicast;
         let scope = Scope { topic: self.topic.as_str(), unicast, publisher: self.publisher };
-        let payload = content.seal(&payload, scope)?.into();
-        Ok(Sealed { payload, content: Some(content), _under_way: under_way })
+        let payload = content.seal(payload, scope)?.into();
+        Ok(Some(Sealed { payload, content: Some(content), _under_way: under_way }))
     }
 
     /// Reads the answer to a message.

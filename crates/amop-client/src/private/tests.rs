@@ -17,7 +17,7 @@ use super::{
     Compatibility,
     holder::{Holder, Unproved, Unsealed},
     private,
-    publisher::{Next, Publisher, Stage},
+    publisher::{Change, Next, Publisher, Stage},
 };
 
 const HOME: u64 = 7;
@@ -60,6 +60,14 @@ fn verify(publisher: &Publisher, holder: &Holder) -> Option<bool> {
     go_on(publisher, holder, "q", publisher.begin(Some(party(1).node)))
 }
 
+/// Other keys count, and nobody is waited for.
+fn change(publisher: &Publisher, keys: &[&PrivateKey]) -> Change {
+    let change = publisher.change(keys.iter().map(|key| key.public()).collect()).unwrap();
+    assert!(publisher.seal(Mode::Unicast, &Bytes::new()).unwrap().is_none(), "not during a change");
+    publisher.ready.send_replace(true);
+    change
+}
+
 /// A message as it comes to the subscriber.
 fn delivered(payload: Bytes, sender: u8) -> Deliver {
     let Party { institution, node, client: fingerprint } = party(sender);
@@ -77,7 +85,8 @@ fn delivered(payload: Bytes, sender: u8) -> Deliver {
 
 /// What the subscriber reads of a request, and the publisher of its answer.
 fn exchange(publisher: &Publisher, holder: &Holder) -> Result<(Bytes, Bytes), ContentError> {
-    let sealed = publisher.seal(Mode::Unicast, Bytes::from_static(b"quote"))?;
+    let sealed =
+        publisher.seal(Mode::Unicast, &Bytes::from_static(b"quote"))?.expect("no change is under way");
     let (payload, seal) = match holder.unseal(&delivered(sealed.payload.clone(), 1))? {
         Unsealed::Opened(payload, seal) => (payload, seal),
         Unsealed::Plain => return Ok((sealed.payload.clone(), Bytes::new())),
@@ -106,7 +115,7 @@ fn only_what_this_publisher_encrypted_is_opened() {
     let publisher = publisher(&[&key], Compatibility::Version2);
     let till = holder(&key, Compatibility::Version2);
     assert_eq!(verify(&publisher, &till), Some(true));
-    let sealed = publisher.seal(Mode::Unicast, Bytes::from_static(b"quote")).unwrap().payload;
+    let sealed = publisher.seal(Mode::Unicast, &Bytes::from_static(b"quote")).unwrap().unwrap().payload;
     let error = |payload: Bytes, sender| till.unseal(&delivered(payload, sender)).map(|_| ()).err();
     assert_eq!(error(sealed.clone(), 3), Some(ContentError::UnknownKey), "in another's name");
     assert_eq!(error("plain".into(), 1), Some(ContentError::Malformed));
@@ -120,7 +129,7 @@ fn a_change_of_keys_shuts_out_whose_key_went() {
     let publisher = publisher(&[&stays, &goes], Compatibility::Version2);
     let (kept, out) = (holder(&stays, Compatibility::Version2), holder(&goes, Compatibility::Version2));
     assert_eq!((verify(&publisher, &kept), verify(&publisher, &out)), (Some(true), Some(true)));
-    let change = publisher.change(vec![stays.public()]).unwrap();
+    let change = change(&publisher, &[&stays]);
     assert_eq!((change.revoked.len(), change.grants.len()), (1, 1));
     assert_eq!(exchange(&publisher, &out), Err(ContentError::UnknownKey), "it has the former key only");
     for (_, _, stage, payload) in change.grants {
@@ -135,10 +144,14 @@ fn whoever_does_not_take_the_next_key_is_taken_back() {
     let key = PrivateKey::generate().unwrap();
     let publisher = publisher(&[&key], Compatibility::Version2);
     assert_eq!(verify(&publisher, &holder(&key, Compatibility::Version2)), Some(true));
-    let (_, _, stage, _) = publisher.change(vec![key.public()]).unwrap().grants.pop().unwrap();
-    let next = publisher.advance(HOME, &inquiry("q"), stage, None);
+    let (_, _, stage, payload) = change(&publisher, &[&key]).grants.pop().unwrap();
+    let (mut next, mut tries) = (Next::Send(stage, payload), 0);
+    while let Next::Send(stage, _) = next {
+        (next, tries) = (publisher.advance(HOME, &inquiry("q"), stage, None), tries + 1);
+    }
     assert!(matches!(next, Next::Decide(false)));
-    assert!(publisher.change(vec![key.public()]).unwrap().grants.is_empty());
+    assert_eq!(tries, 4);
+    assert!(change(&publisher, &[&key]).grants.is_empty());
 }
 
 #[test]
@@ -164,7 +177,7 @@ fn a_grant_that_was_overtaken_is_made_again() {
     let Next::Send(stage, grant) = publisher.advance(HOME, &inquiry("q"), stage, Some(&proof)) else {
         panic!("a grant")
     };
-    publisher.change(vec![key.public()]).unwrap();
+    change(&publisher, &[&key]);
     let granted = till.prove(&grant, Some(party(1)), party(2)).unwrap();
     let again = publisher.advance(HOME, &inquiry("q"), stage, Some(&granted));
     assert!(matches!(again, Next::Send(..)));
@@ -204,4 +217,50 @@ fn nothing_is_proved_to_nobody() {
     let strict = holder(&key, Compatibility::Version2);
     assert_eq!(strict.prove(&challenge, Some(party(1)), party(2)), Err(Unproved::NotVersion2));
     assert!(matches!(till.prove(&Bytes::new(), Some(party(1)), party(2)), Err(Unproved::Challenge(_))));
+}
+
+/// An offer of a publisher, answered; and what gives the subscriber the key.
+fn offered(publisher: &Publisher, holder: &Holder, sender: &Party) -> Bytes {
+    let Next::Send(stage, offer) = publisher.begin(Some(sender.node)) else { panic!("an offer") };
+    let proof = holder.prove(&offer, Some(sender.clone()), party(2)).unwrap();
+    let Next::Send(_, grant) = publisher.advance(HOME, &inquiry("q"), stage, Some(&proof)) else {
+        panic!("a grant")
+    };
+    grant
+}
+
+#[test]
+fn a_grant_counts_from_its_publisher_and_once() {
+    let key = PrivateKey::generate().unwrap();
+    let publisher = publisher(&[&key], Compatibility::Version2);
+    let till = holder(&key, Compatibility::Version2);
+    let grant = offered(&publisher, &till, &party(1));
+    for other in [None, Some(party(3)), Some(Party { node: NodeId::new([9; 32]), ..party(1) })] {
+        assert!(till.prove(&grant, other, party(2)).is_err());
+    }
+    assert!(till.prove(&grant, Some(party(1)), party(2)).is_ok());
+    let sealed = publisher.seal(Mode::Unicast, &Bytes::from_static(b"quote")).unwrap().unwrap().payload;
+    let open = || till.unseal(&delivered(sealed.clone(), 1)).map(|_| ()).err();
+    assert_eq!(open(), None);
+    assert!(till.prove(&grant, Some(party(1)), party(2)).is_err(), "what was opened stays opened");
+    assert_eq!(open(), Some(ContentError::Replayed));
+}
+
+#[test]
+fn others_cannot_push_a_publishers_key_out() {
+    let key = PrivateKey::generate().unwrap();
+    let honest = publisher(&[&key], Compatibility::Version2);
+    let till = holder(&key, Compatibility::Version2);
+    assert_eq!(verify(&honest, &till), Some(true));
+    for _ in 0..200 {
+        let keys = vec![key.public()];
+        let evil = Publisher::new(prices(), party(3).client, keys, Compatibility::Version2).unwrap();
+        let grant = offered(&evil, &till, &party(3));
+        till.prove(&grant, Some(party(3)), party(2)).unwrap();
+    }
+    assert_eq!(exchange(&honest, &till), Ok(("quote".into(), "noted".into())));
+    for (_, _, stage, payload) in change(&honest, &[&key]).grants {
+        assert_eq!(go_on(&honest, &till, "q", Next::Send(stage, payload)), None);
+    }
+    assert_eq!(exchange(&honest, &till), Ok(("quote".into(), "noted".into())));
 }

@@ -1,6 +1,6 @@
 //! A private topic as its publisher's application holds it.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use amop_auth::{PublicKey, content::ContentError};
 use amop_protocol::{Topic, broker::event::Mode, wire::recipients::Recipients};
@@ -20,10 +20,10 @@ use crate::{
 /// allows 2.x and one of them speaks nothing better; see [`PrivateTopic::is_encrypted`].
 #[derive(Debug)]
 pub struct PrivateTopic {
+    /// Has nodes ask this client about subscribers. It goes first: no node asks in vain.
+    pub(crate) _push_channel: Subscription,
     pub(crate) client: Client,
     pub(crate) publisher: Arc<Publisher>,
-    /// Has nodes ask this client about subscribers.
-    pub(crate) _push_channel: Subscription,
     /// One change of the keys at a time.
     pub(crate) changing: Mutex<()>,
 }
@@ -47,12 +47,21 @@ impl PrivateTopic {
         self.publisher.encrypts()
     }
 
-    /// Resolves when a subscriber has been verified and can be sent messages, at once if one ever was.
-    /// Cancel safe.
+    /// Resolves when a subscriber has been verified and can be sent messages, at once if one ever was, or
+    /// when the client is closed. Others may be verified later. Cancel safe.
     pub async fn verified(&self) {
+        self.verified_beyond(0).await;
+    }
+
+    /// Resolves when subscribers have been verified more than `count` times, see
+    /// [`PrivateTopic::verifications`], or when the client is closed. Cancel safe.
+    pub async fn verified_beyond(&self, count: u64) {
         let mut verified = self.publisher.verified.subscribe();
-        // The sender lives as long as this.
-        let _ = verified.wait_for(|count| *count > 0).await;
+        tokio::select! {
+            // The sender lives as long as this.
+            _ = verified.wait_for(|now| *now > count) => {}
+            () = self.client.closed() => {}
+        }
     }
 
     /// How often a subscriber has been verified. One that connects again is verified again.
@@ -90,7 +99,7 @@ impl PrivateTopic {
         options: PublishOptions,
     ) -> Result<Recipients, PublishError> {
         let sealed = self.seal(Mode::Multicast, payload.into()).await?;
-        self.client.publish_with(self.topic().as_str(), sealed.payload, options).await
+        self.client.publish_to(self.topic().as_str(), sealed.payload, options).await
     }
 
     /// As [`Client::request`], to one of those that were verified.
@@ -112,7 +121,7 @@ impl PrivateTopic {
     ) -> Result<Bytes, RequestError> {
         let sealed = self.seal(Mode::Unicast, payload.into()).await?;
         let message = sealed.payload.clone();
-        let answer = self.client.request_with(self.topic().as_str(), message, options).await?;
+        let answer = self.client.request_to(self.topic().as_str(), message, options).await?;
         Ok(self.publisher.open(&sealed, answer).map_err(Failure::unreadable)?)
     }
 
@@ -121,9 +130,14 @@ impl PrivateTopic {
             // Another may have come first; then there is nothing left to do.
             let _ = self.change_if(Publisher::is_stale, self.publisher.keys()).await;
         }
-        // The sender lives as long as this.
-        let _ = self.publisher.ready.subscribe().wait_for(|ready| *ready).await;
-        self.publisher.seal(mode, payload).map_err(Failure::unsealed)
+        let mut ready = self.publisher.ready.subscribe();
+        loop {
+            // The sender lives as long as this.
+            let _ = ready.wait_for(|ready| *ready).await;
+            if let Some(sealed) = self.publisher.seal(mode, &payload).map_err(Failure::unsealed)? {
+                return Ok(sealed);
+            }
+        }
     }
 
     async fn change(&self, keys: Vec<PublicKey>) -> Result<(), PrivateError> {
@@ -147,10 +161,14 @@ impl PrivateTopic {
 
 /// Each key once, and not too many of them.
 pub(crate) fn check(keys: impl IntoIterator<Item = PublicKey>) -> Result<Vec<PublicKey>, PrivateError> {
-    let mut keys: Vec<PublicKey> = keys.into_iter().take(MAX_KEYS * 2).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    if keys.len() > MAX_KEYS { Err(PrivateError::TooManyKeys(MAX_KEYS)) } else { Ok(keys) }
+    let mut distinct = BTreeSet::new();
+    for key in keys {
+        distinct.insert(key);
+        if distinct.len() > MAX_KEYS {
+            return Err(PrivateError::TooManyKeys(MAX_KEYS));
+        }
+    }
+    Ok(distinct.into_iter().collect())
 }
 
 impl fmt::Debug for Publisher {
