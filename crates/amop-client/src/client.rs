@@ -125,10 +125,12 @@ impl Client {
         self.subscribe_as(parse_all(topics)?, None).await
     }
 
-    /// Subscribes to a private topic, which may be named with its prefix or without: only publishers
-    /// that name the public half of `key` send to it. Otherwise as [`Client::subscribe`]. Nothing
-    /// comes before a publisher has had this client prove that it holds the key, which goes by itself
-    /// and takes a few round trips from when both are there.
+    /// Subscribes to a private topic, which may be named with its prefix or without. Publishers that name
+    /// the public half of `key` have this client prove that it holds the key, which goes by itself and takes
+    /// a few round trips from when both are there; nothing comes before. Otherwise as [`Client::subscribe`].
+    ///
+    /// The key decides who may read, not who may write: any client of the consortium may publish the
+    /// topic, so look at [`Delivery::sender`](crate::Delivery::sender).
     ///
     /// # Errors
     /// As [`Client::subscribe`], and when this client has subscribed to the topic with another key.

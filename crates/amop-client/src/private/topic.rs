@@ -71,7 +71,8 @@ impl PrivateTopic {
 
     /// Replaces the keys. Who holds none of them any more receives nothing that is sent after this
     /// has resolved, and could not read it: the others have been given another content key by then,
-    /// or 5 s to take it.
+    /// or 5 s to take it. What is sent meanwhile waits. Who is there already and holds a new key is verified
+    /// when it asks again, within a minute.
     ///
     /// Not cancel safe in the sense that a change that has begun is carried through.
     ///
