@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use amop::config::Config;
-use amop_client::{Cause, ErrorKind, RequestOptions};
+use amop_client::{Cause, Compatibility, ErrorKind, RequestOptions};
 use amop_protocol::Status;
 
 use super::*;
@@ -17,7 +17,8 @@ async fn nobody_there_is_100() {
     let _private = Served::echo(mesh.client(1).await, "#!$TopicNeedVerify_secret").await;
     for (topic, cause) in [
         ("nobody", Cause::NoSubscriber),
-        ("#!$TopicNeedVerify_secret", Cause::NotVerified),
+        // Not even the client sends that: it would not be encrypted.
+        ("#!$TopicNeedVerify_secret", Cause::ReservedTopic),
         ("_block_notify_1", Cause::ReservedTopic),
     ] {
         let request = till.request(topic, "x").await.expect_err("no way");
@@ -25,6 +26,11 @@ async fn nobody_there_is_100() {
         let publication = till.publish(topic, "x").await.expect_err("no way");
         assert_eq!((publication.code(), publication.cause()), (100, cause), "{topic}: {publication}");
     }
+    let secret = till.private_topic("secret", [], Compatibility::Version2).await.expect("a topic");
+    let request = secret.request("x").await.expect_err("nobody is verified");
+    assert_eq!((request.code(), request.cause()), (100, Cause::NotVerified));
+    let publication = secret.publish("x").await.expect_err("nobody is verified");
+    assert_eq!((publication.code(), publication.cause()), (100, Cause::NotVerified));
 }
 
 #[tokio::test]
