@@ -30,7 +30,13 @@ use crate::{
     connector::Connector,
     driver::{Control, Driver, Ends, Send},
     error::Failure,
-    private::{holder::Holder, private, publisher::Publisher, push_channel, topic::check},
+    private::{
+        holder::Holder,
+        private,
+        publisher::{Publisher, Sealed},
+        push_channel,
+        topic::check,
+    },
     subscription::{Leave, Meter, Sink},
 };
 
@@ -306,11 +312,22 @@ impl Client {
         options: RequestOptions,
     ) -> Result<PendingRequest, RequestError> {
         not_private(topic)?;
+        self.start_request_to(topic, payload.into(), options, None).await
+    }
+
+    /// As [`Client::start_request`], to a private topic too; `opens` is what opens the answer.
+    pub(crate) async fn start_request_to(
+        &self,
+        topic: &str,
+        payload: Bytes,
+        options: RequestOptions,
+        opens: Option<(Arc<Publisher>, Sealed)>,
+    ) -> Result<PendingRequest, RequestError> {
         let RequestOptions { deadline, to } = options;
         let wishes = Wishes { address: to, tell_handed: true, ..Wishes::default() };
         let (told, handed) = oneshot::channel();
-        let outcome = self.send(Mode::Unicast, topic, payload.into(), deadline, wishes, Some(told)).await?;
-        Ok(PendingRequest { outcome, handed, was_handed: None })
+        let outcome = self.send(Mode::Unicast, topic, payload, deadline, wishes, Some(told)).await?;
+        Ok(PendingRequest { outcome, handed, was_handed: None, opens })
     }
 
     /// The node that messages are sent through now; `None` while no node is connected.

@@ -3,13 +3,18 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::{RequestError, error::Failure};
+use crate::{
+    RequestError,
+    error::Failure,
+    private::publisher::{Publisher, Sealed},
+};
 
 /// A request that was sent. Await it for its answer; [`PendingRequest::handed`] says, before that,
 /// when a subscriber has the message.
@@ -20,6 +25,8 @@ pub struct PendingRequest {
     pub(crate) outcome: oneshot::Receiver<Result<Bytes, Failure>>,
     pub(crate) handed: oneshot::Receiver<()>,
     pub(crate) was_handed: Option<bool>,
+    /// On a private topic: what opens the answer.
+    pub(crate) opens: Option<(Arc<Publisher>, Sealed)>,
 }
 
 impl PendingRequest {
@@ -42,7 +49,11 @@ impl Future for PendingRequest {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let outcome = ready!(Pin::new(&mut self.outcome).poll(cx));
         // Dropped with the queue: it never left.
-        Poll::Ready(Ok(outcome.unwrap_or(Err(Failure::not_connected()))?))
+        let answer = outcome.unwrap_or(Err(Failure::not_connected()))?;
+        Poll::Ready(match &self.opens {
+            Some((publisher, sealed)) => Ok(publisher.open(sealed, answer).map_err(Failure::unreadable)?),
+            None => Ok(answer),
+        })
     }
 }
 

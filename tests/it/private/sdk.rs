@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use amop_client::{
-    Client, Compatibility, ErrorKind, Mode, PrivateError, PrivateKey, PrivateTopic, SubscribeError,
-    Subscription,
+    Client, Compatibility, ErrorKind, Mode, PrivateError, PrivateKey, PrivateTopic, RequestOptions,
+    SubscribeError, Subscription,
 };
 use amop_protocol::wire::channel::Type;
 use amop_testkit::wait;
@@ -65,6 +65,9 @@ async fn those_who_hold_a_key_receive_and_nobody_else() {
     for _ in 0..10 {
         assert_eq!(prices.request("quote").await.as_deref(), Ok(&b"till:quote"[..]));
     }
+    let mut request = prices.start_request("quote", RequestOptions::default()).await.expect("sent");
+    assert!(request.handed().await);
+    assert_eq!(request.await.as_deref(), Ok(&b"till:quote"[..]));
     let report = prices.publish_with("end", amop_client::PublishOptions::default().report()).await;
     assert_eq!(report.map(|report| (report.handed, report.failed)), Ok((3, 0)));
     let mut requests = 0;
@@ -73,7 +76,7 @@ async fn those_who_hold_a_key_receive_and_nobody_else() {
         assert_eq!(seen.last(), Some(&(Mode::Multicast, Bytes::from_static(b"end"))));
         requests += seen.len() - 1;
     }
-    assert_eq!(requests, 10);
+    assert_eq!(requests, 11);
     desk.close().await;
     assert!(!stranger.is_finished());
     stranger.abort();

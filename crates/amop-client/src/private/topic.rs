@@ -9,8 +9,8 @@ use tokio::sync::{Mutex, oneshot};
 
 use super::publisher::{MAX_KEYS, Publisher, Sealed};
 use crate::{
-    Client, PrivateError, PublishError, PublishOptions, RequestError, RequestOptions, Subscription,
-    error::Failure,
+    Client, PendingRequest, PrivateError, PublishError, PublishOptions, RequestError, RequestOptions,
+    Subscription, error::Failure,
 };
 
 /// A private topic that this client publishes: messages reach the subscribers that prove to hold one
@@ -124,6 +124,20 @@ impl PrivateTopic {
         let message = sealed.payload.clone();
         let answer = self.client.request_to(self.topic().as_str(), message, options).await?;
         Ok(self.publisher.open(&sealed, answer).map_err(Failure::unreadable)?)
+    }
+
+    /// As [`Client::start_request`], to one of those that were verified.
+    ///
+    /// # Errors
+    /// As [`Client::start_request`].
+    pub async fn start_request(
+        &self,
+        payload: impl Into<Bytes>,
+        options: RequestOptions,
+    ) -> Result<PendingRequest, RequestError> {
+        let sealed = self.seal(Mode::Unicast, payload.into()).await?;
+        let (message, opens) = (sealed.payload.clone(), Some((self.publisher.clone(), sealed)));
+        self.client.start_request_to(self.topic().as_str(), message, options, opens).await
     }
 
     async fn seal(&self, mode: Mode, payload: Bytes) -> Result<Sealed, Failure> {
