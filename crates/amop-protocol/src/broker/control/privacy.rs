@@ -1,5 +1,6 @@
-//! Private topics: what sessions here and elsewhere hold goes into [`Verification`], and what it
-//! decides comes out as questions and as part of the snapshot.
+//! Private topics: what sessions here and elsewhere hold goes into
+//! [`Verification`](crate::broker::private::Verification), and what it decides comes out as questions and
+//! as part of the snapshot.
 //!
 //! **Invariant**: the snapshot under which a challenge may be sent is out before its question.
 
