@@ -23,7 +23,7 @@ async fn a_second_client_without_the_key_receives_nothing() {
 
 /// The channel's name, claimed by a client of another node: that client is challenged itself.
 #[tokio::test]
-async fn whoever_claims_anothers_channel_elsewhere_is_challenged_itself() {
+async fn whoever_claims_a_channel_that_is_taken_elsewhere_is_challenged_itself() {
     let mesh = Mesh::line(3).await;
     let key = key();
     let mut desk = publisher(&mesh, 1).await;
