@@ -1,10 +1,11 @@
 //! What a relay reads of private topics.
 
 use amop_client::{Compatibility, PrivateKey};
+use amop_protocol::wire::channel::Type;
 use futures::StreamExt;
 
 use super::*;
-use crate::mesh::spawn;
+use crate::mesh::{Plain, message, spawn};
 
 const SECRET: &[u8] = b"the secret price";
 
@@ -38,4 +39,37 @@ async fn a_relay_finds_no_plaintext() {
     assert_eq!(desk.request("ordinary", SECRET).await.as_deref(), Ok(SECRET));
     assert!(reads_secret(&relay));
     echo.abort();
+}
+
+/// The proof that the holder of the key gave to this very publisher, for this very topic, seen on its
+/// way: presented again it answers another offer than was made.
+#[tokio::test]
+async fn a_proof_that_a_relay_saw_is_worth_nothing_again() {
+    const PRIVATE: &str = "#!$TopicNeedVerify_prices";
+    const CHANNEL: &str = "#!$VerifyChannel_#!$TopicNeedVerify_prices_00000000000000000000000000000001";
+    let (mesh, relay) = line(Duration::from_secs(30)).await;
+    let (key, how) = (PrivateKey::generate().expect("randomness"), Compatibility::Version2);
+    let desk = mesh.client(0).await;
+    let prices = desk.private_topic("prices", [key.public()], how).await.expect("a topic");
+    let till = mesh.client(1).await;
+    let _held = till.subscribe_private("prices", key, how).await.expect("subscribed");
+    wait::within("the verification", prices.verified()).await;
+    let proof = relay.passed().into_iter().map(|passing| passing.frame.payload).find(is_proof);
+    let proof = proof.expect("the proof went over the relay");
+    for node in [0, 1] {
+        let at = &mesh.nodes[node];
+        let leaf = at.institution.client("thief");
+        let mut thief = Plain::subscriber(at.addresses.channel, &leaf, &[PRIVATE, CHANNEL]).await;
+        let offer = thief.receive().await;
+        assert_eq!(offer.kind, Type::UNICAST);
+        thief.send(message(Type::ANSWER, offer.seq, CHANNEL, proof.clone())).await;
+        wait::until("the failure", async || mesh.nodes[0].counted("private_failed").await == node as u64 + 1)
+            .await;
+    }
+    assert_eq!(mesh.nodes[0].counted("private_verified").await, 1);
+}
+
+fn is_proof(payload: &Bytes) -> bool {
+    let step = payload.strip_prefix(b"amop/private/2\n").and_then(|step| pb::PrivateStep::decode(step).ok());
+    matches!(step.and_then(|step| step.step), Some(pb::private_step::Step::Proof(_)))
 }
