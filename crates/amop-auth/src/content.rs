@@ -11,7 +11,13 @@
 //! answer    02 ‖ pair id (8) ‖ counter (8) ‖ ciphertext ‖ tag (16)
 //! ```
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use amop_protocol::Fingerprint;
 use hpke::{
@@ -101,7 +107,7 @@ pub struct Opener {
     digest: [u8; 32],
     key: LessSafeKey,
     seen: Seen,
-    answers: AnswerKey,
+    answers: Arc<AnswerKey>,
 }
 
 /// What encrypts the answers of one subscriber to one publisher.
@@ -111,8 +117,11 @@ pub struct AnswerKey {
 }
 
 /// The right to answer one message, once.
-#[derive(Debug)]
-pub struct Reply(u64);
+pub struct Reply {
+    answers: Arc<AnswerKey>,
+    key_id: [u8; KEY_ID_BYTES],
+    counter: u64,
+}
 
 /// Whether a payload has the form of an encrypted message. Other payloads may have it by chance.
 pub fn is_sealed(payload: &[u8]) -> bool {
@@ -152,7 +161,7 @@ impl SealingKey {
         let opened = Zeroizing::new(context.open(sealed, &[]).map_err(|_| ContentError::NotGenuine)?);
         let (id, secret) = opened.split_first_chunk().ok_or(ContentError::Malformed)?;
         let secret: &[u8; 32] = secret.try_into().map_err(|_| ContentError::Malformed)?;
-        let answers = AnswerKey::export(|label, out| context.export(label, out));
+        let answers = Arc::new(AnswerKey::export(|label, out| context.export(label, out)));
         let mut digest = [0; 32];
         digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, secret).as_ref());
         Ok(Opener { id: *id, digest, key: aead(secret), seen: Seen::default(), answers })
@@ -232,7 +241,7 @@ impl Opener {
         if !self.seen.first_time(counter) {
             return Err(ContentError::Replayed);
         }
-        Ok((payload, Reply(counter)))
+        Ok((payload, Reply { answers: self.answers.clone(), key_id: self.id, counter }))
     }
 
     /// Takes over what `former` has opened, if it is of the same key; whether it is.
@@ -249,10 +258,18 @@ impl Opener {
             }
         }
     }
+}
 
-    /// Encrypts the answer to a message, for its publisher alone.
-    pub fn seal_answer(&self, reply: Reply, answer: &[u8]) -> Vec<u8> {
-        seal(&self.answers.key, &self.answers.pair, reply.0, answer, &self.id)
+impl Reply {
+    /// Encrypts the answer, for the publisher of the message alone.
+    pub fn seal(self, answer: &[u8]) -> Vec<u8> {
+        seal(&self.answers.key, &self.answers.pair, self.counter, answer, &self.key_id)
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("counter", &self.counter).finish_non_exhaustive()
     }
 }
 
@@ -441,7 +458,7 @@ mod tests {
         assert_eq!(payload, b"secret");
         assert_eq!(second.open(&message, scope("t")).unwrap().0, b"secret");
 
-        let answer = first.seal_answer(reply, b"yes");
+        let answer = reply.seal(b"yes");
         assert_eq!(AnswerKey::pair_of(&answer), Ok(of_first.pair()));
         assert_eq!(of_first.open(&answer, &message, &content).as_deref(), Ok(&b"yes"[..]));
         assert_eq!(of_second.open(&answer, &message, &content), Err(ContentError::UnknownKey));

@@ -310,7 +310,7 @@ mod tests {
         let message = content.seal(b"quote", scope).unwrap();
         let (payload, reply) = opener.open(&message, scope).unwrap();
         assert_eq!(payload, b"quote");
-        let answer = opener.seal_answer(reply, b"done");
+        let answer = reply.seal(b"done");
         assert_eq!(answers.open(&answer, &message, &content).unwrap(), b"done");
         assert!(Step::is_granted(&Step::granted()) && !Step::is_granted(&encode(grant.0)));
     }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use amop_auth::content;
 use amop_protocol::{
     Topic,
     broker::event::{Mode, Sender},
@@ -20,11 +21,7 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::sync::mpsc;
 
-use crate::{
-    Client,
-    driver::Control,
-    private::holder::{AnswerSeal, Holder},
-};
+use crate::{Client, driver::Control, private::holder::Holder};
 
 /// The code by which a request is refused when its [`Delivery`] is dropped without an answer.
 pub const REFUSED_UNANSWERED: i32 = 1;
@@ -143,7 +140,7 @@ impl Delivery {
     pub fn answer(mut self, answer: impl Into<Bytes>) {
         if let Some(mut reply) = self.reply.take() {
             let answer = answer.into();
-            let answer = reply.seal.take().map_or(answer.clone(), |seal| seal.seal(&answer));
+            let answer = reply.seal.take().map_or(answer.clone(), |seal| seal.seal(&answer).into());
             reply.send(0, answer);
         }
     }
@@ -165,11 +162,15 @@ pub(crate) struct Reply {
     place: Option<mpsc::OwnedPermit<Control>>,
     ticket: Ticket,
     /// What encrypts an answer, if the request was encrypted.
-    seal: Option<AnswerSeal>,
+    seal: Option<content::Reply>,
 }
 
 impl Reply {
-    pub(crate) fn new(place: mpsc::OwnedPermit<Control>, ticket: Ticket, seal: Option<AnswerSeal>) -> Self {
+    pub(crate) fn new(
+        place: mpsc::OwnedPermit<Control>,
+        ticket: Ticket,
+        seal: Option<content::Reply>,
+    ) -> Self {
         Self { place: Some(place), ticket, seal }
     }
 

@@ -124,6 +124,6 @@ fn changed(at: u8, by: u8, payload: &[u8], ends: &mut Ends) {
     }
     let (opened, reply) = ends.opener.open(&message, SCOPE).expect("as it was sent");
     assert_eq!(opened, payload);
-    let answer = ends.opener.seal_answer(reply, payload);
+    let answer = reply.seal(payload);
     assert_eq!(ends.answers.open(&answer, &message, &ends.content).as_deref(), Ok(payload));
 }

@@ -1,6 +1,6 @@
 //! The subscriber's end: proves that it holds the key, and opens what it is sent.
 
-use std::{collections::VecDeque, fmt, sync::Arc};
+use std::{collections::VecDeque, fmt};
 
 use amop_auth::{
     Party, PrivateKey,
@@ -49,7 +49,7 @@ pub(crate) struct Holder {
 struct State {
     exchanges: VecDeque<Proving>,
     /// Each with whose messages it opens, oldest first.
-    openers: VecDeque<(Fingerprint, Arc<Mutex<Opener>>)>,
+    openers: VecDeque<(Fingerprint, Opener)>,
 }
 
 /// What a message says.
@@ -58,12 +58,12 @@ pub(crate) enum Unsealed {
     /// It was not encrypted.
     Plain,
     /// What was encrypted, and what encrypts its answer.
-    Opened(Bytes, AnswerSeal),
+    Opened(Bytes, Reply),
 }
 
 impl Unsealed {
     /// Puts what the message says in its place; gives what encrypts its answer.
-    pub(crate) fn put(self, message: &mut Deliver) -> Option<AnswerSeal> {
+    pub(crate) fn put(self, message: &mut Deliver) -> Option<Reply> {
         match self {
             Self::Plain => None,
             Self::Opened(payload, seal) => {
@@ -71,24 +71,6 @@ impl Unsealed {
                 Some(seal)
             }
         }
-    }
-}
-
-/// Encrypts the answer to one message.
-pub(crate) struct AnswerSeal {
-    opener: Arc<Mutex<Opener>>,
-    reply: Reply,
-}
-
-impl AnswerSeal {
-    pub(crate) fn seal(self, answer: &[u8]) -> Bytes {
-        self.opener.lock().seal_answer(self.reply, answer).into()
-    }
-}
-
-impl fmt::Debug for AnswerSeal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AnswerSeal")
     }
 }
 
@@ -150,11 +132,12 @@ impl Holder {
     /// at all.
     pub(crate) fn unseal(&self, message: &Deliver) -> Result<Unsealed, ContentError> {
         let publisher = message.sender.as_ref().map(|sender| sender.client.fingerprint);
-        let state = self.state.lock();
-        let mut theirs = state.openers.iter().filter(|(whose, _)| Some(*whose) == publisher);
-        let keyed = theirs.clone().next().is_some();
-        let opener = theirs.find(|(_, opener)| opener.lock().opens(&message.payload));
-        let Some((publisher, opener)) = opener else {
+        let mut state = self.state.lock();
+        let theirs = |whose: &Fingerprint| Some(*whose) == publisher;
+        let keyed = state.openers.iter().any(|(whose, _)| theirs(whose));
+        let fits =
+            |(whose, opener): &&mut (Fingerprint, Opener)| theirs(whose) && opener.opens(&message.payload);
+        let Some((publisher, opener)) = state.openers.iter_mut().find(fits) else {
             return match (self.compatibility.allows_2x(), is_sealed(&message.payload)) {
                 (true, sealed) if !(sealed && keyed) => Ok(Unsealed::Plain),
                 (_, true) => Err(ContentError::UnknownKey),
@@ -163,8 +146,8 @@ impl Holder {
         };
         let unicast = message.mode == Mode::Unicast;
         let scope = Scope { topic: self.topic.as_str(), unicast, publisher: *publisher };
-        let (payload, reply) = opener.lock().open(&message.payload, scope)?;
-        Ok(Unsealed::Opened(payload.into(), AnswerSeal { opener: opener.clone(), reply }))
+        let (payload, reply) = opener.open(&message.payload, scope)?;
+        Ok(Unsealed::Opened(payload.into(), reply))
     }
 }
 
@@ -203,11 +186,11 @@ impl State {
     }
 
     fn add(&mut self, publisher: Fingerprint, mut opener: Opener) -> Result<(), StepError> {
-        let theirs = |(whose, _): &(Fingerprint, Arc<Mutex<Opener>>)| *whose == publisher;
+        let theirs = |(whose, _): &(Fingerprint, Opener)| *whose == publisher;
         let mut same = None;
-        for (at, former) in self.openers.iter().enumerate().filter(|(_, former)| theirs(former)) {
+        for (at, former) in self.openers.iter_mut().enumerate().filter(|(_, former)| theirs(former)) {
             // What was opened under the same key stays opened.
-            if opener.inherit(&mut former.1.lock())? {
+            if opener.inherit(&mut former.1)? {
                 same = Some(at);
             }
         }
@@ -215,7 +198,7 @@ impl State {
         let full = (self.openers.len() >= MAX_KEYS).then_some(0);
         let oldest = if enough { self.openers.iter().position(theirs) } else { full };
         same.or(oldest).and_then(|at| self.openers.remove(at));
-        self.openers.push_back((publisher, Arc::new(Mutex::new(opener))));
+        self.openers.push_back((publisher, opener));
         Ok(())
     }
 }

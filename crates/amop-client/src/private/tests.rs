@@ -91,7 +91,7 @@ fn exchange(publisher: &Publisher, holder: &Holder) -> Result<(Bytes, Bytes), Co
         Unsealed::Opened(payload, seal) => (payload, seal),
         Unsealed::Plain => return Ok((sealed.payload.clone(), Bytes::new())),
     };
-    Ok((payload, publisher.open(&sealed, seal.seal(b"noted"))?))
+    Ok((payload, publisher.open(&sealed, seal.seal(b"noted").into())?))
 }
 
 #[test]
