@@ -89,6 +89,7 @@ mod connector;
 mod dispatch;
 mod driver;
 mod error;
+mod files;
 mod options;
 mod pending;
 mod private;
