@@ -64,7 +64,7 @@ class Program:
                     if wanted.items() <= event.items():
                         return event
                     if event["event"] == "failed" and event.get("as") == wanted.get("as", event.get("as")):
-                        raise Failure(f"{self.name}: {event['why']}")
+                        raise Failure(f"{self.name}: {event.get('why') or event}")
                 left = end - time.monotonic()
                 if left <= 0 or self.process.poll() is not None:
                     what = "has ended" if self.process.poll() is not None else f"said nothing within {timeout} s"

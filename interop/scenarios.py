@@ -5,6 +5,7 @@ import shutil
 import time
 
 import certificates
+from files import one_frame
 from harness import Failure, Node, Program, await_text
 
 NON_ASCII = "тема/主题"
@@ -278,6 +279,7 @@ ALL = {
     "silent subscriber": silent_subscriber,
     "demo logic": demo_logic,
     "version 2 only": version_2_only,
+    "files in one frame": one_frame,
     "quiet for 12 s": quiet,
     "restart of the subscribers' node": restart,
     "certificates made by openssl": openssl_certificates,
