@@ -146,12 +146,16 @@ class RustReceiver:
 
     def __init__(self, at, topic, directory):
         self.topic, self.directory, self.into = topic, directory, directory / "a/b"
-        self.into.mkdir(parents=True)
+        self.into.mkdir(parents=True, exist_ok=True)
         node, certs = at
         argv = [str(rust_binary("amop")), "receive-file", "--node", node, "--certs", str(certs), "--json"]
         log = directory.with_suffix(".log")
         self.program = Program("amop receive-file", argv + ["--into", str(self.into), topic], log)
-        self.program.wait(0, LIMIT_SECONDS, event="ready")
+        try:
+            self.program.wait(0, LIMIT_SECONDS, event="ready")
+        except Failure:
+            self.program.stop()
+            raise
 
     def mark(self):
         return self.program.mark()

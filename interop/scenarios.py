@@ -220,7 +220,9 @@ def restart(stage):
     def work(sdk):
         if not sdk.reconnects:
             stage.subscribe(sdk, topic(sdk.key), 3, "built anew")
-        stage.devnet.await_topic(topic(sdk.key), timeout=RECONNECT_SECONDS)
+        # First at the node itself: for a moment after its return the others may still have its list from before.
+        stage.devnet.await_topic(topic(sdk.key), seen_from=3, timeout=RECONNECT_SECONDS)
+        stage.devnet.await_topic(topic(sdk.key))
         stage.expect(sdk, topic(sdk.key), 0)
 
     for sdk in stage.sdks:
