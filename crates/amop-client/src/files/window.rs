@@ -116,7 +116,10 @@ mod tests {
             assert!(size + 1.0 >= fills.min(MOST), "{size} of {fills}");
             let waits = each.mul_f64(size - 1.0);
             // The shortest time is measured with another chunk on its way.
-            assert!(waits <= (trip + each * 2) * STRETCH + SLACK + each * 2, "{waits:?} for {each:?}, {trip:?}");
+            assert!(
+                waits <= (trip + each * 2) * STRETCH + SLACK + each * 2,
+                "{waits:?} for {each:?}, {trip:?}"
+            );
         }
     }
 
