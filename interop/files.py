@@ -106,7 +106,7 @@ class Post:
         if done.returncode != 0:
             raise Failure(f"amop send-file ended with {done.returncode}: {done.stdout}{done.stderr}")
         said = [json.loads(line) for line in done.stdout.splitlines()]
-        if not any(event["event"] == "sent" and event["size"] == len(content) for event in said):
+        if not any(event["event"] == "sent_whole" and event["size"] == len(content) for event in said):
             raise Failure(f"amop send-file said {said}")
         name = pathlib.Path(path).name
         return len(name.encode()), name
