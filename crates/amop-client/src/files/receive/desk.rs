@@ -268,7 +268,7 @@ impl Desk {
             let written = blocking(move || put(&directory, &name, &content)).await;
             let written = written.and_then(|written| written);
             match &written {
-                Ok(_) => delivery.answer(Bytes::new()),
+                Ok(_) => delivery.answer(one_frame::ANSWER),
                 Err(_) => delivery.refuse(REFUSED_NO_FILE),
             }
             // Whoever asked may have gone.
