@@ -16,6 +16,7 @@
 mod config;
 mod connection;
 mod end;
+mod lanes;
 mod limits;
 mod listener;
 mod listings;

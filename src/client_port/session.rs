@@ -28,6 +28,7 @@ use super::{
     Broker, Config, Metrics, Registry, SessionInfo,
     connection::{Connection, Reading, Records, Step},
     end::End,
+    lanes::Queued,
     listings::Kept,
     metrics::CloseLabels,
     queue::{Item, Queue},
@@ -455,7 +456,7 @@ impl<S> Drop for Session<S> {
         if !self.batch.pushes.is_empty() {
             broker.pushed(id, &self.batch.pushes, Err(PushError::WriteFailed));
         }
-        let left: Vec<_> = left.iter().filter_map(Item::push_id).collect();
+        let left: Vec<_> = left.filter_map(|item| item.push_id()).collect();
         if !left.is_empty() {
             broker.pushed(id, &left, Err(PushError::Gone));
         }
