@@ -12,9 +12,11 @@
 
 mod assemble;
 mod queue;
+mod turns;
 
 pub use assemble::{Arrived, Assembler, Budget, Fault};
 pub use queue::{Batch, Full, Interleaver, Segments};
+pub use turns::flow_of;
 
 use super::link::{FRAGMENT, PREFIX};
 

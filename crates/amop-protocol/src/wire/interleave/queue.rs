@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{FIRST, LAST, PIECE};
+use super::{
+    FIRST, LAST, PIECE,
+    turns::{Turns, sender_of},
+};
 use crate::{
     limits::MAX_FRAGMENTED,
     wire::link::{FRAGMENT, Kind, LinkFrame, PREFIX, TooLarge},
@@ -16,19 +19,20 @@ const SMALL_TURN: usize = 4 * FRAGMENT;
 
 /// The outgoing queue of one substream, bounded in bytes.
 ///
-/// Flows take turns: with a small frame each, and with a fragment each while a large frame is at
-/// their head. What follows in a flow waits behind it, other flows pass; so whoever queues much
-/// delays itself.
+/// Senders take turns: with a small frame each, and with a fragment each while a large frame is at
+/// their head, one for each sender at a time. Of a sender its flows take turns. What follows in a
+/// flow waits behind it, other flows pass; so whoever queues much delays itself.
 #[derive(Debug)]
 pub struct Interleaver {
     room: Room,
     /// What each flow has queued; of one that sends a large frame, what follows it.
     flows: BTreeMap<u32, VecDeque<LinkFrame>>,
     /// Flows with a small frame at their head, in turn.
-    small: VecDeque<u32>,
+    small: Turns,
     credit: usize,
-    /// Flows with a large frame at their head that is not begun, in turn.
-    waiting: VecDeque<u32>,
+    /// Flows with a large frame at their head that is not begun, in turn. A sender's turn lasts as
+    /// long as its large frame is running.
+    waiting: Turns,
     running: VecDeque<Running>,
     next_stream: u32,
 }
@@ -50,15 +54,15 @@ struct Running {
 pub struct Full(pub LinkFrame);
 
 impl Interleaver {
-    /// An empty queue for `capacity` bytes. One frame of a flow that has more than its share is
-    /// taken whatever its size; flows within their share have as much room again.
+    /// An empty queue for `capacity` bytes. One frame of a sender that has more than its share is
+    /// taken whatever its size; senders within their share have as much room again.
     pub fn new(capacity: usize) -> Self {
         Self {
             room: Room::new(capacity),
             flows: BTreeMap::new(),
-            small: VecDeque::new(),
+            small: Turns::default(),
             credit: 0,
-            waiting: VecDeque::new(),
+            waiting: Turns::default(),
             running: VecDeque::new(),
             next_stream: 0,
         }
@@ -80,7 +84,7 @@ impl Interleaver {
     ///
     /// [`Full`] if it does not fit within the bound.
     pub fn push(&mut self, frame: LinkFrame) -> Result<(), Full> {
-        if !self.room.take(frame.flow, frame.wire_len()) {
+        if !self.room.take(sender_of(frame.flow), frame.wire_len()) {
             return Err(Full(frame));
         }
         self.place(frame);
@@ -101,14 +105,14 @@ impl Interleaver {
     /// The flow's head is done with: its next frame gets in line.
     fn line_up(&mut self, flow: u32) {
         match self.flows.get(&flow).and_then(VecDeque::front) {
-            Some(head) if head.wire_len() <= FRAGMENT => self.small.push_back(flow),
-            Some(_) => self.waiting.push_back(flow),
+            Some(head) if head.wire_len() <= FRAGMENT => self.small.push(flow),
+            Some(_) => self.waiting.push(flow),
             None => _ = self.flows.remove(&flow),
         }
     }
 
     fn next_small(&self) -> Option<&LinkFrame> {
-        self.flows.get(self.small.front()?)?.front()
+        self.flows.get(&self.small.first()?)?.front()
     }
 
     fn pop(&mut self, flow: u32) -> Option<LinkFrame> {
@@ -152,10 +156,11 @@ impl Interleaver {
     }
 
     fn send_small(&mut self, batch: &mut impl Batch) -> Result<(), TooLarge> {
-        let Some(flow) = self.small.pop_front() else { return Ok(()) };
+        let Some(flow) = self.small.pop() else { return Ok(()) };
         let Some(frame) = self.pop(flow) else { return Ok(()) };
         self.line_up(flow);
-        self.room.give_back(frame.flow, frame.wire_len());
+        self.small.again(flow);
+        self.room.give_back(sender_of(flow), frame.wire_len());
         self.credit = self.credit.saturating_sub(frame.wire_len());
         frame.encode(batch.bytes())
     }
@@ -163,7 +168,7 @@ impl Interleaver {
     /// Lets waiting large frames start; whether one is running.
     fn start_large(&mut self) -> Result<bool, TooLarge> {
         while self.running.len() < MAX_FRAGMENTED {
-            let Some(flow) = self.waiting.pop_front() else { break };
+            let Some(flow) = self.waiting.pop() else { break };
             let Some(frame) = self.pop(flow) else { continue };
             let prefix = match frame.prefix() {
                 Ok(prefix) => prefix,
@@ -197,57 +202,58 @@ impl Interleaver {
 
     /// The large frame of this flow is gone.
     fn finish(&mut self, flow: u32, total: usize) {
-        self.room.give_back(flow, total);
+        self.room.give_back(sender_of(flow), total);
         self.line_up(flow);
+        self.waiting.again(flow);
     }
 }
 
-/// Who has how much of the queue. **Invariant**: what flows within their share have queued never
+/// Who has how much of the queue. **Invariant**: what senders within their share have queued never
 /// depends on what others have beyond theirs, so nobody keeps anybody else's frames out.
 #[derive(Debug)]
 struct Room {
     capacity: usize,
-    /// Bytes queued, of all flows.
+    /// Bytes queued, of all senders.
     queued: usize,
-    /// Of these, what flows have beyond their share.
+    /// Of these, what senders have beyond their share.
     beyond: usize,
-    flows: BTreeMap<u32, usize>,
+    senders: BTreeMap<u32, usize>,
 }
 
-/// The share of a flow: this part of the capacity.
+/// The share of a sender: this part of the capacity.
 const SHARE: usize = 8;
 
 impl Room {
     fn new(capacity: usize) -> Self {
-        Self { capacity, queued: 0, beyond: 0, flows: BTreeMap::new() }
+        Self { capacity, queued: 0, beyond: 0, senders: BTreeMap::new() }
     }
 
     /// Takes room for a frame, if there is some.
-    fn take(&mut self, flow: u32, bytes: usize) -> bool {
-        let has = self.flows.get(&flow).copied().unwrap_or(0);
+    fn take(&mut self, sender: u32, bytes: usize) -> bool {
+        let has = self.senders.get(&sender).copied().unwrap_or(0);
         let fits = |queued: usize| queued.saturating_add(bytes) <= self.capacity;
         let is_taken = match self.beyond_share(has.saturating_add(bytes)) {
             0 => self.queued == 0 || fits(self.queued - self.beyond),
             _ => self.beyond == 0 || fits(self.queued),
         };
         if is_taken {
-            self.change(flow, has, has + bytes);
+            self.change(sender, has, has + bytes);
         }
         is_taken
     }
 
-    fn give_back(&mut self, flow: u32, bytes: usize) {
-        let has = self.flows.get(&flow).copied().unwrap_or(0);
-        self.change(flow, has, has.saturating_sub(bytes));
+    fn give_back(&mut self, sender: u32, bytes: usize) {
+        let has = self.senders.get(&sender).copied().unwrap_or(0);
+        self.change(sender, has, has.saturating_sub(bytes));
     }
 
-    fn change(&mut self, flow: u32, before: usize, after: usize) {
+    fn change(&mut self, sender: u32, before: usize, after: usize) {
         self.queued = self.queued - before + after;
         self.beyond = self.beyond - self.beyond_share(before) + self.beyond_share(after);
         if after == 0 {
-            self.flows.remove(&flow);
+            self.senders.remove(&sender);
         } else {
-            self.flows.insert(flow, after);
+            self.senders.insert(sender, after);
         }
     }
 
