@@ -16,7 +16,6 @@
 mod config;
 mod connection;
 mod end;
-mod lanes;
 mod limits;
 mod listener;
 mod listings;

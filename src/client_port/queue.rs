@@ -4,17 +4,15 @@
 use std::time::Duration;
 
 use amop_protocol::{
-    Seq,
+    Seq, Topic,
     broker::event::{Mode, Outcome, Push, PushError, PushId},
+    session::lanes::{Lanes, Queued},
     wire::channel::{Encoded, HEADER},
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{
-    lanes::{Flow, Lanes, Queued},
-    registry::Disconnect,
-};
+use super::registry::Disconnect;
 
 /// Something to write.
 #[derive(Debug)]
@@ -30,7 +28,20 @@ pub(super) enum Item {
 /// Bookkeeping that every queued item costs beside its bytes: tiny frames count for what they take.
 const OVERHEAD: usize = 256;
 
+/// What large items take turns by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Flow {
+    /// Messages to the client. The only ones whose order is promised.
+    Messages(Topic),
+    /// Outcomes of what the client sent; of some the topic is not known.
+    Outcomes(Option<Topic>),
+    /// All else.
+    Replies,
+}
+
 impl Queued for Item {
+    type Flow = Flow;
+
     fn cost(&self) -> usize {
         OVERHEAD
             + match self {
@@ -47,6 +58,10 @@ impl Queued for Item {
             Self::Outcome(outcome) => Flow::Outcomes(outcome.topic.clone()),
             Self::Reply(_) | Self::Handed(_) | Self::Goodbye(_) => Flow::Replies,
         }
+    }
+
+    fn is_ordered(&self) -> bool {
+        matches!(self, Self::Push(_))
     }
 }
 

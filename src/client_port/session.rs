@@ -13,6 +13,7 @@ use amop_protocol::{
     Time,
     broker::event::{Publish, PushError, PushId, Subscriber},
     session::{
+        lanes::Queued,
         server::{self, Acknowledge, Event, Server},
         startup::Facts,
     },
@@ -28,7 +29,6 @@ use super::{
     Broker, Config, Metrics, Registry, SessionInfo,
     connection::{Connection, Reading, Records, Step},
     end::End,
-    lanes::Queued,
     listings::Kept,
     metrics::CloseLabels,
     queue::{Item, Queue},

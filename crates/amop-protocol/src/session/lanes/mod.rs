@@ -1,52 +1,48 @@
-//! The order in which what waits for one client is written.
+//! The order in which what waits for one connection is written.
 //!
 //! Small items pass large ones, so that a transfer delays nothing else of its session. Large ones take
-//! turns by flow: messages by topic, outcomes by topic, replies together.
+//! turns by flow.
 //!
-//! **Invariant**: messages on one topic stay in order: while a large one waits, small ones behind it wait too.
+//! **Invariant**: ordered flows stay in order: while a large item waits, small ones of its flow behind it wait too.
 //! **Invariant**: a large item never passes a small one that was there before it, and small ones of
-//! different flows never pass each other: a send's hand-over is told before its outcome.
+//! different flows never pass each other.
 //! **Invariant**: nothing starves: small items that pass large ones take as many bytes as those do, and
 //! [`SMALL_TURN`] ahead at most.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use amop_protocol::Topic;
-
 /// Up to this an item is small. Links cut frames into fragments of as much.
-pub(super) const SMALL: usize = 16 * 1024;
+pub const SMALL: usize = 16 * 1024;
 /// What small items may take at once while large ones wait.
 const SMALL_TURN: usize = 64 * 1024;
 /// What a flow may take in its turn, the last item in full.
 const TURN: usize = 256 * 1024;
 
-/// What large items take turns by.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Flow {
-    /// Messages to the client. The only ones whose order is promised.
-    Messages(Topic),
-    /// Outcomes of what the client sent; of some the topic is not known.
-    Outcomes(Option<Topic>),
-    /// All else.
-    Replies,
-}
-
 /// Something that waits.
-pub(super) trait Queued {
+pub trait Queued {
+    /// What large items take turns by.
+    type Flow: Clone + Ord;
+
     /// Bytes that it counts for.
     fn cost(&self) -> usize;
+
     /// The flow that it belongs to.
-    fn flow(&self) -> Flow;
+    fn flow(&self) -> Self::Flow;
+
+    /// Whether its flow is to stay in order. In others small items pass large ones.
+    fn is_ordered(&self) -> bool;
 }
 
 /// What waits, in lanes: one of what is small, and one for each flow that has something large.
+///
+/// It keeps to no bound; whoever fills it does.
 #[derive(Debug)]
-pub(super) struct Lanes<T> {
+pub struct Lanes<T: Queued> {
     /// Each with its number, which says what was there before what.
     small: VecDeque<(u64, T)>,
-    flows: BTreeMap<Flow, VecDeque<(u64, T)>>,
+    flows: BTreeMap<T::Flow, VecDeque<(u64, T)>>,
     /// The flows of `flows`, in turn.
-    turns: VecDeque<Flow>,
+    turns: VecDeque<T::Flow>,
     /// What the first of them may still take.
     turn: usize,
     /// What small items may still take before a large one that was there before them.
@@ -54,7 +50,7 @@ pub(super) struct Lanes<T> {
     next: u64,
 }
 
-impl<T> Default for Lanes<T> {
+impl<T: Queued> Default for Lanes<T> {
     fn default() -> Self {
         Self {
             small: VecDeque::new(),
@@ -68,7 +64,8 @@ impl<T> Default for Lanes<T> {
 }
 
 impl<T: Queued> Lanes<T> {
-    pub(super) fn push(&mut self, item: T) {
+    /// Adds an item: behind its flow if something large of it waits, else behind what is small.
+    pub fn push(&mut self, item: T) {
         let is_small = item.cost() <= SMALL;
         let entry = (self.next, item);
         self.next += 1;
@@ -76,7 +73,7 @@ impl<T: Queued> Lanes<T> {
             return self.small.push_back(entry);
         }
         let flow = entry.1.flow();
-        let passes = is_small && !matches!(flow, Flow::Messages(_));
+        let passes = is_small && !entry.1.is_ordered();
         match self.flows.get_mut(&flow) {
             Some(lane) if !passes => lane.push_back(entry),
             _ if is_small => self.small.push_back(entry),
@@ -87,12 +84,23 @@ impl<T: Queued> Lanes<T> {
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<T> {
+    /// The item whose turn it is.
+    pub fn first(&self) -> Option<&T> {
+        let entry = if self.is_turn_of_small() {
+            self.small.front()
+        } else {
+            self.flows.get(self.turns.front()?)?.front()
+        };
+        entry.map(|(_, item)| item)
+    }
+
+    /// Takes the item whose turn it is.
+    pub fn pop(&mut self) -> Option<T> {
         if self.is_turn_of_small() { self.pop_small() } else { self.pop_large() }
     }
 
     /// All that waits; of each flow in order.
-    pub(super) fn into_items(self) -> impl Iterator<Item = T> {
+    pub fn into_items(self) -> impl Iterator<Item = T> {
         let Self { small, flows, .. } = self;
         small.into_iter().chain(flows.into_values().flatten()).map(|(_, item)| item)
     }

@@ -1,6 +1,15 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
+use crate::Topic;
+
+/// What a node's queue towards a client has.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Flow {
+    Messages(Topic),
+    Outcomes(Option<Topic>),
+    Replies,
+}
 
 /// Stands for an item: what was pushed how many-eth of its flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,12 +20,18 @@ struct Thing {
 }
 
 impl Queued for Thing {
+    type Flow = Flow;
+
     fn cost(&self) -> usize {
         self.cost
     }
 
     fn flow(&self) -> Flow {
         self.flow.clone()
+    }
+
+    fn is_ordered(&self) -> bool {
+        matches!(self.flow, Flow::Messages(_))
     }
 }
 
@@ -133,7 +148,9 @@ proptest! {
                     lanes.push(thing);
                 }
                 None => {
+                    let first = lanes.first().cloned();
                     let popped = lanes.pop();
+                    prop_assert_eq!(&first, &popped);
                     let Some(popped) = popped else {
                         prop_assert!(waiting.is_empty());
                         continue;
