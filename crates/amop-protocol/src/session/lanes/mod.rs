@@ -99,6 +99,11 @@ impl<T: Queued> Lanes<T> {
         if self.is_turn_of_small() { self.pop_small() } else { self.pop_large() }
     }
 
+    /// Whether anything large waits, or something behind it.
+    pub fn has_large(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
     /// All that waits; of each flow in order.
     pub fn into_items(self) -> impl Iterator<Item = T> {
         let Self { small, flows, .. } = self;
