@@ -345,7 +345,11 @@ impl Home {
     fn make_room(&mut self) {
         self.check(|home| {
             let missing = home.decoder.missing(&home.inbound)?;
-            home.inbound.reserve(missing.clamp(READ_ROOM, READ_AHEAD));
+            let room = home.inbound.capacity() - home.inbound.len();
+            // The end of a large frame does not move all of it to make room for what follows.
+            if home.inbound.len() < READ_ROOM || room < missing {
+                home.inbound.reserve(missing.clamp(READ_ROOM, READ_AHEAD));
+            }
             Ok(())
         });
     }

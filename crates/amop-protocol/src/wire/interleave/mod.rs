@@ -7,8 +7,8 @@
 //! header length is 0, and *flow* numbers the stream of fragments, unique while it is open.
 //!
 //! Invariants: frames of one flow arrive in the order they were queued; a frame waits for at
-//! most one fragment and for what else is small; what a peer claims is never allocated, only
-//! what it sent.
+//! most one fragment and for what else is small; what a peer claims is never allocated beyond
+//! 320 KiB for each frame that it has begun, only what it sent.
 
 mod assemble;
 mod queue;
