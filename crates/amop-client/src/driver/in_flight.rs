@@ -24,6 +24,10 @@ use crate::error::Failure;
 
 /// How long a send that names no deadline may be sent anew: what nodes allow it by default.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+/// What the smallest send counts for in line.
+const LEAST: usize = 256;
+/// Places in line of sends that wait no more, beyond as many as wait.
+const STALE: usize = 64;
 /// Later than any moment a client lives to see.
 const NEVER: Time = Time::from_start(Duration::MAX);
 
@@ -36,6 +40,8 @@ pub(super) struct InFlight {
     parked: BTreeSet<u64>,
     /// The order in which they go out; may name some that wait no more.
     line: Lanes<Place>,
+    /// How many it names.
+    in_line: usize,
     /// Some came back, and are older than what is in line.
     is_mixed: bool,
     /// When there was a connection last.
@@ -58,7 +64,7 @@ impl Queued for Place {
     type Flow = Topic;
 
     fn cost(&self) -> usize {
-        self.bytes
+        self.bytes.max(LEAST)
     }
 
     fn flow(&self) -> Topic {
@@ -98,6 +104,7 @@ impl InFlight {
             sends: BTreeMap::new(),
             parked: BTreeSet::new(),
             line: Lanes::default(),
+            in_line: 0,
             is_mixed: false,
             connected: Time::default(),
             earliest: NEVER,
@@ -107,6 +114,11 @@ impl InFlight {
 
     pub(super) fn len(&self) -> usize {
         self.sends.len()
+    }
+
+    /// Whether nothing waits for a connection or for room on it.
+    pub(super) fn is_placed(&self) -> bool {
+        self.parked.is_empty()
     }
 
     /// Bytes of small payloads that are kept, for sending them again.
@@ -127,6 +139,7 @@ impl InFlight {
         let expires = now + patience(&send);
         self.earliest = self.earliest.min(expires);
         self.line.push(Place::of(number, &send));
+        self.in_line += 1;
         self.sends.insert(number, Pending { send, expires, home: None, reached: false, told: None });
         self.parked.insert(number);
     }
@@ -147,6 +160,7 @@ impl InFlight {
                 break;
             }
             self.line.pop();
+            self.in_line -= 1;
             if self.parked.remove(&number) {
                 self.send(now, home, number);
             }
@@ -182,6 +196,7 @@ impl InFlight {
                 self.line.push(Place::of(*number, &pending.send));
             }
         }
+        self.in_line = self.parked.len();
     }
 
     /// A home told how a send ended. A node that shuts down may not have been able to finish it.
@@ -259,6 +274,9 @@ impl InFlight {
             });
             self.finish(number, Err(failure));
         }
+        if self.in_line > 2 * self.parked.len() + STALE {
+            self.line_up();
+        }
     }
 
     /// When [`InFlight::give_up`] may have something to do, with hope.
@@ -327,4 +345,28 @@ fn may_end_otherwise(status: Status, cause: Cause) -> bool {
         Cause::BadTopic | Cause::ReservedTopic | Cause::NotVerified | Cause::SubscriberRefused
     );
     matches!(status, Status::NoPath | Status::NotHanded | Status::TimedOut) && !of_the_message
+}
+
+#[cfg(test)]
+mod tests {
+    use amop_protocol::{broker::event::Mode, session::client::Message};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn what_is_given_up_leaves_the_line_also_while_nobody_is_connected() {
+        let mut in_flight = InFlight::new(1);
+        for _ in 0..10_000 {
+            let (reply, mut answer) = oneshot::channel();
+            let topic = Topic::parse("t").expect("a topic");
+            let payload = Bytes::from_static(b"x");
+            let message = Message { mode: Mode::Unicast, topic, payload, deadline: None, wishes: None };
+            in_flight.begin(Time::ZERO, Send { message, reply, handed: None, _room: None });
+            in_flight.give_up(Time::ZERO, false, false);
+            assert!(answer.try_recv().expect("a reply").is_err());
+            assert!(in_flight.in_line <= STALE + 1);
+        }
+        assert!(in_flight.is_placed() && in_flight.len() == 0 && in_flight.small_bytes() == 0);
+    }
 }

@@ -270,7 +270,8 @@ impl Driver {
     }
 
     fn is_finished(&self) -> bool {
-        self.homes.iter().all(Home::is_written) && self.once.unanswered() == 0
+        let is_placed = self.in_flight.is_placed() || !self.homes.iter().any(Home::is_usable);
+        is_placed && self.homes.iter().all(Home::is_written) && self.once.unanswered() == 0
     }
 
     /// When something is to be done, whatever happens until then.
