@@ -63,18 +63,15 @@ fn at(sent: &[Sent], what: &Sent) -> usize {
 #[tokio::test]
 async fn a_small_send_passes_large_ones_of_other_topics_and_none_of_its_own() {
     let (client, _node, mut peer) = connected().await;
-    let start = async |topic: &str, number: usize, len: usize| {
-        client.start_request(topic, numbered(number, len), RequestOptions::default()).await.unwrap()
-    };
+    let mut all: Vec<_> = (0..MANY).map(|number| ("bulk", number, LARGE)).collect();
+    all.push(("bulk", MANY, 4));
+    all.extend((0..4).map(|number| ("later", number, LARGE)));
+    all.push(("other", 0, 4));
     let mut started = Vec::new();
-    for number in 0..MANY {
-        started.push(start("bulk", number, LARGE).await);
+    for (topic, number, len) in all {
+        let options = RequestOptions::default();
+        started.push(client.start_request(topic, numbered(number, len), options).await.unwrap());
     }
-    started.push(start("bulk", MANY, 4).await);
-    for number in 0..4 {
-        started.push(start("later", number, LARGE).await);
-    }
-    started.push(start("other", 0, 4).await);
 
     let sent = within(read(&mut peer, started.len())).await;
     let of = |wanted: &str| -> Vec<u32> {

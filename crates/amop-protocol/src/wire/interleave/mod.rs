@@ -15,7 +15,7 @@ mod queue;
 mod turns;
 
 pub use assemble::{Arrived, Assembler, Budget, Fault};
-pub use queue::{Batch, Full, Interleaver, Segments};
+pub use queue::{Full, Interleaver};
 pub use turns::flow_of;
 
 use super::link::{FRAGMENT, PREFIX};

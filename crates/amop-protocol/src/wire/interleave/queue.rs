@@ -125,8 +125,8 @@ impl Interleaver {
     /// # Errors
     ///
     /// [`TooLarge`] names a frame that no link can carry; it is taken off the queue.
-    pub fn poll_batch(&mut self, batch: &mut impl Batch, limit: usize) -> Result<bool, TooLarge> {
-        let before = batch.filled();
+    pub fn poll_batch(&mut self, batch: &mut BytesMut, limit: usize) -> Result<bool, TooLarge> {
+        let before = batch.len();
         let fits = |filled: usize, size: usize| filled == 0 || filled + size <= limit;
         loop {
             while let Some(frame) = self.next_small() {
@@ -134,17 +134,17 @@ impl Interleaver {
                 if self.credit < size && self.large_is_ready() {
                     break;
                 }
-                if !fits(batch.filled(), size) {
-                    return Ok(batch.filled() > before);
+                if !fits(batch.len(), size) {
+                    return Ok(batch.len() > before);
                 }
                 self.send_small(batch)?;
             }
             if !self.start_large()? {
-                return Ok(batch.filled() > before);
+                return Ok(batch.len() > before);
             }
             let size = self.running.front().map_or(0, |large| PREFIX + large.left().min(PIECE));
-            if !fits(batch.filled(), size) {
-                return Ok(batch.filled() > before);
+            if !fits(batch.len(), size) {
+                return Ok(batch.len() > before);
             }
             self.send_fragment(batch);
             self.credit = if self.small.is_empty() { 0 } else { SMALL_TURN };
@@ -155,14 +155,14 @@ impl Interleaver {
         !self.running.is_empty() || !self.waiting.is_empty()
     }
 
-    fn send_small(&mut self, batch: &mut impl Batch) -> Result<(), TooLarge> {
+    fn send_small(&mut self, batch: &mut BytesMut) -> Result<(), TooLarge> {
         let Some(flow) = self.small.pop() else { return Ok(()) };
         let Some(frame) = self.pop(flow) else { return Ok(()) };
         self.line_up(flow);
         self.small.again(flow);
         self.room.give_back(sender_of(flow), frame.wire_len());
         self.credit = self.credit.saturating_sub(frame.wire_len());
-        frame.encode(batch.bytes())
+        frame.encode(batch)
     }
 
     /// Lets waiting large frames start; whether one is running.
@@ -190,7 +190,7 @@ impl Interleaver {
         Ok(!self.running.is_empty())
     }
 
-    fn send_fragment(&mut self, batch: &mut impl Batch) {
+    fn send_fragment(&mut self, batch: &mut BytesMut) {
         let Some(mut large) = self.running.pop_front() else { return };
         large.encode_piece(batch);
         if large.left() > 0 {
@@ -262,101 +262,28 @@ impl Room {
     }
 }
 
-/// What is filled with frames to be written in one go. Pieces of large payloads are not copied
-/// into it if it can do without.
-pub trait Batch {
-    /// Where bytes are appended.
-    fn bytes(&mut self) -> &mut BytesMut;
-    /// Appends a piece of a payload.
-    fn share(&mut self, piece: Bytes);
-    /// Bytes appended so far.
-    fn filled(&self) -> usize;
-}
-
-impl Batch for BytesMut {
-    fn bytes(&mut self) -> &mut BytesMut {
-        self
-    }
-
-    fn share(&mut self, piece: Bytes) {
-        self.put_slice(&piece);
-    }
-
-    fn filled(&self) -> usize {
-        self.len()
-    }
-}
-
-/// A batch that holds pieces of payloads as they are.
-#[derive(Debug, Default)]
-pub struct Segments {
-    bytes: BytesMut,
-    /// Pieces, and how much of `bytes` comes before each.
-    pieces: Vec<(usize, Bytes)>,
-    shared: usize,
-}
-
-impl Segments {
-    /// Empties it for the next batch.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.pieces.clear();
-        self.shared = 0;
-    }
-
-    /// What is to be written, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let mut from = 0;
-        let before = self.pieces.iter().flat_map(move |(at, piece)| {
-            let bytes = &self.bytes[from..*at];
-            from = *at;
-            [bytes, &piece[..]]
-        });
-        let last = self.pieces.last().map_or(0, |(at, _)| *at);
-        before.chain([&self.bytes[last..]]).filter(|part| !part.is_empty())
-    }
-}
-
-impl Batch for Segments {
-    fn bytes(&mut self) -> &mut BytesMut {
-        &mut self.bytes
-    }
-
-    fn share(&mut self, piece: Bytes) {
-        self.shared += piece.len();
-        self.pieces.push((self.bytes.len(), piece));
-    }
-
-    fn filled(&self) -> usize {
-        self.bytes.len() + self.shared
-    }
-}
-
 impl Running {
     fn left(&self) -> usize {
         self.prefix.len() + self.header.len() + self.payload.len()
     }
 
-    fn encode_piece(&mut self, batch: &mut impl Batch) {
+    fn encode_piece(&mut self, batch: &mut BytesMut) {
         let piece = self.left().min(PIECE);
         let first = if self.left() == self.total { FIRST } else { 0 };
         let last = if self.left() == piece { LAST } else { 0 };
-        let bytes = batch.bytes();
-        bytes.reserve(PREFIX);
+        batch.reserve(PREFIX + piece);
         // A piece is at most 16 KiB.
-        bytes.put_u32((PREFIX + piece) as u32);
-        bytes.put_u8(Kind::Fragment as u8);
-        bytes.put_u8(first | last);
-        bytes.put_u16(0);
-        bytes.put_u32(self.stream);
+        batch.put_u32((PREFIX + piece) as u32);
+        batch.put_u8(Kind::Fragment as u8);
+        batch.put_u8(first | last);
+        batch.put_u16(0);
+        batch.put_u32(self.stream);
         let mut left = piece;
         for part in [&mut self.prefix, &mut self.header] {
             let taken = part.split_to(part.len().min(left));
             left -= taken.len();
-            bytes.put_slice(&taken);
+            batch.put_slice(&taken);
         }
-        if left > 0 {
-            batch.share(self.payload.split_to(left));
-        }
+        batch.put_slice(&self.payload.split_to(left));
     }
 }

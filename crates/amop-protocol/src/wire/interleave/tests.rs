@@ -330,22 +330,3 @@ proptest! {
         prop_assert_eq!(budget.held(), 0);
     }
 }
-
-#[test]
-fn segments_hold_the_same_bytes_without_copying_payloads() {
-    let filled = |batch: &mut dyn FnMut(&mut Interleaver)| {
-        let mut queue = Interleaver::new(usize::MAX);
-        for large in [100, 40_000, 20_000, 50] {
-            queue.push(frame(large as u32, 1, large)).unwrap();
-        }
-        batch(&mut queue);
-    };
-    let (mut copied, mut segments) = (BytesMut::new(), Segments::default());
-    filled(&mut |queue| _ = queue.poll_batch(&mut copied, usize::MAX).unwrap());
-    filled(&mut |queue| _ = queue.poll_batch(&mut segments, usize::MAX).unwrap());
-    assert_eq!(segments.iter().collect::<Vec<_>>().concat(), copied);
-    assert_eq!(segments.filled(), copied.len());
-    assert!(segments.bytes().len() < 1_000, "headers and small frames only");
-    segments.clear();
-    assert_eq!((segments.filled(), segments.iter().count()), (0, 0));
-}
