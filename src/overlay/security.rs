@@ -23,7 +23,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use super::{coalesce::Coalesced, config::Config, metrics::Metrics};
-use crate::identity::{BACKLOG, Credentials, Handshakes, OVERLAY_ALPN, node_key};
+use crate::identity::{BACKLOG, Credentials, Handshakes, OVERLAY_ALPN, keep_unsent_low, node_key};
 
 /// Buffer under TLS: one read brings several records.
 const READ_BUFFER: usize = 64 * 1024;
@@ -146,6 +146,7 @@ async fn upgrade(
         ConnectedPoint::Listener { .. } => false,
     };
     let address = tcp.peer_addr().map_err(UpgradeError::Tls)?;
+    keep_unsent_low(&tcp);
     let tcp = BufReader::with_capacity(READ_BUFFER, tcp);
     if is_dialer {
         let connector = TlsConnector::from(credentials.overlay_client());
