@@ -231,7 +231,7 @@ impl Desk {
         }
         if let Some(transfer) = self.transfers.get(&key) {
             // Without room it is refused, and the sender tries again.
-            let _ = transfer.try_send(Incoming::Frame(frame, delivery));
+            let _ = transfer.try_send(Incoming::Frame(Box::new((frame, delivery))));
         }
     }
 

@@ -42,7 +42,7 @@ const DONE: Duration = Duration::from_secs(2);
 pub(super) enum Incoming {
     /// It was offered again.
     Offered,
-    Frame(Frame, Delivery),
+    Frame(Box<(Frame, Delivery)>),
 }
 
 /// A transfer that nobody has decided on yet.
@@ -105,18 +105,21 @@ impl Transfer {
                 }
                 incoming = incoming.recv() => match incoming? {
                     Incoming::Offered => {}
-                    Incoming::Frame(frame, delivery) => match self.channel.open(frame) {
-                        Some(Step::Ask) => self.answer(delivery, Step::State(State::Working)),
-                        Some(Step::Stop { reason, why, .. }) => {
-                            self.answer(delivery, Step::Noted);
-                            if self.is_to_be_discarded(&FileError::Stopped { reason, why }) {
-                                self.discard().await;
+                    Incoming::Frame(arrived) => {
+                        let (frame, delivery) = *arrived;
+                        match self.channel.open(frame) {
+                            Some(Step::Ask) => self.answer(delivery, Step::State(State::Working)),
+                            Some(Step::Stop { reason, why, .. }) => {
+                                self.answer(delivery, Step::Noted);
+                                if self.is_to_be_discarded(&FileError::Stopped { reason, why }) {
+                                    self.discard().await;
+                                }
+                                return None;
                             }
-                            return None;
+                            // Chunks come again.
+                            _ => {}
                         }
-                        // Chunks come again.
-                        _ => {}
-                    },
+                    }
                 },
             }
         }
@@ -270,7 +273,7 @@ impl Receiving<'_> {
 
     fn handle(&mut self, incoming: Incoming) -> Result<(), FileError> {
         let (frame, delivery) = match incoming {
-            Incoming::Frame(frame, delivery) => (frame, delivery),
+            Incoming::Frame(arrived) => *arrived,
             Incoming::Offered => {
                 self.tell_at = Some(Instant::now());
                 return Ok(());
@@ -373,11 +376,16 @@ impl Receiving<'_> {
                 biased;
                 finished = &mut finishing => return finished?,
                 Some(incoming) = self.incoming.recv() => match incoming {
-                    Incoming::Frame(frame, delivery) => match self.transfer.channel.open(frame) {
-                        Some(Step::Ask) => self.transfer.answer(delivery, Step::State(State::Working)),
-                        Some(Step::Chunk { index, .. }) => self.transfer.answer(delivery, Step::Stored { index }),
-                        _ => {}
-                    },
+                    Incoming::Frame(arrived) => {
+                        let (frame, delivery) = *arrived;
+                        let step = match self.transfer.channel.open(frame) {
+                            Some(Step::Ask) => Step::State(State::Working),
+                            // It is here already: everything is.
+                            Some(Step::Chunk { index, .. }) => Step::Stored { index },
+                            _ => continue,
+                        };
+                        self.transfer.answer(delivery, step);
+                    }
                     Incoming::Offered => {}
                 },
             }

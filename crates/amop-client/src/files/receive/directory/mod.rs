@@ -43,8 +43,12 @@ pub(in crate::files) struct Directory {
 #[derive(Debug)]
 struct Done {
     log: File,
-    transfers: BTreeMap<(Fingerprint, Id), Option<[u8; 32]>>,
+    /// With their keys.
+    transfers: BTreeMap<Transfer, Option<[u8; 32]>>,
 }
+
+/// A transfer: its sender, and what that calls it.
+type Transfer = (Fingerprint, Id);
 
 /// A line of the list of what was received.
 #[derive(Serialize, Deserialize)]
@@ -226,7 +230,7 @@ impl Done {
 }
 
 impl Line {
-    fn read(self) -> Option<((Fingerprint, Id), Option<[u8; 32]>)> {
+    fn read(self) -> Option<(Transfer, Option<[u8; 32]>)> {
         let key = match self.key {
             Some(key) => Some(hash_from_hex(&key)?),
             None => None,
