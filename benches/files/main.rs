@@ -6,6 +6,7 @@
 //! (`benches/files/role.rs`), and ends with it.
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
+mod chunks;
 mod kills;
 mod memory;
 mod net;

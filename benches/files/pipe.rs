@@ -16,8 +16,9 @@ pub(crate) struct Piped {
     pub(crate) cpu: [f64; 4],
 }
 
-/// Sends `bytes` through a new pipe.
-pub(crate) async fn run(dir: &Path, bytes: u64) -> anyhow::Result<Piped> {
+/// Sends `bytes` through a new pipe. In a plain one relays read and write in turn; in the other they read
+/// from the system and write to it as much at once as there is.
+pub(crate) async fn run(dir: &Path, bytes: u64, plain: bool) -> anyhow::Result<Piped> {
     let dir = tempfile::tempdir_in(dir)?;
     let certs = dir.path().join("certs");
     Consortium::new().institution("bank").node("pipe").write_node_dir(&certs);
@@ -29,9 +30,14 @@ pub(crate) async fn run(dir: &Path, bytes: u64) -> anyhow::Result<Piped> {
     };
     let mut receiver = start("receive", &[bytes.to_string()])?;
     let at = listening(&mut receiver).await?;
-    let mut relay_b = start("relay", &[at])?;
+    let relay = |at| {
+        let mut arguments = vec![at];
+        arguments.extend(plain.then(|| "--plain".to_owned()));
+        start("relay", &arguments)
+    };
+    let mut relay_b = relay(at)?;
     let at = listening(&mut relay_b).await?;
-    let mut relay_a = start("relay", &[at])?;
+    let mut relay_a = relay(at)?;
     let at = listening(&mut relay_a).await?;
     let mut sender = start("send", &[at, bytes.to_string()])?;
     sender.event("sending").await?;

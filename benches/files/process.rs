@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
+    time::timeout,
 };
 
 /// How often memory is looked at: the peak is the system's own, only growth in a process's last
@@ -37,18 +38,25 @@ pub(crate) struct Process {
     name: &'static str,
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    errors: PathBuf,
     pub(crate) usage: Usage,
 }
 
 impl Process {
     /// Starts it. What it complains about goes to the end of the file `errors`.
     pub(crate) fn start(name: &'static str, mut command: Command, errors: &Path) -> anyhow::Result<Self> {
-        let errors = File::options().create(true).append(true).open(errors)?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).kill_on_drop(true);
+        let errors_to = File::options().create(true).append(true).open(errors)?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors_to).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let pid = child.id().context("a process that was just started has an id")?;
         let stdout = child.stdout.take().context("its output is piped")?;
-        Ok(Self { name, child, lines: BufReader::new(stdout).lines(), usage: Usage::of(pid) })
+        Ok(Self {
+            name,
+            child,
+            lines: BufReader::new(stdout).lines(),
+            errors: errors.to_owned(),
+            usage: Usage::of(pid),
+        })
     }
 
     /// The next line; `None` when it has closed its output.
@@ -63,7 +71,9 @@ impl Process {
         let find = async {
             loop {
                 let line = self.line().await?;
-                let line = line.with_context(|| format!("{} ended before {event:?}", self.name))?;
+                let line = line.with_context(|| {
+                    format!("{} ended before {event:?}: {}", self.name, self.last_words())
+                })?;
                 match line["event"].as_str() {
                     Some(found) if found == event => return Ok(line),
                     Some("failed" | "declined") => anyhow::bail!("{}: {line}", self.name),
@@ -71,8 +81,14 @@ impl Process {
                 }
             }
         };
-        let found = tokio::time::timeout(PATIENCE, find).await;
+        let found = timeout(PATIENCE, find).await;
         found.with_context(|| format!("{} did not say {event:?}", self.name))?
+    }
+
+    /// The last line that it complained with.
+    fn last_words(&self) -> String {
+        let errors = fs::read_to_string(&self.errors).unwrap_or_default();
+        errors.lines().next_back().unwrap_or("it says nothing").to_owned()
     }
 
     /// Waits until it ends by itself.
@@ -81,7 +97,7 @@ impl Process {
             while self.lines.next_line().await?.is_some() {}
             anyhow::Ok(())
         };
-        let closed = tokio::time::timeout(PATIENCE, drain).await;
+        let closed = timeout(PATIENCE, drain).await;
         closed.with_context(|| format!("{} did not end", self.name))??;
         // Its output is closed, so it has no more to do; it is still there for its CPU time to be read.
         self.usage.look();

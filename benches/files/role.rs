@@ -21,12 +21,18 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::chunks;
+
 /// The suite that nodes and SDKs of ours agree on.
 pub(crate) const SUITE: CipherSuite = CipherSuite::TLS13_AES_128_GCM_SHA256;
 /// What is read and written at once.
 const BUFFER: usize = 128 * 1024;
+/// What rustls reads from the system at once when nothing buffers below it.
+const PLAIN: usize = 4 * 1024;
 /// What a slow line reads at once.
 const PACKET: usize = 16 * 1024;
+/// Timers are no finer; what a line slept too long it makes up for.
+const TICK: Duration = Duration::from_millis(2);
 /// What a slow line's sockets hold.
 const SOCKET_BUFFER: u32 = 64 * 1024;
 
@@ -37,10 +43,22 @@ pub(crate) enum Role {
     Send { certs: PathBuf, to: SocketAddr, bytes: u64 },
     /// Passes bytes on
     #[command(hide = true)]
-    Relay { certs: PathBuf, to: SocketAddr },
+    Relay {
+        certs: PathBuf,
+        to: SocketAddr,
+        /// Reads and writes in turn, without asking whether there is more, and without a buffer below TLS
+        #[arg(long)]
+        plain: bool,
+    },
     /// Takes bytes
     #[command(hide = true)]
     Receive { certs: PathBuf, bytes: u64 },
+    /// Sends messages of the size of chunks as requests, and nothing else
+    #[command(hide = true)]
+    Ask { certs: PathBuf, node: SocketAddr, topic: String, bytes: u64 },
+    /// Answers them
+    #[command(hide = true)]
+    Answer { certs: PathBuf, node: SocketAddr, topic: String, bytes: u64 },
     /// Passes TCP on, so many bytes a second at most, each after so many milliseconds
     #[command(hide = true)]
     Line { to: SocketAddr, rate: u64, delay_ms: u64 },
@@ -58,8 +76,12 @@ impl Role {
         runtime.block_on(async {
             match self {
                 Self::Send { certs, to, bytes } => send(&certs_in(&certs)?, to, bytes).await,
-                Self::Relay { certs, to } => relay(&certs_in(&certs)?, to).await,
+                Self::Relay { certs, to, plain } => relay(&certs_in(&certs)?, to, plain).await,
                 Self::Receive { certs, bytes } => receive(&certs_in(&certs)?, bytes).await,
+                Self::Ask { certs, node, topic, bytes } => chunks::ask(&certs, node, &topic, bytes).await,
+                Self::Answer { certs, node, topic, bytes } => {
+                    chunks::answer(&certs, node, &topic, bytes).await
+                }
                 Self::Line { to, rate, delay_ms } => line(to, rate, Duration::from_millis(delay_ms)).await,
             }
         })
@@ -86,12 +108,15 @@ async fn send(certs: &Credentials, to: SocketAddr, bytes: u64) -> anyhow::Result
     Ok(())
 }
 
-async fn relay(certs: &Credentials, to: SocketAddr) -> anyhow::Result<()> {
-    let mut from = accept(certs).await?;
+async fn relay(certs: &Credentials, to: SocketAddr, plain: bool) -> anyhow::Result<()> {
+    let mut from = accept(certs, if plain { PLAIN } else { BUFFER }).await?;
     let mut to = dial(certs, to).await?;
     let mut buffer = vec![0; BUFFER];
     loop {
-        let read = read_what_is_there(&mut from, &mut buffer).await?;
+        let read = match plain {
+            true => from.read(&mut buffer).await?,
+            false => read_what_is_there(&mut from, &mut buffer).await?,
+        };
         if read == 0 {
             break;
         }
@@ -103,7 +128,7 @@ async fn relay(certs: &Credentials, to: SocketAddr) -> anyhow::Result<()> {
 }
 
 async fn receive(certs: &Credentials, bytes: u64) -> anyhow::Result<()> {
-    let mut from = accept(certs).await?;
+    let mut from = accept(certs, BUFFER).await?;
     let mut buffer = vec![0; BUFFER];
     let mut got = 0;
     while got < bytes {
@@ -148,10 +173,11 @@ async fn dial(certs: &Credentials, to: SocketAddr) -> anyhow::Result<impl Stream
     Ok(stream)
 }
 
-async fn accept(certs: &Credentials) -> anyhow::Result<impl Stream> {
+/// `buffer` is what is read from the system at once.
+async fn accept(certs: &Credentials, buffer: usize) -> anyhow::Result<impl Stream> {
     let (tcp, _) = listen().await?.accept().await?;
     tcp.set_nodelay(true)?;
-    let tcp = BufReader::with_capacity(BUFFER, tcp);
+    let tcp = BufReader::with_capacity(buffer, tcp);
     Ok(TlsAcceptor::from(certs.overlay_server()).accept(tcp).await?)
 }
 
@@ -219,14 +245,20 @@ impl Pace {
                 if read == 0 {
                     return Ok(());
                 }
-                free = free.max(Instant::now()) + Duration::from_secs_f64(read as f64 / self.rate as f64);
-                tokio::time::sleep_until(free.into()).await;
-                packets_to.send((free + self.delay, buffer[..read].to_vec())).await?;
+                let now = Instant::now();
+                let takes = Duration::from_secs_f64(read as f64 / self.rate as f64);
+                free = free.max(now.checked_sub(TICK).unwrap_or(now)) + takes;
+                if free > now + TICK {
+                    tokio::time::sleep_until(free.into()).await;
+                }
+                packets_to.send((free.max(now) + self.delay, buffer[..read].to_vec())).await?;
             }
         };
         let write = async {
             while let Some((arrives, packet)) = packets.recv().await {
-                tokio::time::sleep_until(arrives.into()).await;
+                if arrives > Instant::now() {
+                    tokio::time::sleep_until(arrives.into()).await;
+                }
                 to.write_all(&packet).await?;
             }
             anyhow::Ok(())

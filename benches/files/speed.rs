@@ -1,7 +1,7 @@
 //! Throughput: the byte pipe, files, and `scp`, one after the other in every round.
 
 use crate::{
-    Args, Part,
+    Args, Part, chunks,
     net::Net,
     pipe,
     process::Foreign,
@@ -18,8 +18,12 @@ const MIB: u64 = 1024 * 1024;
 #[derive(Default)]
 struct Figures {
     pipe: Vec<f64>,
+    plain_pipe: Vec<f64>,
+    plain_pipe_cpu: Vec<f64>,
     pipe_cpu: Vec<f64>,
     pipe_cpus: [Vec<f64>; 4],
+    chunks: Vec<f64>,
+    chunks_cpus: [Vec<f64>; 4],
     whole: Vec<f64>,
     moving: Vec<f64>,
     cpu: Vec<f64>,
@@ -28,6 +32,7 @@ struct Figures {
     resent: Vec<f64>,
     whole_ratio: Vec<f64>,
     moving_ratio: Vec<f64>,
+    plain_ratio: Vec<f64>,
     scp: Vec<f64>,
     scp_ratio: Vec<f64>,
     foreign: Vec<f64>,
@@ -42,18 +47,26 @@ pub(crate) async fn run(args: &Args, seed: u64, report: &mut Report) -> anyhow::
     let bytes = args.mib * MIB;
     let file = transfer::make(dir.path().join("file"), bytes, seed)?;
     let server = if scp { Some(scp::Server::start(dir.path())?) } else { None };
-    let mut net = if amop { Some(Net::start(dir.path(), None).await?) } else { None };
+    let mut net = Net::start(dir.path(), None).await?;
     let mut figures = Figures::default();
     for round in 0..args.rounds {
         if limit {
+            let plain = pipe::run(dir.path(), bytes, true).await?;
+            figures.plain_pipe.push(megabytes(bytes) / plain.seconds);
+            figures.plain_pipe_cpu.push(plain.cpu.iter().sum::<f64>() / gibibytes(bytes));
             let foreign = Foreign::start();
-            let piped = pipe::run(dir.path(), bytes).await?;
+            let piped = pipe::run(dir.path(), bytes, false).await?;
             figures.foreign.push(foreign.cores(piped.cpu.iter().sum()));
             figures.piped(&piped, bytes);
+            let asked = chunks::run(&mut net, &format!("chunks/{round}"), bytes).await?;
+            figures.chunks.push(megabytes(bytes) / asked.seconds);
+            for (values, cpu) in figures.chunks_cpus.iter_mut().zip(asked.cpu) {
+                values.push(cpu / gibibytes(bytes));
+            }
         }
-        if let Some(net) = &mut net {
+        if amop {
             let foreign = Foreign::start();
-            let transferred = transfer::run(net, &format!("files/{round}"), &file).await?;
+            let transferred = transfer::run(&mut net, &format!("files/{round}"), &file).await?;
             figures.foreign.push(foreign.cores(transferred.cpu.iter().sum()));
             figures.transferred(&transferred, bytes, limit);
         }
@@ -93,6 +106,7 @@ impl Figures {
         if with_limit {
             self.whole_ratio.extend(ratio(&self.whole, &self.pipe));
             self.moving_ratio.extend(ratio(&self.moving, &self.pipe));
+            self.plain_ratio.extend(ratio(&self.moving, &self.plain_pipe));
         }
     }
 
@@ -104,6 +118,17 @@ impl Figures {
         report.figure("byte pipe, CPU of all per GiB", "s", &self.pipe_cpu, Aim::None);
         for (party, cpu) in parties.iter().zip(&self.pipe_cpus) {
             report.figure(&format!("  {party}"), "s", cpu, Aim::None);
+        }
+        report.figure("plain pipe: reads and writes in turn, 16 KiB", "MB/s", &self.plain_pipe, Aim::None);
+        report.figure("plain pipe, CPU of all per GiB", "s", &self.plain_pipe_cpu, Aim::None);
+        report.figure(
+            "no file: requests of 256 KiB, 16 in flight, nothing else",
+            "MB/s",
+            &self.chunks,
+            Aim::None,
+        );
+        for (party, cpu) in parties.iter().zip(&self.chunks_cpus) {
+            report.figure(&format!("  CPU per GiB, {party}"), "s", cpu, Aim::None);
         }
         report.part("amop");
         report.figure("file, from the offer until it is there", "MB/s", &self.moving, Aim::None);
@@ -120,6 +145,7 @@ impl Figures {
             &self.whole_ratio,
             Aim::AtLeast(AIM),
         );
+        report.figure("file / plain pipe of the round, from the offer", "", &self.plain_ratio, Aim::None);
         report.figure("file, CPU of all per GiB", "s", &self.cpu, Aim::None);
         for (party, cpu) in parties.iter().zip(&self.cpus) {
             report.figure(&format!("  {party}"), "s", cpu, Aim::None);
