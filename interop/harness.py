@@ -64,7 +64,7 @@ class Program:
                     if wanted.items() <= event.items():
                         return event
                     if event["event"] == "failed" and event.get("as") == wanted.get("as", event.get("as")):
-                        raise Failure(f"{self.name}: {event['why']}")
+                        raise Failure(f"{self.name}: {event.get('why') or event}")
                 left = end - time.monotonic()
                 if left <= 0 or self.process.poll() is not None:
                     what = "has ended" if self.process.poll() is not None else f"said nothing within {timeout} s"
@@ -213,11 +213,19 @@ class Devnet:
         pid = self.nodes[number - 1]["pid"]
         os.kill(pid, 9)
 
-    def start(self, number):
-        """Starts a killed node again, as an operator would."""
+    def start(self, number, timeout=60):
+        """Starts a killed node again, as an operator would, and waits until it can be asked."""
         config = self.dir / self.nodes[number - 1]["config"]
         argv = [self.amop, "node", "--config", str(config)]
         self.restarted.append(subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=self.log, stderr=self.log))
+        end_at = time.monotonic() + timeout
+        while True:
+            try:
+                return self.ask(number, "/v1/topics")
+            except OSError as error:
+                if time.monotonic() > end_at:
+                    raise Failure(f"node-{number} does not answer {timeout} s after its start: {error}") from error
+                time.sleep(0.05)
 
     def stop(self):
         for process in self.restarted:

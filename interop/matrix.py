@@ -30,8 +30,12 @@ def payload(name, number):
         text = f"Grüße aus {number} Städten: 数据交换, топик, 🌍"
         return {"text": text}, hashlib.sha256(text.encode()).hexdigest()
     seed, size = number % len(PATTERN), SIZES[name]
-    data = ((PATTERN[seed:] + PATTERN[:seed]) * (size // len(PATTERN) + 1))[:size]
-    return {"size": size, "seed": seed}, hashlib.sha256(data).hexdigest()
+    return {"size": size, "seed": seed}, hashlib.sha256(pattern(seed, size)).hexdigest()
+
+
+def pattern(seed, size):
+    """What the programs make of a size and a seed."""
+    return ((PATTERN[seed:] + PATTERN[:seed]) * (size // len(PATTERN) + 1))[:size]
 
 
 def topic_of(sub, place):

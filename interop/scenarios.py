@@ -5,6 +5,7 @@ import shutil
 import time
 
 import certificates
+from files import one_frame
 from harness import Failure, Node, Program, await_text
 
 NON_ASCII = "тема/主题"
@@ -219,7 +220,9 @@ def restart(stage):
     def work(sdk):
         if not sdk.reconnects:
             stage.subscribe(sdk, topic(sdk.key), 3, "built anew")
-        stage.devnet.await_topic(topic(sdk.key), timeout=RECONNECT_SECONDS)
+        # First at the node itself: for a moment after its return the others may still have its list from before.
+        stage.devnet.await_topic(topic(sdk.key), seen_from=3, timeout=RECONNECT_SECONDS)
+        stage.devnet.await_topic(topic(sdk.key))
         stage.expect(sdk, topic(sdk.key), 0)
 
     for sdk in stage.sdks:
@@ -278,6 +281,7 @@ ALL = {
     "silent subscriber": silent_subscriber,
     "demo logic": demo_logic,
     "version 2 only": version_2_only,
+    "files in one frame": one_frame,
     "quiet for 12 s": quiet,
     "restart of the subscribers' node": restart,
     "certificates made by openssl": openssl_certificates,

@@ -402,7 +402,7 @@ fn aead(secret: &[u8; 32]) -> LessSafeKey {
     LessSafeKey::new(key.unwrap_or_else(|_| unreachable!("the cipher's keys have 32 bytes")))
 }
 
-fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, ContentError> {
+pub(crate) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, ContentError> {
     let mut bytes = Zeroizing::new([0; N]);
     SystemRandom::new().fill(bytes.as_mut_slice()).map_err(|_| ContentError::NoRandomness)?;
     Ok(bytes)

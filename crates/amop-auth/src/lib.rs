@@ -4,7 +4,8 @@
 //! one by signing a challenge with its [`PrivateKey`]. In the handshake of FISCO BCOS 2.x
 //! ([`challenge`]) it signs the challenge and nothing else. In version 2, between extension clients, it
 //! signs a [`Statement`] that says who proves what to whom ([`exchange`]), and is given the key
-//! ([`content`]) under which the publisher encrypts: nodes see ciphertext only.
+//! ([`content`]) under which the publisher encrypts: nodes see ciphertext only. Files have keys of their
+//! own ([`transfer`]).
 //!
 //! Bytes in, bytes out: files are read, and frames sent, by whoever uses this.
 
@@ -15,6 +16,7 @@ pub mod exchange;
 mod key;
 mod pkcs12;
 mod statement;
+pub mod transfer;
 
 pub use crate::{
     key::{KeyError, PrivateKey, PublicKey, SIGNATURE_BYTES},

@@ -35,7 +35,7 @@ use crate::{
         private,
         publisher::{Publisher, Sealed},
         push_channel,
-        topic::check,
+        topic::{self, check},
     },
     subscription::{Leave, Meter, Sink},
 };
@@ -179,12 +179,12 @@ impl Client {
         known.await.unwrap_or(Err(PrivateError::Closed))?;
         let announced = self.subscribe_as(vec![channel], None).await;
         let push_channel = announced.map_err(|error| PrivateError::Unannounced(Box::new(error)))?;
-        Ok(PrivateTopic {
+        Ok(PrivateTopic(Arc::new(topic::Inner {
             client: self.clone(),
             publisher,
             _push_channel: push_channel,
             changing: Mutex::default(),
-        })
+        })))
     }
 
     async fn subscribe_as(

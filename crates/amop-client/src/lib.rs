@@ -89,6 +89,7 @@ mod connector;
 mod dispatch;
 mod driver;
 mod error;
+mod files;
 mod options;
 mod pending;
 mod private;
@@ -116,6 +117,11 @@ pub use crate::{
     error::{
         ConnectError, DialError, ErrorKind, IdentityError, PrivateError, PublishError, RequestError,
         SubscribeError,
+    },
+    files::{
+        FileError, FileInfo, FileOffer, FileReceipt, FileReceiver, FileRecipient, ReceiveOptions, ReceivePhase,
+        ReceiveProgress, ReceivingFile, RecipientState, SendOptions, SendPhase, SendProgress, SendingFile,
+        TransferId,
     },
     options::{Certificates, Options, PublishOptions, Reconnect, Remember, RequestOptions},
     pending::PendingRequest,

@@ -7,8 +7,8 @@ use std::{fs, path::Path};
 fn generated_code_is_up_to_date() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let proto = here.join("../../proto");
-    let files =
-        ["common", "peer", "client", "private"].map(|name| proto.join(format!("amop/v1/{name}.proto")));
+    let files = ["common", "peer", "client", "private", "files"]
+        .map(|name| proto.join(format!("amop/v1/{name}.proto")));
     let descriptors = protox::compile(files, [&proto]).expect("proto/ compiles");
     let out = tempfile::tempdir().expect("writable temporary directory");
     prost_build::Config::new()

@@ -14,12 +14,15 @@ use crate::{
 };
 
 /// A private topic that this client publishes: messages reach the subscribers that prove to hold one
-/// of its keys, and nobody else. Dropping it ends that.
+/// of its keys, and nobody else. Clones share it; dropping the last ends that.
 ///
 /// Messages are encrypted for those subscribers, unless [`Compatibility`](crate::Compatibility)
 /// allows 2.x and one of them speaks nothing better; see [`PrivateTopic::is_encrypted`].
+#[derive(Clone, Debug)]
+pub struct PrivateTopic(pub(crate) Arc<Inner>);
+
 #[derive(Debug)]
-pub struct PrivateTopic {
+pub(crate) struct Inner {
     /// Has nodes ask this client about subscribers. It goes first: no node asks in vain.
     pub(crate) _push_channel: Subscription,
     pub(crate) client: Client,
@@ -31,12 +34,12 @@ pub struct PrivateTopic {
 impl PrivateTopic {
     /// The topic, with its prefix.
     pub fn topic(&self) -> &Topic {
-        self.publisher.topic()
+        self.0.publisher.topic()
     }
 
     /// The client it belongs to.
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.0.client
     }
 
     /// Whether messages are encrypted now. Always true with
@@ -44,7 +47,7 @@ impl PrivateTopic {
     /// when a subscriber was verified by the handshake of 2.x until the connection to the node that
     /// asked about it ends, or its key is taken off the list.
     pub fn is_encrypted(&self) -> bool {
-        self.publisher.encrypts()
+        self.0.publisher.encrypts()
     }
 
     /// Resolves when a subscriber has been verified and can be sent messages, at once if one ever was, or
@@ -56,17 +59,17 @@ impl PrivateTopic {
     /// Resolves when subscribers have been verified more than `count` times, see
     /// [`PrivateTopic::verifications`], or when the client is closed. Cancel safe.
     pub async fn verified_beyond(&self, count: u64) {
-        let mut verified = self.publisher.verified.subscribe();
+        let mut verified = self.0.publisher.verified.subscribe();
         tokio::select! {
             // The sender lives as long as this.
             _ = verified.wait_for(|now| *now > count) => {}
-            () = self.client.closed() => {}
+            () = self.0.client.closed() => {}
         }
     }
 
     /// How often a subscriber has been verified. One that connects again is verified again.
     pub fn verifications(&self) -> u64 {
-        *self.publisher.verified.borrow()
+        *self.0.publisher.verified.borrow()
     }
 
     /// Replaces the keys. Who holds none of them any more receives nothing that is sent after this
@@ -100,7 +103,7 @@ impl PrivateTopic {
         options: PublishOptions,
     ) -> Result<Recipients, PublishError> {
         let sealed = self.seal(Mode::Multicast, payload.into()).await?;
-        self.client.publish_to(self.topic().as_str(), sealed.payload, options).await
+        self.0.client.publish_to(self.topic().as_str(), sealed.payload, options).await
     }
 
     /// As [`Client::request`], to one of those that were verified.
@@ -122,8 +125,8 @@ impl PrivateTopic {
     ) -> Result<Bytes, RequestError> {
         let sealed = self.seal(Mode::Unicast, payload.into()).await?;
         let message = sealed.payload.clone();
-        let answer = self.client.request_to(self.topic().as_str(), message, options).await?;
-        Ok(self.publisher.open(&sealed, answer).map_err(Failure::unreadable)?)
+        let answer = self.0.client.request_to(self.topic().as_str(), message, options).await?;
+        Ok(self.open(&sealed, answer)?)
     }
 
     /// As [`Client::start_request`], to one of those that were verified.
@@ -136,23 +139,28 @@ impl PrivateTopic {
         options: RequestOptions,
     ) -> Result<PendingRequest, RequestError> {
         let sealed = self.seal(Mode::Unicast, payload.into()).await?;
-        let (message, opens) = (sealed.payload.clone(), Some((self.publisher.clone(), sealed)));
-        self.client.start_request_to(self.topic().as_str(), message, options, opens).await
+        let (message, opens) = (sealed.payload.clone(), Some((self.0.publisher.clone(), sealed)));
+        self.0.client.start_request_to(self.topic().as_str(), message, options, opens).await
     }
 
-    async fn seal(&self, mode: Mode, payload: Bytes) -> Result<Sealed, Failure> {
-        if self.publisher.is_stale() {
+    pub(crate) async fn seal(&self, mode: Mode, payload: Bytes) -> Result<Sealed, Failure> {
+        if self.0.publisher.is_stale() {
             // Another may have come first; then there is nothing left to do.
-            let _ = self.change_if(Publisher::is_stale, self.publisher.keys()).await;
+            let _ = self.change_if(Publisher::is_stale, self.0.publisher.keys()).await;
         }
-        let mut ready = self.publisher.ready.subscribe();
+        let mut ready = self.0.publisher.ready.subscribe();
         loop {
             // The sender lives as long as this.
             let _ = ready.wait_for(|ready| *ready).await;
-            if let Some(sealed) = self.publisher.seal(mode, &payload).map_err(Failure::unsealed)? {
+            if let Some(sealed) = self.0.publisher.seal(mode, &payload).map_err(Failure::unsealed)? {
                 return Ok(sealed);
             }
         }
+    }
+
+    /// Reads the answer to a message.
+    pub(crate) fn open(&self, sealed: &Sealed, answer: Bytes) -> Result<Bytes, Failure> {
+        self.0.publisher.open(sealed, answer).map_err(Failure::unreadable)
     }
 
     async fn change(&self, keys: Vec<PublicKey>) -> Result<(), PrivateError> {
@@ -164,12 +172,12 @@ impl PrivateTopic {
         still: impl FnOnce(&Publisher) -> bool,
         keys: Vec<PublicKey>,
     ) -> Result<(), PrivateError> {
-        let _turn = self.changing.lock().await;
-        if !still(&self.publisher) {
+        let _turn = self.0.changing.lock().await;
+        if !still(&self.0.publisher) {
             return Ok(());
         }
         let (reply, done) = oneshot::channel();
-        self.client.change_keys(self.publisher.clone(), keys, reply).await?;
+        self.0.client.change_keys(self.0.publisher.clone(), keys, reply).await?;
         done.await.unwrap_or(Err(PrivateError::Closed))
     }
 }

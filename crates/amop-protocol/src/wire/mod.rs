@@ -3,6 +3,7 @@
 pub mod channel;
 pub mod extension;
 mod fields;
+pub mod files;
 pub mod generated;
 pub mod interleave;
 pub mod link;

@@ -815,3 +815,212 @@ pub struct PrivateGrant {
 /// The subscriber has it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PrivateGranted {}
+/// The header of a frame. A frame is the label "amop/file/1", one LF, a two-byte big-endian header
+/// length, this header, then the content raw.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FileFrame {
+    /// 16 bytes, drawn by the sender of the file
+    #[prost(bytes = "bytes", tag = "1")]
+    pub transfer: ::prost::bytes::Bytes,
+    #[prost(oneof = "file_frame::Step", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    pub step: ::core::option::Option<file_frame::Step>,
+}
+/// Nested message and enum types in `FileFrame`.
+pub mod file_frame {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Step {
+        #[prost(message, tag = "2")]
+        Offer(super::FileOffer),
+        #[prost(message, tag = "3")]
+        Seen(super::FileSeen),
+        #[prost(message, tag = "4")]
+        Accept(super::FileAccept),
+        #[prost(message, tag = "5")]
+        Decline(super::FileDecline),
+        #[prost(message, tag = "6")]
+        Noted(super::FileNoted),
+        #[prost(message, tag = "7")]
+        Chunk(super::FileChunk),
+        #[prost(message, tag = "8")]
+        Stored(super::FileStored),
+        #[prost(message, tag = "9")]
+        Ask(super::FileAsk),
+        #[prost(message, tag = "10")]
+        State(super::FileState),
+        #[prost(message, tag = "11")]
+        Stop(super::FileStop),
+        #[prost(message, tag = "12")]
+        Sealed(super::FileSealed),
+    }
+}
+/// Sender to the topic, as a request or a multicast.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileOffer {
+    /// as the sender has it; the receiver makes its own of it
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// bytes
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+    /// as the sender says; may be empty
+    #[prost(string, tag = "3")]
+    pub media_type: ::prost::alloc::string::String,
+    /// 32 bytes: BLAKE3 of the content
+    #[prost(bytes = "bytes", tag = "4")]
+    pub root: ::prost::bytes::Bytes,
+    /// 32 bytes on a private topic: what seals all that follows; else empty
+    #[prost(bytes = "bytes", tag = "5")]
+    pub key: ::prost::bytes::Bytes,
+}
+/// Answer to an offer that was a request: this receiver has it and will decide.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileSeen {
+    /// 16 bytes: names the receiver, and its inbox
+    #[prost(bytes = "bytes", tag = "1")]
+    pub receiver: ::prost::bytes::Bytes,
+}
+/// Receiver to the sender's inbox: send this. Also says anew what is missing, whenever it comes again.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FileAccept {
+    /// 16 bytes
+    #[prost(bytes = "bytes", tag = "1")]
+    pub receiver: ::prost::bytes::Bytes,
+    /// in order, disjoint, at most 1,024
+    #[prost(message, repeated, tag = "2")]
+    pub missing: ::prost::alloc::vec::Vec<FileRange>,
+}
+/// Chunks of 256 KiB, counted from 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileRange {
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+}
+/// Receiver to the sender's inbox, or answer to an offer: this is not wanted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileDecline {
+    /// 16 bytes
+    #[prost(bytes = "bytes", tag = "1")]
+    pub receiver: ::prost::bytes::Bytes,
+    #[prost(string, tag = "2")]
+    pub why: ::prost::alloc::string::String,
+}
+/// Answer to an accept, a decline or a stop.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileNoted {}
+/// Sender to the receiver's inbox; the content is the chunk.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileChunk {
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    /// hashes of 32 bytes: what is beside the chunk on its way to the root, lowest first
+    #[prost(bytes = "bytes", tag = "2")]
+    pub proof: ::prost::bytes::Bytes,
+}
+/// Answer to a chunk: verified and written.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileStored {
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+}
+/// Sender to the receiver's inbox: how far is it?
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileAsk {}
+/// Answer to an ask.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FileState {
+    #[prost(oneof = "file_state::State", tags = "1, 2, 3")]
+    pub state: ::core::option::Option<file_state::State>,
+}
+/// Nested message and enum types in `FileState`.
+pub mod file_state {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum State {
+        /// chunks are missing
+        #[prost(message, tag = "1")]
+        Missing(super::FileMissing),
+        /// all is there; it is being checked and put in its place, or not decided on yet
+        #[prost(message, tag = "2")]
+        Working(super::FileNoted),
+        /// it is there under its final name
+        #[prost(message, tag = "3")]
+        Done(super::FileDone),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FileMissing {
+    #[prost(message, repeated, tag = "1")]
+    pub missing: ::prost::alloc::vec::Vec<FileRange>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileDone {}
+/// Either end to the other's inbox, or as an answer: this transfer is over.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileStop {
+    #[prost(enumeration = "FileReason", tag = "1")]
+    pub reason: i32,
+    #[prost(string, tag = "2")]
+    pub why: ::prost::alloc::string::String,
+    /// 16 bytes, of a receiver that says so; else empty
+    #[prost(bytes = "bytes", tag = "3")]
+    pub receiver: ::prost::bytes::Bytes,
+}
+/// On a private topic, all but the offer and its answer: the content is a frame's header length,
+/// header and content, encrypted with ChaCha20-Poly1305 under a key derived from the offer's.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileSealed {
+    /// 12 bytes
+    #[prost(bytes = "bytes", tag = "1")]
+    pub nonce: ::prost::bytes::Bytes,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum FileReason {
+    Unspecified = 0,
+    /// somebody ended it
+    Cancelled = 1,
+    /// this transfer is not known here, or not of who asks
+    Unknown = 2,
+    /// content that is not what was offered
+    BadChunk = 3,
+    /// the file has changed since it was offered
+    Changed = 4,
+    DiskFull = 5,
+    /// the receiver's directory or the sender's file cannot be used
+    Disk = 6,
+    /// no room for another transfer now
+    Busy = 7,
+}
+impl FileReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "FILE_REASON_UNSPECIFIED",
+            Self::Cancelled => "FILE_REASON_CANCELLED",
+            Self::Unknown => "FILE_REASON_UNKNOWN",
+            Self::BadChunk => "FILE_REASON_BAD_CHUNK",
+            Self::Changed => "FILE_REASON_CHANGED",
+            Self::DiskFull => "FILE_REASON_DISK_FULL",
+            Self::Disk => "FILE_REASON_DISK",
+            Self::Busy => "FILE_REASON_BUSY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FILE_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "FILE_REASON_CANCELLED" => Some(Self::Cancelled),
+            "FILE_REASON_UNKNOWN" => Some(Self::Unknown),
+            "FILE_REASON_BAD_CHUNK" => Some(Self::BadChunk),
+            "FILE_REASON_CHANGED" => Some(Self::Changed),
+            "FILE_REASON_DISK_FULL" => Some(Self::DiskFull),
+            "FILE_REASON_DISK" => Some(Self::Disk),
+            "FILE_REASON_BUSY" => Some(Self::Busy),
+            _ => None,
+        }
+    }
+}

@@ -155,6 +155,7 @@ final class Link {
                 event.put("as", name);
                 event.put("topic", message.getTopic());
                 event.put("kind", kind(message.getType()));
+                FilePayload.describe(content, event);
                 Main.say(event);
                 return Payload.answer(answer, content);
             }

@@ -14,8 +14,14 @@ final class Payload {
 
     private Payload() {}
 
-    /** The text of the command, or as many bytes of the pattern as it says. */
+    /** The content that the command says, as a file if it names one. */
     static byte[] of(JsonNode command) {
+        byte[] content = content(command);
+        return command.hasNonNull("file") ? FilePayload.of(command.get("file").asText(), content) : content;
+    }
+
+    /** The text of the command, or as many bytes of the pattern as it says. */
+    private static byte[] content(JsonNode command) {
         if (command.hasNonNull("text")) {
             return command.get("text").asText().getBytes(StandardCharsets.UTF_8);
         }

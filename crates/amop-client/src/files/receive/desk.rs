@@ -1,0 +1,305 @@
+//! Where all frames come in: each goes to the task of its transfer.
+//!
+//! Woken by: its end, transfers that end, what comes to the topics and to the inbox. It never waits for
+//! a transfer: one that takes no more has what comes refused, and its sender tries again.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use amop_protocol::{
+    Fingerprint, Topic,
+    broker::event::Sender,
+    wire::files::{CHUNK, Frame, Id, Offer, Reason, Step},
+};
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Decision, FileInfo, FileOffer, ReceiveOptions,
+    directory::Directory,
+    landing::{About, Parts, was_placed},
+    transfer::{Incoming, Transfer},
+};
+use crate::{
+    Client, Delivery, Subscription,
+    files::{blocking, channel::Channel, error::FileError, name, one_frame},
+};
+
+/// Frames that wait for a transfer; of chunks there are seldom more than a few.
+const MAX_FRAMES: usize = 64;
+/// No frame but one that carries a whole file is longer.
+const MAX_FRAME: usize = CHUNK as usize + 4 * 1024;
+/// By what a request is refused that is no file.
+const REFUSED_NO_FILE: i32 = 6;
+
+/// Who sends, and what it calls the transfer.
+type Key = (Fingerprint, Id);
+
+pub(super) struct Desk {
+    client: Client,
+    directory: Arc<Directory>,
+    options: ReceiveOptions,
+    offers: mpsc::Sender<FileOffer>,
+    stop: CancellationToken,
+    transfers: BTreeMap<Key, mpsc::Sender<Incoming>>,
+    running: JoinSet<Option<Key>>,
+}
+
+impl Desk {
+    pub(super) fn new(
+        client: Client,
+        directory: Arc<Directory>,
+        options: ReceiveOptions,
+        offers: mpsc::Sender<FileOffer>,
+        stop: CancellationToken,
+    ) -> Self {
+        let (transfers, running) = (BTreeMap::new(), JoinSet::new());
+        Self { client, directory, options, offers, stop, transfers, running }
+    }
+
+    pub(super) async fn run(mut self, mut topics: Subscription, mut inbox: Subscription) {
+        self.go_on().await;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                Some(ended) = self.running.join_next(), if !self.running.is_empty() => {
+                    if let Ok(Some(key)) = ended {
+                        self.transfers.remove(&key);
+                    }
+                }
+                delivery = topics.next() => match delivery {
+                    Some(delivery) => self.offered(delivery),
+                    None => break,
+                },
+                delivery = inbox.next() => match delivery {
+                    Some(delivery) => self.arrived(delivery).await,
+                    None => break,
+                },
+            }
+        }
+        // Each learns of it by its own; what it is doing on disk is finished first.
+        self.stop.cancel();
+        self.transfers.clear();
+        while self.running.join_next().await.is_some() {}
+    }
+
+    /// Offers what an earlier receiver left.
+    async fn go_on(&mut self) {
+        let directory = self.directory.clone();
+        let unfinished = blocking(move || {
+            let unfinished = directory.unfinished()?;
+            let placed = |about: &About| {
+                was_placed(&directory, about).unwrap_or_else(|error| {
+                    tracing::warn!(name = about.name, %error, "it cannot be noted that a file is complete");
+                    false
+                })
+            };
+            Ok(unfinished.into_iter().filter(|about| !placed(about)).collect::<Vec<_>>())
+        });
+        match unfinished.await.and_then(|unfinished| unfinished) {
+            Ok(unfinished) => unfinished.into_iter().for_each(|about| self.begin(about)),
+            Err(error) => tracing::warn!(%error, "files that were not complete are not gone on with"),
+        }
+    }
+
+    /// Something came to the topics.
+    fn offered(&mut self, delivery: Delivery) {
+        if Frame::is_frame(&delivery.payload) {
+            if let (Ok(Frame { transfer, step: Step::Offer(offer) }), Some(sender)) =
+                (Frame::decode(&delivery.payload), delivery.sender.clone())
+            {
+                return self.offer(transfer, offer, &sender, delivery);
+            }
+            return tracing::debug!(topic = %delivery.topic, "an offer of a file cannot be read");
+        }
+        match one_frame::decode(&delivery.payload) {
+            Some(Ok((name, content))) => self.whole(name, content, delivery),
+            Some(Err(error)) => {
+                tracing::warn!(topic = %delivery.topic, %error, "a file in one frame is malformed");
+                delivery.refuse(REFUSED_NO_FILE);
+            }
+            None => delivery.refuse(REFUSED_NO_FILE),
+        }
+    }
+
+    fn offer(&mut self, transfer: Id, offer: Offer, sender: &Sender, delivery: Delivery) {
+        let key = (sender.client.fingerprint, transfer);
+        if self.directory.done(key.0, key.1).is_none() && !self.transfers.contains_key(&key) {
+            if self.transfers.len() >= self.options.max_transfers || self.offers.capacity() == 0 {
+                let (reason, why) = (Reason::Busy, "too many files are on their way already".to_owned());
+                let stop = Step::Stop { reason, why, receiver: Some(self.directory.receiver()) };
+                return delivery.answer(Frame { transfer, step: stop }.encode());
+            }
+            self.begin(About::new(transfer, delivery.topic.as_str(), sender, &offer));
+        }
+        let step = Step::Seen { receiver: self.directory.receiver() };
+        delivery.answer(Frame { transfer, step }.encode());
+        match self.transfers.get(&key) {
+            // It tells the sender what is missing, now or when that is decided.
+            Some(transfer) => drop(transfer.try_send(Incoming::Offered)),
+            None => self.tell_done(key),
+        }
+    }
+
+    /// Tells the sender of a transfer that is done that nothing is missing; it will ask then.
+    fn tell_done(&mut self, key: Key) {
+        let Some(secret) = self.directory.done(key.0, key.1) else { return };
+        let channel = Channel::new(key.1, secret);
+        let step = Step::Accept { receiver: self.directory.receiver(), missing: Vec::new() };
+        let (client, stop) = (self.client.clone(), self.stop.clone());
+        self.running.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                _ = super::transfer::tell(&client, &channel, step) => {}
+            }
+            None
+        });
+    }
+
+    /// A transfer begins, or goes on.
+    fn begin(&mut self, about: About) {
+        let (Some(Parts { sender, transfer, root, key }), Ok(topic)) =
+            (about.parts(), Topic::parse(about.topic()))
+        else {
+            return;
+        };
+        let named = (sender.client.fingerprint, transfer);
+        let file = FileInfo {
+            transfer,
+            topic,
+            name: name::safe(&about.name),
+            claimed_name: about.name.clone(),
+            size: about.size,
+            media_type: about.media_type.clone(),
+            hash: Some(root),
+            sender: Some(sender),
+        };
+        let (decide, decision) = oneshot::channel();
+        let (frames, incoming) = mpsc::channel(MAX_FRAMES);
+        if self.offers.try_send(FileOffer { file, decide }).is_err() {
+            return;
+        }
+        self.transfers.insert(named, frames);
+        let transfer = Transfer {
+            client: self.client.clone(),
+            directory: self.directory.clone(),
+            channel: Channel::new(transfer, key),
+            about,
+            options: self.options.clone(),
+            stop: self.stop.clone(),
+        };
+        self.running.spawn(async move {
+            transfer.run(decision, incoming).await;
+            Some(named)
+        });
+    }
+
+    /// Something came to the inbox.
+    async fn arrived(&mut self, delivery: Delivery) {
+        let Some(sender) = &delivery.sender else { return };
+        if delivery.payload.len() > MAX_FRAME {
+            return tracing::warn!(client = %sender.client.name, "a chunk of a file is too large");
+        }
+        let Ok(frame) = Frame::decode(&delivery.payload) else { return };
+        let key = (sender.client.fingerprint, frame.transfer);
+        if !self.transfers.contains_key(&key) {
+            if let Some(secret) = self.directory.done(key.0, key.1) {
+                return answer_done(&Channel::new(key.1, secret), frame, delivery);
+            }
+            if !self.find(key).await {
+                return unknown(frame.transfer, self.directory.receiver(), delivery);
+            }
+        }
+        if let Some(transfer) = self.transfers.get(&key) {
+            // Without room it is refused, and the sender tries again.
+            let _ = transfer.try_send(Incoming::Frame(frame, delivery));
+        }
+    }
+
+    /// Whether there is something on disk of this transfer, which was put aside; then it begins anew.
+    async fn find(&mut self, key: Key) -> bool {
+        if self.transfers.len() >= self.options.max_transfers {
+            return false;
+        }
+        let directory = self.directory.clone();
+        let unfinished = blocking(move || directory.unfinished()).await;
+        let is_it = |about: &About| {
+            about.parts().is_some_and(|parts| (parts.sender.client.fingerprint, parts.transfer) == key)
+        };
+        let found = unfinished.ok().and_then(|all| all.ok()?.into_iter().find(is_it));
+        found.map(|about| self.begin(about)).is_some()
+    }
+
+    /// A file that came in one frame: it is offered with its content here already.
+    fn whole(&mut self, name: String, content: Bytes, delivery: Delivery) {
+        if self.running.len() >= self.options.max_transfers {
+            return delivery.refuse(REFUSED_NO_FILE);
+        }
+        let file = FileInfo {
+            transfer: Id(rand::RngExt::random(&mut rand::rng())),
+            topic: delivery.topic.clone(),
+            name: name::safe(&name),
+            claimed_name: name,
+            size: content.len() as u64,
+            media_type: String::new(),
+            hash: None,
+            sender: delivery.sender.clone(),
+        };
+        let (decide, decision) = oneshot::channel();
+        let name = file.name.clone();
+        if self.offers.try_send(FileOffer { file, decide }).is_err() {
+            return delivery.refuse(REFUSED_NO_FILE);
+        }
+        let (directory, stop) = (self.directory.clone(), self.stop.clone());
+        self.running.spawn(async move {
+            let decided = tokio::select! {
+                () = stop.cancelled() => None,
+                decided = decision => decided.ok(),
+            };
+            let Some(Decision::Accept { result, .. }) = decided else {
+                delivery.refuse(REFUSED_NO_FILE);
+                return None;
+            };
+            let written = blocking(move || put(&directory, &name, &content)).await;
+            let written = written.and_then(|written| written);
+            match &written {
+                Ok(_) => delivery.answer(Bytes::new()),
+                Err(_) => delivery.refuse(REFUSED_NO_FILE),
+            }
+            // Whoever asked may have gone.
+            let _ = result.send(written);
+            None
+        });
+    }
+}
+
+/// Writes a file that is here as a whole.
+fn put(directory: &Directory, name: &str, content: &[u8]) -> Result<PathBuf, FileError> {
+    let failed = |source| FileError::Directory { path: directory.path().to_owned(), source };
+    directory.put(name, content).map_err(failed)
+}
+
+/// What a sender hears that asks about a transfer that is done.
+fn answer_done(channel: &Channel, frame: Frame, delivery: Delivery) {
+    let step = match channel.open(frame) {
+        Some(Step::Ask) => Step::State(amop_protocol::wire::files::State::Done),
+        Some(Step::Chunk { index, .. }) => Step::Stored { index },
+        Some(Step::Stop { .. }) => Step::Noted,
+        _ => return,
+    };
+    if let Ok(payload) = channel.encode(step) {
+        delivery.answer(payload);
+    }
+}
+
+/// Nothing secret: whoever is told so learns what it knew.
+fn unknown(transfer: Id, receiver: Id, delivery: Delivery) {
+    let (reason, why) = (Reason::Unknown, String::new());
+    let step = Step::Stop { reason, why, receiver: Some(receiver) };
+    delivery.answer(Frame { transfer, step }.encode());
+}

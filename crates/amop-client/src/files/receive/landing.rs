@@ -1,0 +1,327 @@
+//! A file that is being received, on disk.
+//!
+//! Chunks are verified, written where they belong, and noted by their hashes. A restart reads what is
+//! there again and believes what matches those hashes, so neither a crash nor whoever changes the
+//! files makes it into the result, and nothing needs to be forced to disk before the end.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use amop_protocol::{
+    Fingerprint, NodeId,
+    broker::event::Sender,
+    wire::files::{CHUNK, Id, Offer, Reason, chunks, extent},
+};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::directory::{Directory, hash_from_hex, private, to_hex};
+use crate::files::{
+    disk::{read_exact_at, write_all_at},
+    error::FileError,
+    ranges::Ranges,
+    tree::{HASH, leaf, root_of, verify},
+};
+
+/// Bytes written after which they are forced to disk, so that the end is not long in coming.
+const SYNC_EACH: u64 = 64 * 1024 * 1024;
+
+/// What is to be received from whom: the record of an unfinished file.
+#[derive(Clone, Serialize, Deserialize)]
+pub(in crate::files) struct About {
+    version: u32,
+    transfer: String,
+    topic: String,
+    sender: From,
+    /// As its sender has it.
+    pub(super) name: String,
+    pub(super) size: u64,
+    pub(super) media_type: String,
+    root: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    /// The name that it is being given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placed: Option<String>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct From {
+    institution: String,
+    node: String,
+    name: String,
+    fingerprint: String,
+}
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct Landing {
+    directory: Arc<Directory>,
+    about: About,
+    size: u64,
+    root: [u8; HASH],
+    key: String,
+    part: File,
+    journal: File,
+    state: Mutex<Progress>,
+}
+
+#[derive(Debug)]
+struct Progress {
+    missing: Ranges,
+    unsynced: u64,
+}
+
+/// Why a chunk was not stored.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// It is no part of the file.
+    Bad,
+    /// It cannot be written.
+    Disk(io::Error),
+}
+
+impl About {
+    pub(super) fn new(transfer: Id, topic: &str, sender: &Sender, offer: &Offer) -> Self {
+        Self {
+            version: 1,
+            transfer: transfer.to_string(),
+            topic: topic.to_owned(),
+            sender: From {
+                institution: sender.institution.to_string(),
+                node: sender.node.to_hex(),
+                name: sender.client.name.to_string(),
+                fingerprint: sender.client.fingerprint.to_hex(),
+            },
+            name: offer.name.clone(),
+            size: offer.size,
+            media_type: offer.media_type.clone(),
+            root: to_hex(&offer.root),
+            key: offer.key.as_ref().map(to_hex),
+            placed: None,
+        }
+    }
+
+    /// Names the files: the same for the same content under the same name from the same sender, so that
+    /// an offer that is made anew goes on where the first one was.
+    pub(super) fn key(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for part in [&self.sender.fingerprint, &self.topic, &self.root, &self.name] {
+            hasher.update(&(part.len() as u64).to_be_bytes()).update(part.as_bytes());
+        }
+        hasher.update(&self.size.to_be_bytes());
+        hasher.finalize().to_hex()[..32].to_owned()
+    }
+
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Who sends, which transfer, its root and its key, if the record makes sense.
+    pub(super) fn parts(&self) -> Option<Parts> {
+        let From { institution, node, name, fingerprint } = &self.sender;
+        let client = amop_protocol::ClientIdentity {
+            fingerprint: Fingerprint::from_hex(fingerprint)?,
+            name: name.as_str().into(),
+        };
+        let node = NodeId::from_hex(node)?;
+        let sender = Sender { institution: institution.as_str().into(), node, client: Arc::new(client) };
+        let key = match &self.key {
+            Some(key) => Some(hash_from_hex(key)?),
+            None => None,
+        };
+        let current = self.version == 1;
+        let root = hash_from_hex(&self.root)?;
+        Id::from_hex(&self.transfer).filter(|_| current).map(|transfer| Parts { sender, transfer, root, key })
+    }
+}
+
+/// What a record says beside names and sizes.
+pub(super) struct Parts {
+    pub(super) sender: Sender,
+    pub(super) transfer: Id,
+    pub(super) root: [u8; HASH],
+    pub(super) key: Option<[u8; 32]>,
+}
+
+impl std::fmt::Debug for About {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("About").field("transfer", &self.transfer).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Landing {
+    /// Begins a file, or goes on with it: what is there is read and checked, `checked` told of each
+    /// chunk.
+    ///
+    /// # Errors
+    /// When the directory cannot be used, or the file is being received already.
+    pub(super) fn open(directory: Arc<Directory>, about: About, mut checked: impl FnMut(u64)) -> Result<Self, FileError> {
+        let key = about.key();
+        let path = directory.file(&key, "part");
+        let failed = |source| FileError::Directory { path: path.clone(), source };
+        let root = about.parts().map(|parts| parts.root).ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?;
+        let open = |path: PathBuf| {
+            private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path)
+        };
+        let part = open(path.clone()).map_err(failed)?;
+        part.try_lock().map_err(|_| FileError::Stopped {
+            reason: Reason::Busy,
+            why: "the same file is being received already".into(),
+        })?;
+        let journal = open(directory.file(&key, "journal")).map_err(failed)?;
+        directory.write_record(&key, &about).map_err(failed)?;
+        let size = about.size;
+        let missing = missing(&part, &journal, size, &mut checked).map_err(failed)?;
+        let state = Mutex::new(Progress { missing, unsynced: 0 });
+        Ok(Self { directory, size, root, key, about, part, journal, state })
+    }
+
+    /// What is missing.
+    pub(super) fn missing(&self) -> Ranges {
+        self.state.lock().missing.clone()
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.state.lock().missing.is_empty()
+    }
+
+    /// Bytes that are there, verified.
+    pub(super) fn verified(&self) -> u64 {
+        let missing = &self.state.lock().missing;
+        let last = chunks(self.size).saturating_sub(1);
+        // The last chunk may be shorter.
+        let short = if missing.contains(last) { CHUNK * chunks(self.size) - self.size } else { 0 };
+        self.size - (missing.len() * CHUNK - short)
+    }
+
+    /// Takes a chunk; whether it was missing.
+    ///
+    /// # Errors
+    /// When it is no part of the file, or cannot be written.
+    pub(super) fn store(&self, index: u64, data: &[u8], proof: &[u8]) -> Result<bool, Refused> {
+        let (at, len) = extent(self.size, index).ok_or(Refused::Bad)?;
+        if !self.state.lock().missing.contains(index) {
+            return Ok(false);
+        }
+        let hash = verify(&self.root, self.size, index, data, proof).ok_or(Refused::Bad)?;
+        write_all_at(&self.part, data, at).map_err(Refused::Disk)?;
+        write_all_at(&self.journal, &hash, index * HASH as u64).map_err(Refused::Disk)?;
+        let mut state = self.state.lock();
+        let new = state.missing.remove(index);
+        state.unsynced += len as u64;
+        let sync = state.unsynced >= SYNC_EACH;
+        if sync {
+            state.unsynced = 0;
+        }
+        drop(state);
+        if sync {
+            self.part.sync_data().map_err(Refused::Disk)?;
+        }
+        Ok(new)
+    }
+
+    /// Checks the whole, and gives it its name.
+    ///
+    /// # Errors
+    /// When it is not what was offered, or the directory cannot be used.
+    pub(super) fn finish(&self) -> Result<PathBuf, FileError> {
+        let count = chunks(self.size);
+        let leaves = (0..count).map(|index| {
+            let mut hash = [0; HASH];
+            read_exact_at(&self.journal, &mut hash, index * HASH as u64).map(|()| hash)
+        });
+        let path = self.directory.path();
+        let failed = |source| FileError::Directory { path: path.to_owned(), source };
+        if root_of(leaves, count).map_err(failed)? != self.root {
+            return Err(FileError::WrongContent);
+        }
+        self.part.set_len(self.size).and_then(|()| self.part.sync_all()).map_err(failed)?;
+        let part = self.directory.file(&self.key, "part");
+        let name = crate::files::name::safe(&self.about.name);
+        let placed = self.directory.place(&part, &name, |name| {
+            let about = About { placed: Some(name.to_owned()), ..self.about.clone() };
+            self.directory.write_record(&self.key, &about)
+        });
+        let placed = placed.map_err(failed)?;
+        self.done().map_err(failed)?;
+        Ok(placed)
+    }
+
+    /// The file is in its place.
+    fn done(&self) -> io::Result<()> {
+        note_done(&self.directory, &self.about)
+    }
+
+    /// Removes what there is.
+    pub(super) fn discard(&self) {
+        self.directory.discard(&self.key);
+    }
+}
+
+/// Whether the process that was here before gave the file its name, and ended before it could say so.
+pub(super) fn was_placed(directory: &Directory, about: &About) -> io::Result<bool> {
+    let named = about.placed.as_ref().is_some_and(|name| directory.path().join(name).is_file());
+    let placed = named && !directory.file(&about.key(), "part").exists();
+    if placed {
+        note_done(directory, about)?;
+    }
+    Ok(placed)
+}
+
+fn note_done(directory: &Directory, about: &About) -> io::Result<()> {
+    if let Some(Parts { sender, transfer, key, .. }) = about.parts() {
+        directory.note_done(sender.client.fingerprint, transfer, key)?;
+    }
+    directory.discard(&about.key());
+    Ok(())
+}
+
+/// What is not there, or not as the journal has it.
+fn missing(part: &File, journal: &File, size: u64, checked: &mut impl FnMut(u64)) -> io::Result<Ranges> {
+    let mut missing = Ranges::all(chunks(size));
+    let noted = journal.metadata()?.len() / HASH as u64;
+    let mut data = Vec::new();
+    for index in 0..noted.min(chunks(size)) {
+        let mut hash = [0; HASH];
+        read_exact_at(journal, &mut hash, index * HASH as u64)?;
+        let Some((at, len)) = extent(size, index).filter(|_| hash != [0; HASH]) else { continue };
+        data.resize(len, 0);
+        match read_exact_at(part, &mut data, at) {
+            Ok(()) if leaf(size, index, &data) == hash => _ = missing.remove(index),
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(error) => return Err(error),
+        }
+        checked(len as u64);
+    }
+    Ok(missing)
+}
+
+impl Refused {
+    /// What the other end is told.
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Bad => Reason::BadChunk,
+            Self::Disk(error) => Self::reason_of(error),
+        }
+    }
+
+    /// What the other end is told of an error of this one's directory.
+    pub(super) fn reason_of(error: &io::Error) -> Reason {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Reason::DiskFull
+            }
+            _ => Reason::Disk,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

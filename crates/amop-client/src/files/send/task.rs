@@ -1,0 +1,607 @@
+//! The task of one file that is sent: hashes it, offers it, and keeps every receiver busy.
+//!
+//! Woken by: the end, what comes to the transfer's inbox, requests that end, and its own clock.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use amop_auth::transfer::TransferKey;
+use amop_protocol::{
+    broker::event::{Mode, Sender},
+    wire::files::{Frame, Id, Offer, Reason, State, Step},
+};
+use bytes::Bytes;
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use rand::RngExt;
+use tokio::{
+    sync::watch,
+    time::{Instant, interval, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    FileReceipt, RecipientState, SendOptions, SendPhase, SendProgress,
+    offer::{Offered, Target},
+    record::{Found, Keeper, Record},
+    stream::{Next, Stream},
+};
+use crate::{
+    Client, Delivery, ErrorKind, RequestError, RequestOptions, Subscription,
+    files::{
+        blocking,
+        channel::Channel,
+        error::FileError,
+        source::{Hashed, Source},
+        tree::Hashing,
+    },
+};
+
+/// How long a chunk may take to be acknowledged before it is sent anew.
+const CHUNK_WITHIN: Duration = Duration::from_secs(15);
+/// How long a receiver of an offer to all has to say that it takes files.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
+/// Receivers of one file.
+const MAX_RECEIVERS: usize = 1_024;
+/// How often those who look on are told of hashing, and the state is written.
+const TICK: Duration = Duration::from_millis(100);
+const WRITE_EACH: Duration = Duration::from_secs(1);
+/// How long receivers are tried to be told that it is over.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A file to be sent.
+pub(super) struct Sending {
+    pub(super) client: Client,
+    pub(super) target: Target,
+    pub(super) options: SendOptions,
+    pub(super) name: String,
+    pub(super) progress: watch::Sender<SendProgress>,
+    pub(super) stop: CancellationToken,
+    pub(super) cancelled: CancellationToken,
+}
+
+/// How a request ended.
+enum Ended {
+    Offered(Result<Offered, FileError>),
+    Chunk(Id, u64, Answered),
+    Asked(Id, Answered),
+}
+
+/// What a receiver said.
+enum Answered {
+    Step(Step),
+    /// Nothing, or nothing that could be understood; when to try again, if somebody said so.
+    Nothing(Option<Duration>),
+    /// It cannot be sent to anybody.
+    Local(FileError),
+}
+
+impl Sending {
+    pub(super) async fn run(self, source: Source) -> Result<FileReceipt, FileError> {
+        let hashing = Arc::new(Hashing::default());
+        let prepared = tokio::select! {
+            prepared = self.prepare(source, hashing.clone()) => prepared,
+            () = self.stop.cancelled() => Err(FileError::Closed),
+            () = self.cancelled.cancelled() => Err(FileError::Cancelled),
+        };
+        hashing.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let Prepared { source, channel, keeper, record, receivers } = prepared?;
+        let inbox = self.client.subscribe(&channel.transfer.inbox()).await?;
+        self.progress.send_modify(|progress| {
+            progress.phase = SendPhase::Sending;
+            progress.transfer = Some(channel.transfer);
+            progress.hash = Some(source.root());
+        });
+        let now = Instant::now();
+        let mut task = Task {
+            streams: BTreeMap::new(),
+            order: Vec::new(),
+            expected: None,
+            early: Vec::new(),
+            offered: None,
+            work: FuturesUnordered::new(),
+            written: now,
+            begun: now,
+            sending: &self,
+            source: Arc::new(source),
+            channel,
+            keeper,
+            record,
+        };
+        task.begin(receivers, now);
+        let ended = task.run(inbox).await;
+        task.finish(ended).await
+    }
+
+    /// Hashes the file, or finds the tree of an earlier attempt.
+    async fn prepare(&self, source: Source, hashing: Arc<Hashing>) -> Result<Prepared, FileError> {
+        let topic = self.target.topic().as_str().to_owned();
+        let (state, private) = (self.options.state.clone(), self.target.is_private());
+        let counted = hashing.clone();
+        let preparing = blocking(move || prepare(source, state.as_deref(), &topic, private, &counted));
+        tokio::pin!(preparing);
+        let mut tick = interval(TICK);
+        loop {
+            tokio::select! {
+                prepared = &mut preparing => return prepared?,
+                _ = tick.tick() => self.progress.send_modify(|progress| {
+                    progress.hashed = hashing.done.load(std::sync::atomic::Ordering::Relaxed);
+                }),
+            }
+        }
+    }
+}
+
+struct Prepared {
+    source: Hashed,
+    channel: Channel,
+    keeper: Option<Keeper>,
+    record: Record,
+    receivers: Vec<(Id, Sender)>,
+}
+
+fn prepare(
+    source: Source,
+    state: Option<&std::path::Path>,
+    topic: &str,
+    private: bool,
+    hashing: &Hashing,
+) -> Result<Prepared, FileError> {
+    let (keeper, found) = match state {
+        Some(directory) => {
+            let (keeper, found) = Keeper::claim(directory, topic, &source)?;
+            (Some(keeper), found.filter(|found| found.key.is_some() == private))
+        }
+        None => (None, None),
+    };
+    let tree = match &keeper {
+        Some(keeper) => keeper.tree()?,
+        None => {
+            let path = std::env::temp_dir();
+            tempfile::tempfile_in(&path).map_err(|source| FileError::State { path, source })?
+        }
+    };
+    let mut found = found;
+    let source = match &found {
+        Some(earlier) => {
+            let again = tree.try_clone().map_err(|error| failed(state, error))?;
+            source.hashed(again, earlier.root)
+        }
+        None => Err(source),
+    };
+    let source = match source {
+        Ok(hashed) => hashed,
+        Err(source) => {
+            tree.set_len(0).map_err(|error| failed(state, error))?;
+            source.hash(tree, hashing)?
+        }
+    };
+    // What an earlier attempt sent counts if it is the same file.
+    found = found.filter(|found| found.root == source.root());
+    let (transfer, secret, receivers) = match found {
+        Some(Found { transfer, key, receivers, .. }) => (transfer, key, receivers),
+        None => {
+            let transfer = Id(rand::rng().random());
+            let key = private.then(|| TransferKey::generate(transfer)).transpose();
+            (transfer, key.map_err(FileError::Encryption)?.map(|key| *key.secret()), Vec::new())
+        }
+    };
+    let mut record = Record::new(transfer, topic, &source.source, &source.root(), secret.as_ref());
+    for (receiver, who) in &receivers {
+        record.note(*receiver, who, 0, false);
+    }
+    if let Some(keeper) = &keeper {
+        keeper.write(&record)?;
+    }
+    Ok(Prepared { channel: Channel::new(transfer, secret), source, keeper, record, receivers })
+}
+
+fn failed(state: Option<&std::path::Path>, source: std::io::Error) -> FileError {
+    FileError::State { path: state.map_or_else(std::env::temp_dir, std::path::Path::to_owned), source }
+}
+
+struct Task<'a> {
+    sending: &'a Sending,
+    source: Arc<Hashed>,
+    channel: Channel,
+    keeper: Option<Keeper>,
+    record: Record,
+    streams: BTreeMap<Id, Stream>,
+    /// In the order in which they came.
+    order: Vec<Id>,
+    /// Of a unicast: who has the offer.
+    expected: Option<Id>,
+    /// Of a unicast: what came before it was known who has the offer.
+    early: Vec<(Sender, Id, Step)>,
+    /// When all had been offered it, and how many those were.
+    offered: Option<(Instant, usize)>,
+    work: FuturesUnordered<BoxFuture<'static, Ended>>,
+    written: Instant,
+    begun: Instant,
+}
+
+impl Task<'_> {
+    /// Offers the file, or goes on with those that have accepted it.
+    fn begin(&mut self, receivers: Vec<(Id, Sender)>, now: Instant) {
+        let size = self.source.source.size();
+        for (receiver, who) in receivers {
+            self.streams.insert(receiver, Stream::resumed(receiver, who, size, now));
+            self.order.push(receiver);
+        }
+        match (self.sending.options.mode, self.order.first()) {
+            (Mode::Unicast, Some(receiver)) => self.expected = Some(*receiver),
+            _ => self.offer(),
+        }
+    }
+
+    fn offer(&mut self) {
+        let Sending { client, target, options, name, .. } = self.sending;
+        let offer = Offer {
+            name: name.clone(),
+            size: self.source.source.size(),
+            media_type: options.media_type.clone().unwrap_or_default(),
+            root: self.source.root(),
+            key: self.channel.key.as_ref().map(|key| *key.secret()),
+        };
+        let transfer = self.channel.transfer;
+        let payload = Frame { transfer, step: Step::Offer(offer) }.encode();
+        let (client, target, options) = (client.clone(), target.clone(), options.clone());
+        self.work.push(Box::pin(async move {
+            Ended::Offered(target.offer(&client, transfer, payload, &options).await)
+        }));
+    }
+
+    /// Until nobody is left to send to.
+    async fn run(&mut self, mut inbox: Subscription) -> Result<(), FileError> {
+        loop {
+            let now = Instant::now();
+            self.send(now);
+            self.give_up(now);
+            self.write(now).await?;
+            if self.is_over(now)? {
+                return Ok(());
+            }
+            let wake = self.wake(now);
+            tokio::select! {
+                biased;
+                () = self.sending.stop.cancelled() => return Err(FileError::Closed),
+                () = self.sending.cancelled.cancelled() => return Err(FileError::Cancelled),
+                Some(ended) = self.work.next(), if !self.work.is_empty() => self.ended(ended)?,
+                delivery = inbox.next() => match delivery {
+                    Some(delivery) => self.arrived(delivery),
+                    None => return Err(FileError::Closed),
+                },
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Has everybody sent what it lacks, as far as there is room on the way.
+    fn send(&mut self, now: Instant) {
+        for stream in self.streams.values_mut() {
+            while let Some(next) = stream.next(now) {
+                let (client, channel) = (self.sending.client.clone(), self.channel.clone());
+                let receiver = stream.receiver;
+                let source = self.source.clone();
+                self.work.push(match next {
+                    Next::Chunk(index) => Box::pin(async move {
+                        Ended::Chunk(receiver, index, chunk(&client, &channel, source, receiver, index).await)
+                    }),
+                    Next::Ask => Box::pin(async move {
+                        let answered = match channel.encode(Step::Ask) {
+                            Ok(ask) => request(&client, &channel, receiver, ask).await,
+                            Err(error) => Answered::Local(error),
+                        };
+                        Ended::Asked(receiver, answered)
+                    }),
+                });
+            }
+        }
+        self.report();
+    }
+
+    /// Whoever acknowledges nothing for too long is left.
+    fn give_up(&mut self, now: Instant) {
+        let SendOptions { patience, decide_within, .. } = self.sending.options;
+        for stream in self.streams.values_mut().filter(|stream| stream.ended().is_none()) {
+            let limit = if stream.is_decided() { patience } else { decide_within };
+            if now - stream.heard() >= limit {
+                let error = if stream.is_decided() { FileError::Stalled(patience) } else { FileError::Undecided(decide_within) };
+                stream.fail(error);
+            }
+        }
+    }
+
+    /// Whether there is nobody left to wait for.
+    ///
+    /// # Errors
+    /// When nobody decided in time.
+    fn is_over(&self, now: Instant) -> Result<bool, FileError> {
+        let ended = self.streams.values().all(|stream| stream.ended().is_some());
+        let decide_within = self.sending.options.decide_within;
+        match (self.sending.options.mode, self.offered) {
+            _ if !ended => Ok(false),
+            (Mode::Unicast, _) if !self.streams.is_empty() => Ok(true),
+            (Mode::Multicast, Some((at, handed))) if !self.streams.is_empty() => {
+                Ok(self.streams.len() >= handed || now - at >= SEEN_WITHIN)
+            }
+            (_, Some((at, _))) if now - at >= decide_within => Err(FileError::Undecided(decide_within)),
+            _ => Ok(false),
+        }
+    }
+
+    fn wake(&self, now: Instant) -> Instant {
+        let SendOptions { patience, decide_within, .. } = self.sending.options;
+        let streams = self.streams.values().filter(|stream| stream.ended().is_none());
+        let streams = streams.flat_map(|stream| {
+            let limit = if stream.is_decided() { patience } else { decide_within };
+            [stream.next_wake(), Some(stream.heard() + limit)]
+        });
+        let offered = self.offered.map(|(at, _)| if self.streams.is_empty() { at + decide_within } else { at + SEEN_WITHIN });
+        let offered = offered.filter(|at| *at > now);
+        let wake = streams.chain([offered, Some(now + WRITE_EACH)]).flatten().min();
+        wake.unwrap_or(now + WRITE_EACH)
+    }
+
+    fn ended(&mut self, ended: Ended) -> Result<(), FileError> {
+        let now = Instant::now();
+        match ended {
+            Ended::Offered(offered) => match offered? {
+                Offered::One(receiver) => {
+                    self.offered = Some((now, 1));
+                    self.expected = Some(receiver);
+                    for (who, receiver, step) in std::mem::take(&mut self.early) {
+                        self.decided(who, receiver, step);
+                    }
+                }
+                Offered::All(handed) => self.offered = Some((now, handed)),
+            },
+            Ended::Chunk(receiver, index, answered) => return self.chunk_ended(receiver, index, answered, now),
+            Ended::Asked(receiver, answered) => return self.asked(receiver, answered, now),
+        }
+        Ok(())
+    }
+
+    fn chunk_ended(&mut self, receiver: Id, index: u64, answered: Answered, now: Instant) -> Result<(), FileError> {
+        let Some(stream) = self.streams.get_mut(&receiver) else { return Ok(()) };
+        match answered {
+            Answered::Step(Step::Stored { index: stored }) if stored == index => stream.stored(index, now),
+            Answered::Step(Step::Stop { reason: Reason::BadChunk, .. }) => {
+                if !self.source.is_as_hashed(index) {
+                    return Err(FileError::Changed(self.source.source.path().to_owned()));
+                }
+                if stream.refused(index, now) {
+                    stream.fail(FileError::WrongContent);
+                }
+            }
+            Answered::Step(Step::Stop { reason, why, .. }) => {
+                stream.failed(index, None, now);
+                self.stopped(receiver, reason, why);
+            }
+            Answered::Step(_) => stream.failed(index, None, now),
+            Answered::Nothing(after) => stream.failed(index, after, now),
+            Answered::Local(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn asked(&mut self, receiver: Id, answered: Answered, now: Instant) -> Result<(), FileError> {
+        let Some(stream) = self.streams.get_mut(&receiver) else { return Ok(()) };
+        match answered {
+            Answered::Step(Step::State(State::Done)) => stream.done(),
+            Answered::Step(Step::State(State::Working)) => stream.works(now),
+            Answered::Step(Step::State(State::Missing(missing))) => stream.lacks(&missing, now),
+            Answered::Step(Step::Stop { reason, why, .. }) => {
+                stream.not_asked(None, now);
+                self.stopped(receiver, reason, why);
+            }
+            Answered::Step(_) => stream.not_asked(None, now),
+            Answered::Nothing(after) => stream.not_asked(after, now),
+            Answered::Local(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// A receiver says that it is over.
+    fn stopped(&mut self, receiver: Id, reason: Reason, why: String) {
+        let Some(stream) = self.streams.get_mut(&receiver) else { return };
+        if reason == Reason::Busy {
+            return;
+        }
+        // It had accepted before this process began, and has lost what it had: offered anew, somebody
+        // may take it.
+        let lost = reason == Reason::Unknown && self.offered.is_none();
+        if lost && self.sending.options.mode == Mode::Unicast {
+            self.streams.remove(&receiver);
+            self.order.retain(|other| *other != receiver);
+            self.record.forget(receiver);
+            self.expected = None;
+            return self.offer();
+        }
+        stream.fail(FileError::Stopped { reason, why });
+    }
+
+    /// Something came to the inbox.
+    fn arrived(&mut self, delivery: Delivery) {
+        let Some(who) = delivery.sender.clone() else { return };
+        let Some(step) = self.channel.decode(&delivery.payload) else { return };
+        let (Step::Seen { receiver }
+        | Step::Accept { receiver, .. }
+        | Step::Decline { receiver, .. }
+        | Step::Stop { receiver: Some(receiver), .. }) = step
+        else {
+            return;
+        };
+        if !self.is_of_whom_it_was_offered(&who, receiver) {
+            return;
+        }
+        if let Ok(noted) = self.channel.encode(Step::Noted) {
+            delivery.answer(noted);
+        }
+        self.decided(who, receiver, step);
+    }
+
+    /// Whether this may be a receiver: it is one of those addressed, and the name it gives itself is not that of
+    /// somebody else.
+    fn is_of_whom_it_was_offered(&self, who: &Sender, receiver: Id) -> bool {
+        let to = &self.sending.options.to;
+        let addressed = to.institution.as_ref().is_none_or(|institution| *institution == who.institution)
+            && to.node.is_none_or(|node| node == who.node)
+            && to.client.is_none_or(|client| client == who.client.fingerprint);
+        let same = self.streams.get(&receiver).is_none_or(|known| known.who.client.fingerprint == who.client.fingerprint);
+        let room = self.streams.contains_key(&receiver) || self.streams.len() + self.early.len() < MAX_RECEIVERS;
+        addressed && same && room
+    }
+
+    fn decided(&mut self, who: Sender, receiver: Id, step: Step) {
+        let now = Instant::now();
+        if self.sending.options.mode == Mode::Unicast && self.expected != Some(receiver) {
+            if self.expected.is_none() {
+                self.early.push((who, receiver, step));
+            }
+            return;
+        }
+        let size = self.source.source.size();
+        let stream = self.streams.entry(receiver).or_insert_with(|| {
+            self.order.push(receiver);
+            Stream::new(receiver, who, size, now)
+        });
+        match step {
+            Step::Accept { missing, .. } => stream.accepted(&missing, now),
+            Step::Decline { why, .. } => stream.decline(why),
+            Step::Stop { reason, why, .. } => self.stopped(receiver, reason, why),
+            _ => {}
+        }
+    }
+
+    /// Tells those who look on.
+    fn report(&self) {
+        let reports = self.order.iter().filter_map(|receiver| self.streams.get(receiver)).map(Stream::report);
+        self.sending.progress.send_if_modified(|progress| {
+            let recipients: Vec<_> = reports.collect();
+            let changed = progress.recipients != recipients;
+            progress.recipients = recipients;
+            changed
+        });
+    }
+
+    /// Keeps the state: when somebody accepts or is done, and now and then.
+    async fn write(&mut self, now: Instant) -> Result<(), FileError> {
+        let Some(keeper) = &self.keeper else { return Ok(()) };
+        let mut at_once = false;
+        for stream in self.streams.values().filter(|stream| stream.is_decided()) {
+            let report = stream.report();
+            match report.state {
+                RecipientState::Declined(_) => at_once |= self.record.forget(stream.receiver),
+                state => at_once |= self.record.note(stream.receiver, &stream.who, report.bytes, state == RecipientState::Done),
+            }
+        }
+        if at_once || now - self.written >= WRITE_EACH {
+            self.written = now;
+            // A small file, at most once a second or for each receiver.
+            keeper.write(&self.record)?;
+        }
+        Ok(())
+    }
+
+    /// Tells receivers that are left that it is over, and what became of all.
+    async fn finish(mut self, ended: Result<(), FileError>) -> Result<FileReceipt, FileError> {
+        self.report();
+        let recipients = self.sending.progress.borrow().recipients.clone();
+        let done = recipients.iter().any(|recipient| recipient.state == RecipientState::Done);
+        let ended = ended.and_then(|()| if done { Ok(()) } else { Err(self.why_nobody()) });
+        if let Some(reason) = ended.as_ref().err().and_then(reason_of) {
+            self.say_last(reason).await;
+        }
+        tracing::debug!(transfer = %self.channel.transfer, took = ?self.begun.elapsed(), ok = ended.is_ok(), "sent a file");
+        let resumable = ended.as_ref().err().is_some_and(FileError::is_resumable);
+        if let Some(keeper) = &self.keeper {
+            if resumable { keeper.write(&self.record)? } else { keeper.remove() }
+        }
+        ended.map(|()| FileReceipt {
+            transfer: self.channel.transfer,
+            size: self.source.source.size(),
+            hash: self.source.root(),
+            recipients,
+        })
+    }
+}
+
+impl Task<'_> {
+    /// The most telling reason of those for which nobody has the file.
+    fn why_nobody(&mut self) -> FileError {
+        let failures = self.order.iter().filter_map(|receiver| self.streams.get_mut(receiver)?.why());
+        let mut failures: Vec<FileError> = failures.collect();
+        let resumable = failures.iter().position(FileError::is_resumable).unwrap_or(0);
+        match failures.is_empty() {
+            true => FileError::Undecided(self.sending.options.decide_within),
+            false => failures.swap_remove(resumable),
+        }
+    }
+
+    /// Tries for a while to tell all receivers that are left that it is over.
+    async fn say_last(&self, reason: Reason) {
+        let left = self.streams.values().filter(|stream| stream.ended().is_none_or(is_failed));
+        let telling: FuturesUnordered<_> = left
+            .filter_map(|stream| {
+                let stop = Step::Stop { reason, why: String::new(), receiver: None };
+                let stop = self.channel.encode(stop).ok()?;
+                Some(request(&self.sending.client, &self.channel, stream.receiver, stop))
+            })
+            .collect();
+        // Whoever is not reached will ask, and hear that nobody knows of it.
+        let _ = timeout(LAST_WORDS, telling.count()).await;
+    }
+}
+
+fn is_failed(state: &RecipientState) -> bool {
+    matches!(state, RecipientState::Failed(_))
+}
+
+/// What receivers are told of an error here; nothing if the transfer may be gone on with.
+fn reason_of(error: &FileError) -> Option<Reason> {
+    match error {
+        FileError::Cancelled | FileError::Undecided(_) => Some(Reason::Cancelled),
+        FileError::Changed(_) => Some(Reason::Changed),
+        FileError::Source { .. } => Some(Reason::Disk),
+        _ => None,
+    }
+}
+
+/// Sends a chunk.
+async fn chunk(client: &Client, channel: &Channel, source: Arc<Hashed>, receiver: Id, index: u64) -> Answered {
+    let (transfer, key) = (channel.transfer, channel.key.clone());
+    let frame = blocking(move || source.frame(transfer, index, key.as_deref())).await;
+    match frame.and_then(|frame| frame) {
+        Ok(frame) => request(client, channel, receiver, frame).await,
+        Err(error) => Answered::Local(error),
+    }
+}
+
+async fn request(client: &Client, channel: &Channel, receiver: Id, payload: Bytes) -> Answered {
+    let options = RequestOptions::default().deadline(CHUNK_WITHIN);
+    match client.request_to(&receiver.inbox(), payload, options).await {
+        Ok(answer) => answered(channel, &answer),
+        Err(error) => not_sent(&error),
+    }
+}
+
+/// What an answer says. That a transfer is unknown is said by somebody who has no key for it.
+fn answered(channel: &Channel, answer: &Bytes) -> Answered {
+    match channel.decode(answer) {
+        Some(step) => Answered::Step(step),
+        None => match Frame::decode(answer) {
+            Ok(Frame { transfer, step: step @ Step::Stop { reason: Reason::Unknown | Reason::Busy, .. } })
+                if transfer == channel.transfer =>
+            {
+                Answered::Step(step)
+            }
+            _ => Answered::Nothing(None),
+        },
+    }
+}
+
+fn not_sent(error: &RequestError) -> Answered {
+    match error.kind() {
+        ErrorKind::TooLarge => Answered::Local(FileError::FrameLimit),
+        _ => Answered::Nothing(error.retry_after()),
+    }
+}
