@@ -16,6 +16,10 @@ use crate::{
     wire::link::{self, FrameFault, Kind, LinkFrame, PREFIX, Prefix},
 };
 
+/// Room made at once for a frame: a chunk of a file with what proves it, and some, so that its bytes are
+/// not moved again and again while it grows.
+const ROOM: usize = 288 * 1024;
+
 /// Bytes of partly received frames that all links of a node may hold together.
 #[derive(Debug)]
 pub struct Budget {
@@ -151,8 +155,9 @@ impl Assembler {
         if prefix.kind == Kind::Fragment {
             return Err(Fault::Malformed { stream });
         }
-        // No reservation: what was announced need never come.
-        entry.insert(Partial { total: prefix.length, received: 0, bytes: Some(BytesMut::new()) });
+        // Not for all of it: what was announced need never come.
+        let bytes = BytesMut::with_capacity(prefix.length.min(ROOM));
+        entry.insert(Partial { total: prefix.length, received: 0, bytes: Some(bytes) });
         Ok(())
     }
 
