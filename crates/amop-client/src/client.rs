@@ -380,6 +380,11 @@ impl Client {
         self.0.controls.send(control).await.map_err(|_| PrivateError::Closed)
     }
 
+    /// The largest frame that may be sent, in bytes.
+    pub(crate) fn max_frame(&self) -> usize {
+        self.0.options.max_frame
+    }
+
     /// Resolves when the client is closed.
     pub(crate) async fn closed(&self) {
         self.0.closed.cancelled().await;

@@ -119,9 +119,9 @@ pub use crate::{
         SubscribeError,
     },
     files::{
-        FileError, FileInfo, FileOffer, FileReceipt, FileReceiver, FileRecipient, ReceiveOptions, ReceivePhase,
-        ReceiveProgress, ReceivingFile, RecipientState, SendOptions, SendPhase, SendProgress, SendingFile,
-        TransferId,
+        FileError, FileInfo, FileOffer, FileReceipt, FileReceiver, FileRecipient, ReceiveOptions,
+        ReceivePhase, ReceiveProgress, ReceivingFile, RecipientState, SendOptions, SendPhase, SendProgress,
+        SendingFile, TransferId,
     },
     options::{Certificates, Options, PublishOptions, Reconnect, Remember, RequestOptions},
     pending::PendingRequest,

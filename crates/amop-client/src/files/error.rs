@@ -44,14 +44,26 @@ pub enum FileError {
         why: &'static str,
     },
     /// The node speaks plain 2.x frames.
-    #[error("the node speaks plain 2.x frames only, over which files cannot be streamed; send them in one frame")]
+    #[error(
+        "the node speaks plain 2.x frames only, over which files cannot be streamed; send them in one frame"
+    )]
     Plain2x,
     /// Messages on the private topic are not encrypted for all its subscribers.
-    #[error("a subscriber of the private topic speaks 2.x only and would read the file's key; allow version 2 only")]
+    #[error(
+        "a subscriber of the private topic speaks 2.x only and would read the file's key; allow version 2 only"
+    )]
     NotEncrypted,
     /// The key of the transfer cannot be made or used.
     #[error("the file cannot be encrypted")]
     Encryption(#[source] ContentError),
+    /// More than fits one frame.
+    #[error("the file has {size} bytes, more than the {most} that fit one frame; stream it instead")]
+    TooLargeForFrame {
+        /// Its size.
+        size: u64,
+        /// The bound.
+        most: u64,
+    },
     /// The inbox, or the topic, cannot be subscribed.
     #[error("answers cannot be received")]
     Subscribe(#[from] SubscribeError),
@@ -62,7 +74,9 @@ pub enum FileError {
     #[error("nobody was offered the file")]
     NotPublished(#[source] PublishError),
     /// Whoever got the offer does not receive files.
-    #[error("the subscriber that was offered the file does not take files; see who is subscribed to the topic")]
+    #[error(
+        "the subscriber that was offered the file does not take files; see who is subscribed to the topic"
+    )]
     NoReceiver,
     /// Nobody decided in time.
     #[error("nobody accepted the file within {0:?}")]
@@ -74,7 +88,7 @@ pub enum FileError {
     #[error("nothing was acknowledged for {0:?}; what has arrived is kept, send the file again to go on")]
     Stalled(Duration),
     /// The other end gave up.
-    #[error("the other end gave up: {}{}", reason(*.reason), because(.why))]
+    #[error("the other end gave up: {}{}", in_words(*.reason), because(.why))]
     Stopped {
         /// Why.
         reason: Reason,
@@ -127,7 +141,7 @@ pub(super) fn is_passing(reason: Reason) -> bool {
     matches!(reason, Reason::DiskFull | Reason::Disk | Reason::Busy)
 }
 
-fn reason(reason: Reason) -> &'static str {
+fn in_words(reason: Reason) -> &'static str {
     match reason {
         Reason::Unspecified => "for a reason that this version does not know",
         Reason::Cancelled => "it was cancelled there",

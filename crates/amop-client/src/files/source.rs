@@ -67,6 +67,24 @@ impl Source {
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// All of it, if it is not more than fits a frame of `most` bytes beside its name.
+    ///
+    /// # Errors
+    /// When it is more, or cannot be read.
+    pub(super) fn read_whole(self, most: u64) -> Result<Vec<u8>, FileError> {
+        /// Frame, topic and name.
+        const BESIDE: u64 = 8 * 1024;
+        let most = most.saturating_sub(BESIDE);
+        if self.size > most {
+            return Err(FileError::TooLargeForFrame { size: self.size, most });
+        }
+        let mut content = vec![0; self.size as usize];
+        match read_exact_at(&self.file, &mut content, 0) {
+            Ok(()) => Ok(content),
+            Err(source) => Err(FileError::Source { path: self.path, source }),
+        }
+    }
+
     /// Hashes it; the tree goes into `into`.
     ///
     /// # Errors
@@ -100,10 +118,16 @@ impl Hashed {
     /// # Errors
     /// When the file cannot be read, or is no longer as it was hashed; that is looked for before a chunk
     /// is sealed, and otherwise by [`Hashed::is_as_hashed`].
-    pub(super) fn frame(&self, transfer: Id, index: u64, key: Option<&TransferKey>) -> Result<Bytes, FileError> {
+    pub(super) fn frame(
+        &self,
+        transfer: Id,
+        index: u64,
+        key: Option<&TransferKey>,
+    ) -> Result<Bytes, FileError> {
         let proof = self.tree.proof(index).map_err(|source| self.unreadable(source))?;
         let Some(key) = key else {
-            let mut frame = chunk_head(transfer, index, proof, extent(self.source.size, index).map_or(0, |(_, len)| len));
+            let mut frame =
+                chunk_head(transfer, index, proof, extent(self.source.size, index).map_or(0, |(_, len)| len));
             self.read(index, &mut frame)?;
             return Ok(frame.freeze());
         };

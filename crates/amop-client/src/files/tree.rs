@@ -104,7 +104,13 @@ impl Tree {
 /// The hash of a chunk if it is, as `proof` shows, that part of the file with this root.
 ///
 /// Of a file that is one chunk, its hash is the root.
-pub(super) fn verify(root: &[u8; HASH], size: u64, index: u64, data: &[u8], proof: &[u8]) -> Option<ChainingValue> {
+pub(super) fn verify(
+    root: &[u8; HASH],
+    size: u64,
+    index: u64,
+    data: &[u8],
+    proof: &[u8],
+) -> Option<ChainingValue> {
     let (at, len) = extent(size, index)?;
     if len != data.len() || proof.len() % HASH != 0 {
         return None;
@@ -140,7 +146,10 @@ pub(super) fn leaf(size: u64, index: u64, data: &[u8]) -> ChainingValue {
 }
 
 /// The root over the hashes of all chunks of a file; of an empty one it is that of nothing.
-pub(super) fn root_of(leaves: impl Iterator<Item = io::Result<ChainingValue>>, count: u64) -> io::Result<[u8; HASH]> {
+pub(super) fn root_of(
+    leaves: impl Iterator<Item = io::Result<ChainingValue>>,
+    count: u64,
+) -> io::Result<[u8; HASH]> {
     // A stack of subtrees, each half as large as the one below it, or less.
     let mut stack: Vec<ChainingValue> = Vec::new();
     for (index, leaf) in (0_u64..).zip(leaves) {
@@ -151,7 +160,9 @@ pub(super) fn root_of(leaves: impl Iterator<Item = io::Result<ChainingValue>>, c
         let last = index + 1 == count;
         // As many whole subtrees end here as the number of leaves so far has zeros at its end.
         let mut left = if last { stack.len() as u32 } else { (index + 1).trailing_zeros() };
-        while left > 0 && let Some(before) = stack.pop() {
+        while left > 0
+            && let Some(before) = stack.pop()
+        {
             left -= 1;
             if last && stack.is_empty() {
                 return Ok(*merge_subtrees_root(&before, &subtree, Mode::Hash).as_bytes());
@@ -163,7 +174,12 @@ pub(super) fn root_of(leaves: impl Iterator<Item = io::Result<ChainingValue>>, c
     Ok(*blake3::hash(b"").as_bytes())
 }
 
-fn merge<H>(at: u64, hash: ChainingValue, beside: ChainingValue, merge: impl Fn(&ChainingValue, &ChainingValue, Mode<'_>) -> H) -> H {
+fn merge<H>(
+    at: u64,
+    hash: ChainingValue,
+    beside: ChainingValue,
+    merge: impl Fn(&ChainingValue, &ChainingValue, Mode<'_>) -> H,
+) -> H {
     if at.is_multiple_of(2) { merge(&hash, &beside, Mode::Hash) } else { merge(&beside, &hash, Mode::Hash) }
 }
 
@@ -272,7 +288,8 @@ mod tests {
         let mut source = tempfile::tempfile().unwrap();
         source.write_all(content).unwrap();
         let progress = Hashing::default();
-        let tree = Tree::build(&source, content.len() as u64, tempfile::tempfile().unwrap(), &progress).unwrap();
+        let tree =
+            Tree::build(&source, content.len() as u64, tempfile::tempfile().unwrap(), &progress).unwrap();
         let hashed = if content.len() as u64 > CHUNK { content.len() as u64 } else { 0 };
         assert_eq!(progress.done.into_inner(), hashed);
         tree
@@ -280,7 +297,9 @@ mod tests {
 
     fn sizes() -> impl Iterator<Item = u64> {
         let counts = 0..=17;
-        counts.flat_map(|count| [count * CHUNK, count * CHUNK + 1, (count * CHUNK).saturating_sub(1), count * CHUNK + 5_000])
+        counts.flat_map(|count| {
+            [count * CHUNK, count * CHUNK + 1, (count * CHUNK).saturating_sub(1), count * CHUNK + 5_000]
+        })
     }
 
     #[test]
@@ -316,11 +335,19 @@ mod tests {
         assert_eq!(verify(&root, size, 0, chunk(1), &proof), None, "the place beside");
         assert_eq!(verify(&root, size, 1, &chunk(1)[1..], &proof), None, "cut");
         assert_eq!(verify(&root, size, 1, chunk(1), &proof[HASH..]), None, "a short proof");
-        assert_eq!(verify(&root, size, 1, chunk(1), &[&proof[..], &[0; HASH]].concat()), None, "a long proof");
+        assert_eq!(
+            verify(&root, size, 1, chunk(1), &[&proof[..], &[0; HASH]].concat()),
+            None,
+            "a long proof"
+        );
         assert_eq!(verify(&root, size, 1, chunk(1), &[&proof[..], &[0; 5]].concat()), None, "an odd proof");
         assert_eq!(verify(&root, size, 6, &[], &proof), None, "no such chunk");
         assert_eq!(verify(&root, size, u64::MAX, &[], &proof), None, "no such chunk");
-        assert_eq!(verify(&root, size + 1, 1, chunk(1), &proof), Some(leaf(size, 1, chunk(1))), "the size of others");
+        assert_eq!(
+            verify(&root, size + 1, 1, chunk(1), &proof),
+            Some(leaf(size, 1, chunk(1))),
+            "the size of others"
+        );
         assert_eq!(verify(&root, size + CHUNK * 9, 1, chunk(1), &proof), None, "another shape");
         assert_eq!(verify(&[0; HASH], size, 1, chunk(1), &proof), None, "another root");
     }

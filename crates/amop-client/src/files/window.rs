@@ -90,7 +90,13 @@ mod tests {
 
     /// A line that takes a chunk each `each`, and a round trip of `trip` beside: what the window is after
     /// `count` chunks.
-    fn run(window: &mut Window, start: Instant, each: Duration, trip: Duration, count: u32) -> (f64, Instant) {
+    fn run(
+        window: &mut Window,
+        start: Instant,
+        each: Duration,
+        trip: Duration,
+        count: u32,
+    ) -> (f64, Instant) {
         let mut under_way = std::collections::VecDeque::new();
         let (mut now, mut free) = (start, start);
         for _ in 0..count {

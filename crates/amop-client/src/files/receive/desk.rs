@@ -118,7 +118,7 @@ impl Desk {
             return tracing::debug!(topic = %delivery.topic, "an offer of a file cannot be read");
         }
         match one_frame::decode(&delivery.payload) {
-            Some(Ok((name, content))) => self.whole(name, content, delivery),
+            Some(Ok(one_frame::File { name, content })) => self.whole(name, content, delivery),
             Some(Err(error)) => {
                 tracing::warn!(topic = %delivery.topic, %error, "a file in one frame is malformed");
                 delivery.refuse(REFUSED_NO_FILE);
@@ -131,9 +131,7 @@ impl Desk {
         let key = (sender.client.fingerprint, transfer);
         if self.directory.done(key.0, key.1).is_none() && !self.transfers.contains_key(&key) {
             if self.transfers.len() >= self.options.max_transfers || self.offers.capacity() == 0 {
-                let (reason, why) = (Reason::Busy, "too many files are on their way already".to_owned());
-                let stop = Step::Stop { reason, why, receiver: Some(self.directory.receiver()) };
-                return delivery.answer(Frame { transfer, step: stop }.encode());
+                return stop(transfer, Reason::Busy, self.directory.receiver(), delivery);
             }
             self.begin(About::new(transfer, delivery.topic.as_str(), sender, &offer));
         }
@@ -207,12 +205,16 @@ impl Desk {
         }
         let Ok(frame) = Frame::decode(&delivery.payload) else { return };
         let key = (sender.client.fingerprint, frame.transfer);
+        let receiver = self.directory.receiver();
         if !self.transfers.contains_key(&key) {
             if let Some(secret) = self.directory.done(key.0, key.1) {
                 return answer_done(&Channel::new(key.1, secret), frame, delivery);
             }
+            if self.transfers.len() >= self.options.max_transfers {
+                return stop(frame.transfer, Reason::Busy, receiver, delivery);
+            }
             if !self.find(key).await {
-                return unknown(frame.transfer, self.directory.receiver(), delivery);
+                return stop(frame.transfer, Reason::Unknown, receiver, delivery);
             }
         }
         if let Some(transfer) = self.transfers.get(&key) {
@@ -223,9 +225,6 @@ impl Desk {
 
     /// Whether there is something on disk of this transfer, which was put aside; then it begins anew.
     async fn find(&mut self, key: Key) -> bool {
-        if self.transfers.len() >= self.options.max_transfers {
-            return false;
-        }
         let directory = self.directory.clone();
         let unfinished = blocking(move || directory.unfinished()).await;
         let is_it = |about: &About| {
@@ -297,9 +296,8 @@ fn answer_done(channel: &Channel, frame: Frame, delivery: Delivery) {
     }
 }
 
-/// Nothing secret: whoever is told so learns what it knew.
-fn unknown(transfer: Id, receiver: Id, delivery: Delivery) {
-    let (reason, why) = (Reason::Unknown, String::new());
-    let step = Step::Stop { reason, why, receiver: Some(receiver) };
+/// Without a key, there being none: whoever is told so learns what it knew.
+fn stop(transfer: Id, reason: Reason, receiver: Id, delivery: Delivery) {
+    let step = Step::Stop { reason, why: String::new(), receiver: Some(receiver) };
     delivery.answer(Frame { transfer, step }.encode());
 }

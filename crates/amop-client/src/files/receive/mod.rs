@@ -104,7 +104,11 @@ pub type TransferId = Id;
 
 /// What the application decided.
 enum Decision {
-    Accept { progress: watch::Sender<ReceiveProgress>, result: oneshot::Sender<Result<PathBuf, FileError>>, cancelled: CancellationToken },
+    Accept {
+        progress: watch::Sender<ReceiveProgress>,
+        result: oneshot::Sender<Result<PathBuf, FileError>>,
+        cancelled: CancellationToken,
+    },
     Decline(String),
 }
 
@@ -188,7 +192,10 @@ impl Client {
         let (offers_to, offers) = mpsc::channel(MAX_WAITING);
         let stop = CancellationToken::new();
         let desk = Desk::new(self.clone(), directory.clone(), options, offers_to, stop.clone());
-        #[expect(clippy::disallowed_methods, reason = "the one task of a receiver; it ends with its handle or the client")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one task of a receiver; it ends with its handle or the client"
+        )]
         tokio::spawn(desk.run(topics, inbox));
         Ok(FileReceiver { offers, directory, _running: stop.drop_guard() })
     }

@@ -63,7 +63,11 @@ pub(super) async fn tell(client: &Client, channel: &Channel, step: Step) -> Resu
 }
 
 impl Transfer {
-    pub(super) async fn run(self, decision: oneshot::Receiver<Decision>, mut incoming: mpsc::Receiver<Incoming>) {
+    pub(super) async fn run(
+        self,
+        decision: oneshot::Receiver<Decision>,
+        mut incoming: mpsc::Receiver<Incoming>,
+    ) {
         match self.decide(decision, &mut incoming).await {
             Some(Decision::Accept { progress, result, cancelled }) => {
                 let ended = self.receive(incoming, progress, &cancelled).await;
@@ -296,7 +300,9 @@ impl Receiving<'_> {
             let stored = landing.store(index, &data, &proof);
             let step = match &stored {
                 Ok(_) => Step::Stored { index },
-                Err(refused) => Step::Stop { reason: refused.reason(), why: String::new(), receiver: Some(receiver) },
+                Err(refused) => {
+                    Step::Stop { reason: refused.reason(), why: String::new(), receiver: Some(receiver) }
+                }
             };
             if let Ok(payload) = channel.encode(step) {
                 delivery.answer(payload);
@@ -305,7 +311,10 @@ impl Receiving<'_> {
         });
     }
 
-    fn stored(&mut self, stored: Result<Result<(), Refused>, tokio::task::JoinError>) -> Result<(), FileError> {
+    fn stored(
+        &mut self,
+        stored: Result<Result<(), Refused>, tokio::task::JoinError>,
+    ) -> Result<(), FileError> {
         match stored {
             Ok(Ok(())) => {}
             Ok(Err(Refused::Bad)) => {

@@ -20,8 +20,10 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{offer::Target, task::Sending};
-use super::{error::FileError, receive::TransferId, source::Source};
-use crate::{Address, Client, ClientIdentity, PrivateTopic, Topic, TopicError};
+use super::{error::FileError, one_frame, receive::TransferId, source::Source};
+use crate::{
+    Address, Client, ClientIdentity, PrivateTopic, PublishOptions, RequestOptions, Topic, TopicError,
+};
 
 /// How a file is sent.
 #[derive(Clone, Debug)]
@@ -162,7 +164,41 @@ impl Client {
         self.send_to(Target::Topic(topic), path.as_ref(), options).await
     }
 
-    async fn send_to(&self, target: Target, path: &Path, options: SendOptions) -> Result<SendingFile, FileError> {
+    /// Sends a file in one message, as the Java demo of FISCO BCOS 2.x does, to subscribers that know
+    /// nothing better: to one, whose answer this waits for, or to all. It is read into memory; names that are not
+    /// ASCII come to a Java demo with some of their bytes in the content. Of the options mode, address and name
+    /// count. Gives the bytes sent.
+    ///
+    /// # Errors
+    /// When the file cannot be read or does not fit a frame, or nobody takes it.
+    pub async fn send_file_in_one_frame(
+        &self,
+        topic: &str,
+        path: impl AsRef<Path>,
+        options: SendOptions,
+    ) -> Result<u64, FileError> {
+        let name = name_of(path.as_ref(), &options)?;
+        let (path, most) = (path.as_ref().to_owned(), self.max_frame() as u64);
+        let content = super::blocking(move || Source::open(&path)?.read_whole(most)).await??;
+        let invalid = |why| FileError::Option { what: "name", value: name.chars().take(300).collect(), why };
+        let payload =
+            one_frame::encode(&name, &content).map_err(|_| invalid("it is too long for one frame"))?;
+        if options.mode == Mode::Multicast {
+            let with = PublishOptions::default().to(options.to);
+            self.publish_with(topic, payload, with).await.map_err(FileError::NotPublished)?;
+        } else {
+            let with = RequestOptions::default().to(options.to);
+            self.request_with(topic, payload, with).await.map_err(FileError::NotOffered)?;
+        }
+        Ok(content.len() as u64)
+    }
+
+    async fn send_to(
+        &self,
+        target: Target,
+        path: &Path,
+        options: SendOptions,
+    ) -> Result<SendingFile, FileError> {
         if self.node().is_some_and(|node| !node.extended) {
             return Err(FileError::Plain2x);
         }
@@ -188,7 +224,10 @@ impl Client {
             stop: stop.clone(),
             cancelled: cancelled.clone(),
         };
-        #[expect(clippy::disallowed_methods, reason = "the one task of a file that is sent; it ends with its handle")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one task of a file that is sent; it ends with its handle"
+        )]
         tokio::spawn(async move {
             let ended = sending.run(source).await;
             // Whoever asked may have gone.
@@ -204,7 +243,11 @@ impl PrivateTopic {
     ///
     /// # Errors
     /// As [`Client::send_file`].
-    pub async fn send_file(&self, path: impl AsRef<Path>, options: SendOptions) -> Result<SendingFile, FileError> {
+    pub async fn send_file(
+        &self,
+        path: impl AsRef<Path>,
+        options: SendOptions,
+    ) -> Result<SendingFile, FileError> {
         self.client().send_to(Target::Private(self.clone()), path.as_ref(), options).await
     }
 }
@@ -232,7 +275,9 @@ impl SendingFile {
 
 /// The name to offer a file under.
 fn name_of(path: &Path, options: &SendOptions) -> Result<String, FileError> {
-    let refuse = |what, value: &str, why| Err(FileError::Option { what, value: value.chars().take(300).collect(), why });
+    let refuse = |what, value: &str, why| {
+        Err(FileError::Option { what, value: value.chars().take(300).collect(), why })
+    };
     if let Some(media_type) = &options.media_type {
         let is_token = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic());
         let kind = media_type.split(';').next().unwrap_or_default();

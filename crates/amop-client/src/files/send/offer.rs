@@ -87,7 +87,9 @@ impl Target {
             _ => FileError::NotOffered(error),
         })?;
         match Frame::decode(&answer) {
-            Ok(Frame { transfer: of, step: Step::Seen { receiver } }) if of == transfer => Ok(Offered::One(receiver)),
+            Ok(Frame { transfer: of, step: Step::Seen { receiver } }) if of == transfer => {
+                Ok(Offered::One(receiver))
+            }
             Ok(Frame { step: Step::Stop { reason, why, .. }, .. }) => Err(FileError::Stopped { reason, why }),
             _ => Err(FileError::NoReceiver),
         }
@@ -96,6 +98,7 @@ impl Target {
 
 /// Encrypts an offer, which carries the key of the transfer.
 async fn seal(private: &PrivateTopic, mode: Mode, offer: Bytes) -> Result<Sealed, FileError> {
-    let sealed = private.seal(mode, offer).await.map_err(|failure| FileError::NotOffered(RequestError(failure)))?;
+    let sealed =
+        private.seal(mode, offer).await.map_err(|failure| FileError::NotOffered(RequestError(failure)))?;
     if sealed.content.is_some() { Ok(sealed) } else { Err(FileError::NotEncrypted) }
 }

@@ -73,7 +73,11 @@ impl Keeper {
     ///
     /// # Errors
     /// When the directory cannot be used, or somebody is sending this file to this topic.
-    pub(super) fn claim(directory: &Path, topic: &str, source: &Source) -> Result<(Self, Option<Found>), FileError> {
+    pub(super) fn claim(
+        directory: &Path,
+        topic: &str,
+        source: &Source,
+    ) -> Result<(Self, Option<Found>), FileError> {
         let failed = |source| FileError::State { path: directory.to_owned(), source };
         make(directory).map_err(failed)?;
         let path = fs::canonicalize(source.path()).map_err(failed)?;
@@ -144,7 +148,13 @@ impl Keeper {
 }
 
 impl Record {
-    pub(super) fn new(transfer: Id, topic: &str, source: &Source, root: &[u8; 32], key: Option<&[u8; 32]>) -> Self {
+    pub(super) fn new(
+        transfer: Id,
+        topic: &str,
+        source: &Source,
+        root: &[u8; 32],
+        key: Option<&[u8; 32]>,
+    ) -> Self {
         Self {
             version: 1,
             transfer: transfer.to_string(),
@@ -193,13 +203,20 @@ impl Receiver {
     fn who(&self) -> Option<Sender> {
         let fingerprint = Fingerprint::from_hex(&self.fingerprint)?;
         let client = Arc::new(ClientIdentity { fingerprint, name: self.name.as_str().into() });
-        Some(Sender { institution: self.institution.as_str().into(), node: NodeId::from_hex(&self.node)?, client })
+        Some(Sender {
+            institution: self.institution.as_str().into(),
+            node: NodeId::from_hex(&self.node)?,
+            client,
+        })
     }
 }
 
 impl fmt::Debug for Record {
     /// Without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Record").field("transfer", &self.transfer).field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Record")
+            .field("transfer", &self.transfer)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }

@@ -133,7 +133,10 @@ impl Stream {
         }
         // After a failure one is tried first.
         let probing = self.paused_until.is_some() && !self.under_way.is_empty();
-        if !probing && self.window.has_room(self.under_way.len()) && let Some(index) = self.missing.pop_first() {
+        if !probing
+            && self.window.has_room(self.under_way.len())
+            && let Some(index) = self.missing.pop_first()
+        {
             self.under_way.insert(index, now);
             self.sent += self.len(index);
             return Some(Next::Chunk(index));
@@ -216,10 +219,18 @@ impl Stream {
 
     /// For those who look on.
     pub(super) fn report(&self) -> FileRecipient {
-        let waiting = if self.paused_until.is_some() || !self.accepted { RecipientState::Waiting } else { RecipientState::Receiving };
+        let waiting = if self.paused_until.is_some() || !self.accepted {
+            RecipientState::Waiting
+        } else {
+            RecipientState::Receiving
+        };
         let under_way: u64 = self.under_way.keys().map(|index| self.len(*index)).sum();
         let last = chunks(self.size).saturating_sub(1);
-        let short = if self.missing.contains(last) { extent(self.size, 0).map_or(0, |(_, full)| full as u64) - self.len(last) } else { 0 };
+        let short = if self.missing.contains(last) {
+            extent(self.size, 0).map_or(0, |(_, full)| full as u64) - self.len(last)
+        } else {
+            0
+        };
         let missing = self.missing.len() * extent(self.size, 0).map_or(0, |(_, full)| full as u64) - short;
         FileRecipient {
             client: self.who.client.clone(),

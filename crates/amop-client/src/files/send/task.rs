@@ -304,7 +304,11 @@ impl Task<'_> {
         for stream in self.streams.values_mut().filter(|stream| stream.ended().is_none()) {
             let limit = if stream.is_decided() { patience } else { decide_within };
             if now - stream.heard() >= limit {
-                let error = if stream.is_decided() { FileError::Stalled(patience) } else { FileError::Undecided(decide_within) };
+                let error = if stream.is_decided() {
+                    FileError::Stalled(patience)
+                } else {
+                    FileError::Undecided(decide_within)
+                };
                 stream.fail(error);
             }
         }
@@ -335,7 +339,9 @@ impl Task<'_> {
             let limit = if stream.is_decided() { patience } else { decide_within };
             [stream.next_wake(), Some(stream.heard() + limit)]
         });
-        let offered = self.offered.map(|(at, _)| if self.streams.is_empty() { at + decide_within } else { at + SEEN_WITHIN });
+        let offered = self
+            .offered
+            .map(|(at, _)| if self.streams.is_empty() { at + decide_within } else { at + SEEN_WITHIN });
         let offered = offered.filter(|at| *at > now);
         let wake = streams.chain([offered, Some(now + WRITE_EACH)]).flatten().min();
         wake.unwrap_or(now + WRITE_EACH)
@@ -354,13 +360,21 @@ impl Task<'_> {
                 }
                 Offered::All(handed) => self.offered = Some((now, handed)),
             },
-            Ended::Chunk(receiver, index, answered) => return self.chunk_ended(receiver, index, answered, now),
+            Ended::Chunk(receiver, index, answered) => {
+                return self.chunk_ended(receiver, index, answered, now);
+            }
             Ended::Asked(receiver, answered) => return self.asked(receiver, answered, now),
         }
         Ok(())
     }
 
-    fn chunk_ended(&mut self, receiver: Id, index: u64, answered: Answered, now: Instant) -> Result<(), FileError> {
+    fn chunk_ended(
+        &mut self,
+        receiver: Id,
+        index: u64,
+        answered: Answered,
+        now: Instant,
+    ) -> Result<(), FileError> {
         let Some(stream) = self.streams.get_mut(&receiver) else { return Ok(()) };
         match answered {
             Answered::Step(Step::Stored { index: stored }) if stored == index => stream.stored(index, now),
@@ -446,8 +460,12 @@ impl Task<'_> {
         let addressed = to.institution.as_ref().is_none_or(|institution| *institution == who.institution)
             && to.node.is_none_or(|node| node == who.node)
             && to.client.is_none_or(|client| client == who.client.fingerprint);
-        let same = self.streams.get(&receiver).is_none_or(|known| known.who.client.fingerprint == who.client.fingerprint);
-        let room = self.streams.contains_key(&receiver) || self.streams.len() + self.early.len() < MAX_RECEIVERS;
+        let same = self
+            .streams
+            .get(&receiver)
+            .is_none_or(|known| known.who.client.fingerprint == who.client.fingerprint);
+        let room =
+            self.streams.contains_key(&receiver) || self.streams.len() + self.early.len() < MAX_RECEIVERS;
         addressed && same && room
     }
 
@@ -491,7 +509,14 @@ impl Task<'_> {
             let report = stream.report();
             match report.state {
                 RecipientState::Declined(_) => at_once |= self.record.forget(stream.receiver),
-                state => at_once |= self.record.note(stream.receiver, &stream.who, report.bytes, state == RecipientState::Done),
+                state => {
+                    at_once |= self.record.note(
+                        stream.receiver,
+                        &stream.who,
+                        report.bytes,
+                        state == RecipientState::Done,
+                    )
+                }
             }
         }
         if at_once || now - self.written >= WRITE_EACH {
@@ -538,7 +563,7 @@ impl Task<'_> {
     }
 
     /// Tries for a while to tell all receivers that are left that it is over.
-    async fn say_last(&self, reason: Reason) {
+    async fn say_last(&mut self, reason: Reason) {
         let left = self.streams.values().filter(|stream| stream.ended().is_none_or(is_failed));
         let telling: FuturesUnordered<_> = left
             .filter_map(|stream| {
@@ -567,7 +592,13 @@ fn reason_of(error: &FileError) -> Option<Reason> {
 }
 
 /// Sends a chunk.
-async fn chunk(client: &Client, channel: &Channel, source: Arc<Hashed>, receiver: Id, index: u64) -> Answered {
+async fn chunk(
+    client: &Client,
+    channel: &Channel,
+    source: Arc<Hashed>,
+    receiver: Id,
+    index: u64,
+) -> Answered {
     let (transfer, key) = (channel.transfer, channel.key.clone());
     let frame = blocking(move || source.frame(transfer, index, key.as_deref())).await;
     match frame.and_then(|frame| frame) {
@@ -589,11 +620,10 @@ fn answered(channel: &Channel, answer: &Bytes) -> Answered {
     match channel.decode(answer) {
         Some(step) => Answered::Step(step),
         None => match Frame::decode(answer) {
-            Ok(Frame { transfer, step: step @ Step::Stop { reason: Reason::Unknown | Reason::Busy, .. } })
-                if transfer == channel.transfer =>
-            {
-                Answered::Step(step)
-            }
+            Ok(Frame {
+                transfer,
+                step: step @ Step::Stop { reason: Reason::Unknown | Reason::Busy, .. },
+            }) if transfer == channel.transfer => Answered::Step(step),
             _ => Answered::Nothing(None),
         },
     }

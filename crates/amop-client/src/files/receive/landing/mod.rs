@@ -151,7 +151,10 @@ pub(super) struct Parts {
 impl std::fmt::Debug for About {
     /// Without the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("About").field("transfer", &self.transfer).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("About")
+            .field("transfer", &self.transfer)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -161,11 +164,16 @@ impl Landing {
     ///
     /// # Errors
     /// When the directory cannot be used, or the file is being received already.
-    pub(super) fn open(directory: Arc<Directory>, about: About, mut checked: impl FnMut(u64)) -> Result<Self, FileError> {
+    pub(super) fn open(
+        directory: Arc<Directory>,
+        about: About,
+        mut checked: impl FnMut(u64),
+    ) -> Result<Self, FileError> {
         let key = about.key();
         let path = directory.file(&key, "part");
         let failed = |source| FileError::Directory { path: path.clone(), source };
-        let root = about.parts().map(|parts| parts.root).ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?;
+        let root =
+            about.parts().map(|parts| parts.root).ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?;
         let open = |path: PathBuf| {
             private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path)
         };

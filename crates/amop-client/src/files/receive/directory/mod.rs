@@ -120,7 +120,12 @@ impl Directory {
 
     /// Gives a complete file its name, or the next one that is free; `choose` is told of each before it
     /// is tried.
-    pub(super) fn place(&self, part: &Path, name: &str, mut choose: impl FnMut(&str) -> io::Result<()>) -> io::Result<PathBuf> {
+    pub(super) fn place(
+        &self,
+        part: &Path,
+        name: &str,
+        mut choose: impl FnMut(&str) -> io::Result<()>,
+    ) -> io::Result<PathBuf> {
         let mut path = tempfile::TempPath::try_from_path(part)?;
         for number in 0..MAX_NUMBER {
             let name = if number == 0 { name.to_owned() } else { name::numbered(name, number) };
@@ -145,7 +150,10 @@ impl Directory {
             }
         }
         keep(path);
-        Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{MAX_NUMBER} files have this name already")))
+        Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            format!("{MAX_NUMBER} files have this name already"),
+        ))
     }
 
     /// Writes a file that is here as a whole, and gives it its name or the next one that is free.
@@ -161,7 +169,12 @@ impl Directory {
     }
 
     /// Remembers that a transfer is done, with its key.
-    pub(super) fn note_done(&self, sender: Fingerprint, transfer: Id, key: Option<[u8; 32]>) -> io::Result<()> {
+    pub(super) fn note_done(
+        &self,
+        sender: Fingerprint,
+        transfer: Id,
+        key: Option<[u8; 32]>,
+    ) -> io::Result<()> {
         self.done.lock().add(sender, transfer, key)
     }
 
@@ -184,14 +197,16 @@ impl Done {
         for line in BufReader::new(&log).lines() {
             let line = line?;
             // A line that a crash cut off says nothing.
-            if let Some((named, key)) = serde_json::from_str::<Line>(&line).ok().and_then(|line| line.read()) {
+            if let Some((named, key)) = serde_json::from_str::<Line>(&line).ok().and_then(|line| line.read())
+            {
                 transfers.insert(named, key);
                 lines.push(line);
             }
         }
         if lines.len() > MAX_DONE {
             let kept = &lines[lines.len() - MAX_DONE / 2..];
-            transfers = kept.iter().filter_map(|line| serde_json::from_str::<Line>(line).ok()?.read()).collect();
+            transfers =
+                kept.iter().filter_map(|line| serde_json::from_str::<Line>(line).ok()?.read()).collect();
             log.set_len(0)?;
             log.rewind()?;
             log.write_all(format!("{}\n", kept.join("\n")).as_bytes())?;
@@ -201,7 +216,11 @@ impl Done {
 
     fn add(&mut self, sender: Fingerprint, transfer: Id, key: Option<[u8; 32]>) -> io::Result<()> {
         self.transfers.insert((sender, transfer), key);
-        let line = Line { sender: sender.to_hex(), transfer: transfer.to_string(), key: key.map(|key| to_hex(&key)) };
+        let line = Line {
+            sender: sender.to_hex(),
+            transfer: transfer.to_string(),
+            key: key.map(|key| to_hex(&key)),
+        };
         self.log.write_all(format!("{}\n", serde_json::to_string(&line)?).as_bytes())
     }
 }
@@ -246,7 +265,8 @@ pub(in crate::files) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 fn hold(path: &Path, into: &Path) -> Result<(File, Id), FileError> {
     let failed = |source| FileError::Directory { path: path.to_owned(), source };
     let options = &mut OpenOptions::new();
-    let mut file = private(options.read(true).write(true).create(true).truncate(false)).open(path).map_err(failed)?;
+    let mut file =
+        private(options.read(true).write(true).create(true).truncate(false)).open(path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(fs::TryLockError::WouldBlock) => return Err(FileError::InUse(into.to_owned())),
@@ -298,7 +318,10 @@ fn forget_old(own: &Path, keep: Duration) -> io::Result<()> {
     };
     for entry in fs::read_dir(own)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|kind| kind == "json") && is_old(&path) && is_old(&path.with_extension("journal")) {
+        if path.extension().is_some_and(|kind| kind == "json")
+            && is_old(&path)
+            && is_old(&path.with_extension("journal"))
+        {
             tracing::info!(path = %path.display(), "an unfinished file is given up: nothing came for long");
             remove_all(&path);
         }
