@@ -27,8 +27,9 @@ use crate::identity::{BACKLOG, Credentials, Handshakes, OVERLAY_ALPN, node_key};
 
 /// Buffer under TLS: one read brings several records.
 const READ_BUFFER: usize = 64 * 1024;
-/// Buffer between TLS and yamux: one record and one system call for header and body.
-const WRITE_BUFFER: usize = 32 * 1024;
+/// Buffer between TLS and yamux: one record and one system call for header and body, and one system call
+/// for several of them. As much as rustls takes at once.
+const WRITE_BUFFER: usize = 64 * 1024;
 /// What yamux lets all substreams of a connection buffer together, in bytes: not to be changed
 /// through libp2p.
 const YAMUX_BUFFERS: usize = 1 << 30;
