@@ -12,7 +12,9 @@ mod node;
 pub mod output;
 mod peers;
 mod publish;
+mod receive_file;
 mod request;
+mod send_file;
 mod signals;
 mod status;
 mod subscribe;
@@ -48,6 +50,10 @@ enum Command {
     Publish(publish::Args),
     /// Send a message to one subscriber of a topic and print its answer
     Request(request::Args),
+    /// Send files to a topic: to one subscriber or to all that take them
+    SendFile(send_file::Args),
+    /// Take the files that are sent to a topic
+    ReceiveFile(receive_file::Args),
     /// Show what a node is and how it is doing
     Status(status::Args),
     /// Show which topics a node knows, and where they are subscribed
@@ -78,6 +84,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Subscribe(args) => small_runtime()?.block_on(subscribe::run(args)),
         Command::Publish(args) => small_runtime()?.block_on(publish::run(args)),
         Command::Request(args) => small_runtime()?.block_on(request::run(args)),
+        Command::SendFile(args) => small_runtime()?.block_on(send_file::run(args)),
+        Command::ReceiveFile(args) => small_runtime()?.block_on(receive_file::run(args)),
         Command::Status(args) => small_runtime()?.block_on(status::run(args)),
         Command::Topics(args) => small_runtime()?.block_on(topics::run(args)),
         Command::Peers(args) => small_runtime()?.block_on(peers::run(args)),

@@ -5,6 +5,7 @@ mod cli;
 mod delivery;
 mod devnet;
 mod failover;
+mod files;
 mod fisco;
 mod limits;
 mod mesh;

@@ -1,5 +1,6 @@
 //! What the commands of a client have in common: connecting, payloads, outcomes, exit codes.
 
+pub(super) mod files;
 mod payload;
 pub(super) mod private;
 

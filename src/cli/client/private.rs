@@ -1,10 +1,13 @@
 //! Private topics on the command line: which keys, and how they are proved.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use amop_client::{
-    Client, Compatibility, PrivateTopic, PublishError, PublishOptions, Recipients, RequestError,
-    RequestOptions, Subscription,
+    Client, Compatibility, FileError, FileReceiver, PrivateTopic, PublishError, PublishOptions,
+    ReceiveOptions, Recipients, RequestError, RequestOptions, SendOptions, SendingFile, Subscription,
 };
 use anyhow::Context;
 use bytes::Bytes;
@@ -99,6 +102,26 @@ impl Receive {
     }
 }
 
+impl Receive {
+    /// Takes the files that are offered to these topics; of private topics, to one.
+    pub(crate) async fn receive_files(
+        &self,
+        client: &Client,
+        topics: &[String],
+        into: &Path,
+        options: ReceiveOptions,
+    ) -> anyhow::Result<FileReceiver> {
+        let Some(file) = &self.private_key else {
+            return Ok(client.receive_files(topics, into, options).await?);
+        };
+        let [topic] = topics else {
+            anyhow::bail!("files of one private topic go into a directory; receive others into another");
+        };
+        let key = keys::read_private(file, self.password_file.as_deref())?;
+        Ok(client.receive_private_files(topic, key, self.handshake.into(), into, options).await?)
+    }
+}
+
 impl Publish {
     /// Makes ready to send to a topic; to a private one, waits until there is somebody to send to.
     pub(crate) async fn open<'a>(&self, client: &'a Client, topic: &'a str) -> anyhow::Result<Target<'a>> {
@@ -135,6 +158,17 @@ impl Target<'_> {
         match self {
             Self::Ordinary(client, topic) => client.publish_with(topic, message, options).await,
             Self::Private(topic) => topic.publish_with(message, options).await,
+        }
+    }
+
+    pub(crate) async fn send_file(
+        &self,
+        path: &Path,
+        options: SendOptions,
+    ) -> Result<SendingFile, FileError> {
+        match self {
+            Self::Ordinary(client, topic) => client.send_file(topic, path, options).await,
+            Self::Private(topic) => topic.send_file(path, options).await,
         }
     }
 

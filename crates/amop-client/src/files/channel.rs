@@ -63,7 +63,7 @@ mod tests {
     fn a_channel_with_a_key_takes_nothing_else() {
         let (plain, sealed) = (Channel::new(Id([1; 16]), None), Channel::new(Id([1; 16]), Some([2; 32])));
         let other = Channel::new(Id([1; 16]), Some([3; 32]));
-        let step = || Step::State(State::Done);
+        let step = || Step::State(State::Done { receiver: Id([9; 16]) });
         assert_eq!(sealed.decode(&sealed.encode(step()).unwrap()), Some(step()));
         assert_eq!(plain.decode(&plain.encode(step()).unwrap()), Some(step()));
         assert_eq!(sealed.decode(&plain.encode(step()).unwrap()), None);

@@ -18,8 +18,9 @@ const MOST: f64 = 32.0;
 /// How much longer than the shortest an acknowledgement may take: that many times, and this.
 const STRETCH: u32 = 3;
 const SLACK: Duration = Duration::from_millis(4);
-/// The shortest time of acknowledgement is of the last or the last but one of such periods.
-const PERIOD: Duration = Duration::from_secs(5);
+/// So often the window begins anew, for a moment: what is the shortest time cannot be told while
+/// chunks wait for each other.
+const PERIOD: Duration = Duration::from_secs(10);
 
 /// The window of one receiver.
 #[derive(Debug)]
@@ -27,8 +28,8 @@ pub(super) struct Window {
     size: f64,
     /// It has not yet been too large.
     starting: bool,
+    /// The shortest time of acknowledgement in this period.
     shortest: Duration,
-    shortest_now: Duration,
     period: Instant,
     /// It was made smaller then; what was sent before says nothing new.
     shrunk: Instant,
@@ -37,14 +38,7 @@ pub(super) struct Window {
 impl Window {
     /// A window that opens.
     pub(super) fn new(now: Instant) -> Self {
-        Self {
-            size: FIRST,
-            starting: true,
-            shortest: Duration::MAX,
-            shortest_now: Duration::MAX,
-            period: now,
-            shrunk: now,
-        }
+        Self { size: FIRST, starting: true, shortest: Duration::MAX, period: now, shrunk: now }
     }
 
     /// Whether one more may be sent beside those on their way.
@@ -54,30 +48,32 @@ impl Window {
 
     /// A chunk sent at `sent` was acknowledged.
     pub(super) fn acknowledged(&mut self, sent: Instant, now: Instant) {
-        let took = now - sent;
-        if now - self.period > PERIOD {
-            (self.shortest, self.shortest_now, self.period) = (self.shortest_now, Duration::MAX, now);
+        if sent < self.shrunk {
+            return;
         }
-        self.shortest_now = self.shortest_now.min(took);
+        let took = now - sent;
         self.shortest = self.shortest.min(took);
-        if took <= self.shortest * STRETCH + SLACK {
+        if now - self.period > PERIOD {
+            (self.shortest, self.period) = (Duration::MAX, now);
+            self.shrink(FIRST, now);
+            self.starting = true;
+        } else if took <= self.shortest * STRETCH + SLACK {
             self.size += if self.starting { 1.0 } else { 1.0 / self.size };
             self.size = self.size.min(MOST);
-        } else if sent >= self.shrunk {
-            self.shrink(now, 0.8);
+        } else {
+            self.shrink(self.size * 0.8, now);
         }
     }
 
     /// A chunk was not acknowledged.
     pub(super) fn failed(&mut self, sent: Instant, now: Instant) {
         if sent >= self.shrunk {
-            self.shrink(now, 0.0);
-            self.size = FIRST;
+            self.shrink(FIRST, now);
         }
     }
 
-    fn shrink(&mut self, now: Instant, to: f64) {
-        self.size = (self.size * to).max(LEAST);
+    fn shrink(&mut self, to: f64, now: Instant) {
+        self.size = to.max(LEAST);
         (self.starting, self.shrunk) = (false, now);
     }
 }
@@ -119,7 +115,11 @@ mod tests {
             let fills = (trip + each).as_secs_f64() / each.as_secs_f64();
             assert!(size + 1.0 >= fills.min(MOST), "{size} of {fills}");
             let waits = each.mul_f64(size - 1.0);
-            assert!(waits <= (trip + each) * STRETCH + SLACK + each, "{waits:?} for {each:?}, {trip:?}");
+            // The shortest time is measured with another chunk on its way.
+            assert!(
+                waits <= (trip + each * 2) * STRETCH + SLACK + each * 2,
+                "{waits:?} for {each:?}, {trip:?}"
+            );
         }
     }
 

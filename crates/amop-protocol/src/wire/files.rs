@@ -184,7 +184,10 @@ pub enum State {
     /// All is there, but not in its place, or nobody has decided yet.
     Working,
     /// In its place.
-    Done,
+    Done {
+        /// Says who.
+        receiver: Id,
+    },
 }
 
 /// Why bytes are no frame of a transfer.
@@ -404,7 +407,7 @@ impl State {
         Ok(match state.state.ok_or(FrameError::Field("state"))? {
             Wire::Missing(missing) => Self::Missing(ranges(&missing.missing)?),
             Wire::Working(pb::FileNoted {}) => Self::Working,
-            Wire::Done(pb::FileDone {}) => Self::Done,
+            Wire::Done(done) => Self::Done { receiver: id(&done.receiver, "receiver")? },
         })
     }
 
@@ -413,7 +416,9 @@ impl State {
         let state = match self {
             Self::Missing(missing) => Wire::Missing(pb::FileMissing { missing: from_ranges(missing) }),
             Self::Working => Wire::Working(pb::FileNoted {}),
-            Self::Done => Wire::Done(pb::FileDone {}),
+            Self::Done { receiver } => {
+                Wire::Done(pb::FileDone { receiver: Bytes::copy_from_slice(&receiver.0) })
+            }
         };
         pb::FileState { state: Some(state) }
     }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use amop_protocol::{
     Fingerprint, Topic,
     broker::event::Sender,
-    wire::files::{CHUNK, Frame, Id, Offer, Reason, Step},
+    wire::files::{CHUNK, Frame, Id, Offer, Reason, State, Step},
 };
 use bytes::Bytes;
 use futures::StreamExt;
@@ -144,11 +144,11 @@ impl Desk {
         }
     }
 
-    /// Tells the sender of a transfer that is done that nothing is missing; it will ask then.
+    /// Tells the sender of a transfer that is done that it is.
     fn tell_done(&mut self, key: Key) {
         let Some(secret) = self.directory.done(key.0, key.1) else { return };
         let channel = Channel::new(key.1, secret);
-        let step = Step::Accept { receiver: self.directory.receiver(), missing: Vec::new() };
+        let step = Step::State(State::Done { receiver: self.directory.receiver() });
         let (client, stop) = (self.client.clone(), self.stop.clone());
         self.running.spawn(async move {
             tokio::select! {
@@ -208,7 +208,7 @@ impl Desk {
         let receiver = self.directory.receiver();
         if !self.transfers.contains_key(&key) {
             if let Some(secret) = self.directory.done(key.0, key.1) {
-                return answer_done(&Channel::new(key.1, secret), frame, delivery);
+                return answer_done(&Channel::new(key.1, secret), receiver, frame, delivery);
             }
             if self.transfers.len() >= self.options.max_transfers {
                 return stop(frame.transfer, Reason::Busy, receiver, delivery);
@@ -284,9 +284,9 @@ fn put(directory: &Directory, name: &str, content: &[u8]) -> Result<PathBuf, Fil
 }
 
 /// What a sender hears that asks about a transfer that is done.
-fn answer_done(channel: &Channel, frame: Frame, delivery: Delivery) {
+fn answer_done(channel: &Channel, receiver: Id, frame: Frame, delivery: Delivery) {
     let step = match channel.open(frame) {
-        Some(Step::Ask) => Step::State(amop_protocol::wire::files::State::Done),
+        Some(Step::Ask) => Step::State(State::Done { receiver }),
         Some(Step::Chunk { index, .. }) => Step::Stored { index },
         Some(Step::Stop { .. }) => Step::Noted,
         _ => return,

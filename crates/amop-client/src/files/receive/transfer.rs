@@ -34,8 +34,9 @@ const TELL_AGAIN: Duration = Duration::from_millis(200);
 const TELL_MOST: Duration = Duration::from_secs(10);
 /// When nothing has come for this long, the sender is told again what is missing.
 const QUIET: Duration = Duration::from_secs(5);
-/// How long a sender is tried to be told that it is over.
+/// How long a sender is tried to be told that it is over; that it is done, which it may also ask later.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+const DONE: Duration = Duration::from_secs(2);
 
 /// What comes to a transfer.
 pub(super) enum Incoming {
@@ -82,7 +83,7 @@ impl Transfer {
                 let key = self.about.key();
                 // Nothing is lost if that fails but space, for a while.
                 let _ = blocking(move || directory.discard(&key)).await;
-                self.say_last(Step::Decline { receiver: self.directory.receiver(), why }).await;
+                self.say_last(Step::Decline { receiver: self.directory.receiver(), why }, LAST_WORDS).await;
             }
             None => {}
         }
@@ -131,7 +132,7 @@ impl Transfer {
                     FileError::Directory { source, .. } => Refused::reason_of(source),
                     _ => Reason::Disk,
                 };
-                self.say_last(self.stopped(reason)).await;
+                self.say_last(self.stopped(reason), LAST_WORDS).await;
                 return Err(error);
             }
         };
@@ -146,7 +147,6 @@ impl Transfer {
             heard: now,
             tell_at: Some(now),
             tell_again: TELL_AGAIN,
-            known: false,
             bad: 0,
         };
         receiving.tell_progress();
@@ -159,12 +159,10 @@ impl Transfer {
             }
             Err(error) => Err(error),
         };
-        let known = receiving.known;
         let Err(error) = ended else {
-            if !known {
-                let receiver = self.directory.receiver();
-                self.say_last(Step::Accept { receiver, missing: Vec::new() }).await;
-            }
+            // Before the application knows, which may end then.
+            let done = Step::State(State::Done { receiver: self.directory.receiver() });
+            self.say_last(done, DONE).await;
             return ended;
         };
         if self.is_to_be_discarded(&error) {
@@ -172,7 +170,7 @@ impl Transfer {
             let _ = blocking(move || landing.discard()).await;
         }
         if let Some(reason) = reason_of(&error) {
-            self.say_last(self.stopped(reason)).await;
+            self.say_last(self.stopped(reason), LAST_WORDS).await;
         }
         Err(error)
     }
@@ -197,7 +195,7 @@ impl Transfer {
     }
 
     /// Tries for a while to tell the sender that it is over here.
-    async fn say_last(&self, step: Step) {
+    async fn say_last(&self, step: Step, within: Duration) {
         let telling = async {
             let mut again = TELL_AGAIN;
             while !matches!(tell(&self.client, &self.channel, step.clone()).await, Ok(true)) {
@@ -208,7 +206,7 @@ impl Transfer {
         tokio::select! {
             () = self.stop.cancelled() => {}
             // It will ask, and be told that nothing is known of it.
-            _ = timeout(LAST_WORDS, telling) => {}
+            _ = timeout(within, telling) => {}
         }
     }
 
@@ -231,8 +229,6 @@ struct Receiving<'a> {
     heard: Instant,
     tell_at: Option<Instant>,
     tell_again: Duration,
-    /// The sender knows that the file is accepted.
-    known: bool,
     bad: u32,
 }
 
@@ -273,10 +269,7 @@ impl Receiving<'_> {
         let Some(step) = self.transfer.channel.open(frame) else { return Ok(()) };
         self.heard = Instant::now();
         match step {
-            Step::Chunk { index, proof, data } => {
-                self.known = true;
-                self.store(index, proof, data, delivery);
-            }
+            Step::Chunk { index, proof, data } => self.store(index, proof, data, delivery),
             Step::Ask => self.transfer.answer(delivery, Step::State(self.state())),
             Step::Stop { reason, why, .. } => {
                 self.transfer.answer(delivery, Step::Noted);
@@ -351,7 +344,7 @@ impl Receiving<'_> {
     fn told(&mut self, understood: bool) {
         let now = Instant::now();
         if understood {
-            (self.known, self.tell_at, self.tell_again) = (true, None, TELL_AGAIN);
+            (self.tell_at, self.tell_again) = (None, TELL_AGAIN);
             // It is there; that it has nothing to say for a while is another matter.
             self.heard = now;
         } else {

@@ -400,7 +400,7 @@ impl Task<'_> {
     fn asked(&mut self, receiver: Id, answered: Answered, now: Instant) -> Result<(), FileError> {
         let Some(stream) = self.streams.get_mut(&receiver) else { return Ok(()) };
         match answered {
-            Answered::Step(Step::State(State::Done)) => stream.done(),
+            Answered::Step(Step::State(State::Done { .. })) => stream.done(),
             Answered::Step(Step::State(State::Working)) => stream.works(now),
             Answered::Step(Step::State(State::Missing(missing))) => stream.lacks(&missing, now),
             Answered::Step(Step::Stop { reason, why, .. }) => {
@@ -440,6 +440,7 @@ impl Task<'_> {
         let (Step::Seen { receiver }
         | Step::Accept { receiver, .. }
         | Step::Decline { receiver, .. }
+        | Step::State(State::Done { receiver })
         | Step::Stop { receiver: Some(receiver), .. }) = step
         else {
             return;
@@ -485,6 +486,7 @@ impl Task<'_> {
         match step {
             Step::Accept { missing, .. } => stream.accepted(&missing, now),
             Step::Decline { why, .. } => stream.decline(why),
+            Step::State(State::Done { .. }) => stream.done(),
             Step::Stop { reason, why, .. } => self.stopped(receiver, reason, why),
             _ => {}
         }

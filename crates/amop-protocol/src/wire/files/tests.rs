@@ -38,7 +38,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         Just(Step::Ask),
         any_ranges().prop_map(|missing| Step::State(State::Missing(missing))),
         Just(Step::State(State::Working)),
-        Just(Step::State(State::Done)),
+        any_id().prop_map(|receiver| Step::State(State::Done { receiver })),
         (any::<Option<[u8; 16]>>(), "[a-z ]{0,40}").prop_map(|(receiver, why)| Step::Stop {
             reason: Reason::DiskFull,
             why,

@@ -906,7 +906,7 @@ pub struct FileDecline {
     #[prost(string, tag = "2")]
     pub why: ::prost::alloc::string::String,
 }
-/// Answer to an accept, a decline or a stop.
+/// Answer to what a receiver says unasked, and to a stop.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FileNoted {}
 /// Sender to the receiver's inbox; the content is the chunk.
@@ -927,7 +927,7 @@ pub struct FileStored {
 /// Sender to the receiver's inbox: how far is it?
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FileAsk {}
-/// Answer to an ask.
+/// Answer to an ask. Done also goes from the receiver to the sender's inbox.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FileState {
     #[prost(oneof = "file_state::State", tags = "1, 2, 3")]
@@ -953,8 +953,12 @@ pub struct FileMissing {
     #[prost(message, repeated, tag = "1")]
     pub missing: ::prost::alloc::vec::Vec<FileRange>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct FileDone {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileDone {
+    /// 16 bytes
+    #[prost(bytes = "bytes", tag = "1")]
+    pub receiver: ::prost::bytes::Bytes,
+}
 /// Either end to the other's inbox, or as an answer: this transfer is over.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FileStop {

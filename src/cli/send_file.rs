@@ -1,0 +1,359 @@
+//! `amop send-file`: files to one subscriber of a topic, or to all that take them.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
+
+use amop_client::{
+    Client, FileError, FileReceipt, FileRecipient, Mode, RecipientState, SendOptions, SendPhase,
+    SendProgress, SendingFile,
+};
+use indicatif::ProgressBar;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::cli::{
+    client::{
+        self, Connection, EXIT_CODES, To,
+        files::{self, Bars, JsonParty},
+        name,
+        private::{self, Target},
+    },
+    output,
+    signals::Signals,
+};
+
+/// What to send, and where.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_CODES)]
+pub(super) struct Args {
+    #[command(flatten)]
+    connection: Connection,
+    /// The topic
+    topic: String,
+    /// The files, one after the other; or patterns such as 'reports/**/*.pdf'
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
+    /// To every subscriber that takes files, not to one of them
+    #[arg(long)]
+    multicast: bool,
+    #[command(flatten)]
+    to: To,
+    #[command(flatten)]
+    private: private::Publish,
+    /// What kind of content it is, such as application/pdf
+    #[arg(long, value_name = "TYPE")]
+    media_type: Option<String>,
+    /// How long receivers may take to accept
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = client::parse_duration)]
+    decide_within: std::time::Duration,
+    /// How long to go on while nothing gets through
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = client::parse_duration)]
+    patience: std::time::Duration,
+    /// Where the state of transfers is kept, so that the same command goes on where it was interrupted
+    /// [default: amop/sending in $XDG_STATE_HOME or ~/.local/state]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// In one message each, for the Java demo of FISCO BCOS 2.x; at most what fits a frame
+    #[arg(long, conflicts_with_all = ["state", "public_key", "media_type"])]
+    one_frame: bool,
+}
+
+/// Sends all files. The exit code is that of the last one that failed.
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let paths = files::expand(&args.files)?;
+    let mut signals = Signals::new()?;
+    let client = match args.connection.open_to_send(&args.topic).await? {
+        Ok(client) => client,
+        Err(code) => return Ok(code),
+    };
+    let target = args.private.open(&client, &args.topic).await?;
+    let bars = Bars::new(args.connection.json);
+    let mut code = 0;
+    for path in &paths {
+        let sent = tokio::select! {
+            sent = send(&args, &client, &target, &bars, path) => sent?,
+            () = signals.recv() => {
+                output::note("interrupted; the same command goes on from here");
+                code = 1;
+                break;
+            }
+        };
+        code = sent.err().unwrap_or(code);
+    }
+    drop(target);
+    client.close().await;
+    Ok(client::exit_code(code))
+}
+
+/// Sends one file; what went wrong is printed, its code returned.
+async fn send(
+    args: &Args,
+    client: &Client,
+    target: &Target<'_>,
+    bars: &Bars,
+    path: &Path,
+) -> anyhow::Result<Result<(), i32>> {
+    let started = Instant::now();
+    let sent = match args.one_frame {
+        true => send_whole(args, client, path).await,
+        false => match target.send_file(path, options(args)).await {
+            Ok(sending) => follow(args, sending, bars, path, started).await?,
+            Err(error) => Err(error),
+        },
+    };
+    let Err(error) = sent else { return Ok(Ok(())) };
+    let code = files::code(&error);
+    if args.connection.json {
+        let file = path.display().to_string();
+        output::json(&Line::Failed { file, code, resumable: error.is_resumable(), error: chain(error) })?;
+    } else {
+        bars.suspend(|| {
+            output::failure(&anyhow::Error::from(error).context(format!("{} was not sent", path.display())))
+        });
+    }
+    Ok(Err(code))
+}
+
+fn chain(error: FileError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
+}
+
+async fn send_whole(args: &Args, client: &Client, path: &Path) -> Result<(), FileError> {
+    let started = Instant::now();
+    let bytes = client.send_file_in_one_frame(&args.topic, path, options(args)).await?;
+    let (name_of, took) = (file_name(path), started.elapsed());
+    let said = match args.connection.json {
+        true => output::json(&Line::SentWhole { name: &name_of, size: bytes, seconds: took.as_secs_f64() }),
+        false => {
+            let sent = output::good("sent");
+            Ok(output::say(format_args!(
+                "{sent} {} in one frame: {}",
+                name(&name_of),
+                files::rate(bytes, took)
+            ))
+            .unwrap_or_default())
+        }
+    };
+    // Nobody reads what was said; the file was sent all the same.
+    let _ = said;
+    Ok(())
+}
+
+fn options(args: &Args) -> SendOptions {
+    let mut options = SendOptions::default();
+    options.mode = if args.multicast { Mode::Multicast } else { Mode::Unicast };
+    options.to = args.to.address();
+    options.media_type = args.media_type.clone();
+    options.decide_within = args.decide_within;
+    options.patience = args.patience;
+    options.state = args.state.clone().or_else(default_state);
+    options
+}
+
+/// Where XDG has state; none without a home.
+fn default_state() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = base.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")));
+    base.filter(|base| base.is_absolute()).map(|base| base.join("amop/sending"))
+}
+
+/// Shows how a transfer goes, to its end.
+async fn follow(
+    args: &Args,
+    mut sending: SendingFile,
+    bars: &Bars,
+    path: &Path,
+    started: Instant,
+) -> anyhow::Result<Result<(), FileError>> {
+    let progress = sending.progress();
+    let size = progress.borrow().size;
+    let bar = bars.add(&file_name(path), size);
+    let mut view = View { args, path, bar, bars, seen: BTreeMap::new(), offered: false, told: started };
+    let ended = tokio::select! {
+        ended = sending.finished() => ended,
+        shown = view.watch(progress.clone()) => {
+            // The task has ended, or the output cannot be written.
+            shown?;
+            sending.finished().await
+        }
+    };
+    view.update(&progress.borrow().clone(), true)?;
+    view.bar.finish_and_clear();
+    match ended {
+        Ok(receipt) => {
+            view.sent(&receipt, started)?;
+            Ok(Ok(()))
+        }
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+/// What was shown of a transfer.
+struct View<'a> {
+    args: &'a Args,
+    path: &'a Path,
+    bar: ProgressBar,
+    bars: &'a Bars,
+    /// State of each recipient as it was last told, by fingerprint and place.
+    seen: BTreeMap<usize, &'static str>,
+    offered: bool,
+    told: Instant,
+}
+
+impl View<'_> {
+    async fn watch(&mut self, mut progress: watch::Receiver<SendProgress>) -> anyhow::Result<()> {
+        loop {
+            let now = progress.borrow_and_update().clone();
+            self.update(&now, false)?;
+            if progress.changed().await.is_err() {
+                return Ok(());
+            }
+            // A bar need not be drawn for each chunk.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    fn update(&mut self, progress: &SendProgress, last: bool) -> anyhow::Result<()> {
+        if progress.phase == SendPhase::Hashing {
+            self.bar.set_message("hashing");
+            self.bar.set_position(progress.hashed);
+            return Ok(());
+        }
+        if !self.offered {
+            self.offered = true;
+            self.bar.reset();
+            self.bar.set_message("offered");
+            self.offered(progress)?;
+        }
+        for (at, recipient) in progress.recipients.iter().enumerate() {
+            self.recipient(progress, at, recipient)?;
+        }
+        let count = progress.recipients.len().max(1) as u64;
+        self.bar
+            .set_position(progress.recipients.iter().map(|recipient| recipient.bytes).sum::<u64>() / count);
+        self.bar.set_message(match progress.recipients.as_slice() {
+            [] => "offered".to_owned(),
+            [one] => format!("{} at {}", name(&one.client.name), name(&one.institution)),
+            many => format!("{} receivers", many.len()),
+        });
+        if self.args.connection.json && (last || self.told.elapsed() >= files::TELL_EACH) {
+            self.told = Instant::now();
+            for recipient in &progress.recipients {
+                let FileRecipient { bytes, resent, .. } = recipient;
+                output::json(&Line::Progress {
+                    transfer: id(progress),
+                    receiver: party(recipient),
+                    bytes: *bytes,
+                    size: progress.size,
+                    resent: *resent,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn offered(&self, progress: &SendProgress) -> anyhow::Result<()> {
+        if !self.args.connection.json {
+            return Ok(());
+        }
+        let hash = progress.hash.as_ref().map(files::hash).unwrap_or_default();
+        output::json(&Line::Offered {
+            transfer: id(progress),
+            name: &file_name(self.path),
+            size: progress.size,
+            hash,
+        })
+    }
+
+    fn recipient(
+        &mut self,
+        progress: &SendProgress,
+        at: usize,
+        recipient: &FileRecipient,
+    ) -> anyhow::Result<()> {
+        let state = match &recipient.state {
+            RecipientState::Declined(_) => "declined",
+            RecipientState::Failed(_) => "failed",
+            _ => "accepted",
+        };
+        let before = self.seen.insert(at, state);
+        if before == Some(state) {
+            return Ok(());
+        }
+        let (transfer, receiver) = (id(progress), party(recipient));
+        match (&recipient.state, self.args.connection.json) {
+            (RecipientState::Declined(why), true) => {
+                output::json(&Line::Declined { transfer, receiver, why })
+            }
+            (RecipientState::Failed(error), true) => {
+                output::json(&Line::RecipientFailed { transfer, receiver, error })
+            }
+            (_, true) => output::json(&Line::Accepted { transfer, receiver }),
+            (RecipientState::Declined(_) | RecipientState::Failed(_), false) => {
+                let who = format!("{} at {}", name(&recipient.client.name), name(&recipient.institution));
+                self.bars
+                    .suspend(|| output::note(format_args!("{who}: {}", name(&recipient.state.to_string()))));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn sent(&self, receipt: &FileReceipt, started: Instant) -> anyhow::Result<()> {
+        let took = started.elapsed();
+        let done = || receipt.recipients.iter().filter(|recipient| recipient.state == RecipientState::Done);
+        if self.args.connection.json {
+            for recipient in done() {
+                output::json(&Line::Sent {
+                    transfer: receipt.transfer.to_string(),
+                    receiver: party(recipient),
+                    size: receipt.size,
+                    hash: files::hash(&receipt.hash),
+                    resent: recipient.resent,
+                    seconds: took.as_secs_f64(),
+                })?;
+            }
+            return Ok(());
+        }
+        let to: Vec<String> =
+            done().map(|r| format!("{} at {}", name(&r.client.name), name(&r.institution))).collect();
+        let (sent, file) = (output::good("sent"), name(&file_name(self.path)));
+        let of = receipt.recipients.len();
+        let to = if to.len() > 3 || to.len() < of {
+            format!("{} of {of} receivers", to.len())
+        } else {
+            to.join(", ")
+        };
+        Ok(output::say(format_args!("{sent} {file} to {to}: {}", files::rate(receipt.size, took)))?)
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+fn id(progress: &SendProgress) -> String {
+    progress.transfer.map(|id| id.to_string()).unwrap_or_default()
+}
+
+fn party(recipient: &FileRecipient) -> JsonParty {
+    JsonParty::new(&recipient.institution, &recipient.client)
+}
+
+/// One line of `--json`.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Line<'a> {
+    Offered { transfer: String, name: &'a str, size: u64, hash: String },
+    Accepted { transfer: String, receiver: JsonParty },
+    Declined { transfer: String, receiver: JsonParty, why: &'a str },
+    RecipientFailed { transfer: String, receiver: JsonParty, error: &'a str },
+    Progress { transfer: String, receiver: JsonParty, bytes: u64, size: u64, resent: u64 },
+    Sent { transfer: String, receiver: JsonParty, size: u64, hash: String, resent: u64, seconds: f64 },
+    SentWhole { name: &'a str, size: u64, seconds: f64 },
+    Failed { file: String, code: i32, resumable: bool, error: String },
+}
