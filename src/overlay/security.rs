@@ -30,6 +30,9 @@ const READ_BUFFER: usize = 64 * 1024;
 /// Buffer between TLS and yamux: one record and one system call for header and body, and one system call
 /// for several of them. As much as rustls takes at once.
 const WRITE_BUFFER: usize = 64 * 1024;
+/// Bytes the system takes in beyond what it has sent, before the link waits: two of what is written at once.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 * 1024;
 /// What yamux lets all substreams of a connection buffer together, in bytes: not to be changed
 /// through libp2p.
 const YAMUX_BUFFERS: usize = 1 << 30;
@@ -149,6 +152,7 @@ async fn upgrade(
         ConnectedPoint::Listener { .. } => false,
     };
     let address = tcp.peer_addr().map_err(UpgradeError::Tls)?;
+    keep_short(&tcp);
     let tcp = BufReader::with_capacity(READ_BUFFER, tcp);
     if is_dialer {
         let connector = TlsConnector::from(credentials.overlay_client());
@@ -168,6 +172,17 @@ async fn upgrade(
         let peer = identify(tls.get_ref().1, verified)?;
         Ok((peer, multiplex(tls, upgrade::InboundConnectionUpgrade::upgrade_inbound).await?))
     }
+}
+
+/// What the system takes in beyond what it can send is in nobody's hands: on a slow line small frames would
+/// wait behind megabytes of large ones, whatever the order in the link's queue.
+fn keep_short(tcp: &tokio::net::TcpStream) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "the system's queue of a link keeps its usual length");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = tcp;
 }
 
 fn identify(tls: &CommonState, verified: &Verified) -> Result<PeerId, UpgradeError> {
