@@ -153,7 +153,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.input.capacity() - self.input.len() < READ_LEAST {
             // Beyond a bound the buffer grows with what has come of a frame, not with what it claims.
             let missing = self.decoder.missing(&self.input).unwrap_or(0);
-            let room = READ_BUFFER.max(missing.min(READ_WHOLE.max(self.input.len())));
+            // And a little more, so that its end does not move all of it.
+            let room = READ_BUFFER.max(missing.min(READ_WHOLE.max(self.input.len())) + READ_LEAST);
             self.grown |= room > READ_BUFFER;
             self.input.reserve(room);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use amop_protocol::wire::{
     generated::control::Message as Body,
-    interleave::{Arrived, Assembler, Batch as _, Segments},
+    interleave::{Arrived, Assembler},
     link::{self, FRAGMENT, Kind, LinkFrame},
 };
 use bytes::{BufMut, BytesMut};
@@ -45,17 +45,16 @@ async fn write_batches(
     outgoing: &Outgoing,
     stream: &mut (impl AsyncWrite + Unpin),
 ) -> std::io::Result<()> {
-    let mut batch = Segments::default();
+    // One piece, however many frames and fragments: the multiplexer makes a frame of each that it gets.
+    let mut batch = BytesMut::with_capacity(BATCH);
     loop {
         batch.clear();
         // No frame in the queue is too large: `try_send` refuses those.
         let filled = outgoing.queue.lock().poll_batch(&mut batch, BATCH).map_err(std::io::Error::other)?;
         if filled {
-            for part in batch.iter() {
-                stream.write_all(part).await?;
-            }
+            stream.write_all(&batch).await?;
             stream.flush().await?;
-            link.0.metrics.bytes_sent.inc_by(batch.filled() as u64);
+            link.0.metrics.bytes_sent.inc_by(batch.len() as u64);
         } else if link.0.end.drain.is_cancelled() {
             if link.0.end.is_by_peer() {
                 // Our end of the stream tells the peer that all it sent was read.

@@ -1,10 +1,12 @@
 //! Files between clients of real nodes.
 
+mod private;
+mod resume;
 mod transfers;
 
 use std::path::{Path, PathBuf};
 
-use amop_client::{Client, FileReceiver, ReceiveOptions};
+use amop_client::{Client, FileReceiver, Mode, ReceiveOptions, SendOptions};
 use futures::StreamExt;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -62,4 +64,11 @@ pub(super) fn accept_all(mut receiver: FileReceiver, count: usize) -> JoinHandle
         }
         paths
     })
+}
+
+/// To all that accept.
+pub(super) fn multicast() -> SendOptions {
+    let mut options = SendOptions::default();
+    options.mode = Mode::Multicast;
+    options
 }

@@ -46,8 +46,13 @@ pub(super) struct Desk {
     offers: mpsc::Sender<FileOffer>,
     stop: CancellationToken,
     transfers: BTreeMap<Key, mpsc::Sender<Incoming>>,
-    running: JoinSet<Option<Key>>,
+    /// What is on disk of transfers that were put aside: they go on when their senders do.
+    aside: BTreeMap<Key, About>,
+    running: JoinSet<Option<Ended>>,
 }
+
+/// A transfer that has ended, and what is on disk of it.
+type Ended = (Key, Option<About>);
 
 impl Desk {
     pub(super) fn new(
@@ -57,8 +62,8 @@ impl Desk {
         offers: mpsc::Sender<FileOffer>,
         stop: CancellationToken,
     ) -> Self {
-        let (transfers, running) = (BTreeMap::new(), JoinSet::new());
-        Self { client, directory, options, offers, stop, transfers, running }
+        let (transfers, aside, running) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
+        Self { client, directory, options, offers, stop, transfers, aside, running }
     }
 
     pub(super) async fn run(mut self, mut topics: Subscription, mut inbox: Subscription) {
@@ -68,8 +73,9 @@ impl Desk {
                 biased;
                 () = self.stop.cancelled() => break,
                 Some(ended) = self.running.join_next(), if !self.running.is_empty() => {
-                    if let Ok(Some(key)) = ended {
+                    if let Ok(Some((key, left))) = ended {
                         self.transfers.remove(&key);
+                        self.aside.extend(left.map(|about| (key, about)));
                     }
                 }
                 delivery = topics.next() => match delivery {
@@ -77,7 +83,7 @@ impl Desk {
                     None => break,
                 },
                 delivery = inbox.next() => match delivery {
-                    Some(delivery) => self.arrived(delivery).await,
+                    Some(delivery) => self.arrived(delivery),
                     None => break,
                 },
             }
@@ -135,20 +141,27 @@ impl Desk {
             }
             self.begin(About::new(transfer, delivery.topic.as_str(), sender, &offer));
         }
-        let step = Step::Seen { receiver: self.directory.receiver() };
-        delivery.answer(Frame { transfer, step }.encode());
+        let seen = Step::Seen { receiver: self.directory.receiver() };
+        if delivery.is_request() {
+            delivery.answer(Frame { transfer, step: seen }.encode());
+        } else {
+            // Who offers to all is to know for whom to wait.
+            self.tell(Channel::new(transfer, offer.key), seen);
+        }
         match self.transfers.get(&key) {
             // It tells the sender what is missing, now or when that is decided.
             Some(transfer) => drop(transfer.try_send(Incoming::Offered)),
-            None => self.tell_done(key),
+            None => {
+                if let Some(secret) = self.directory.done(key.0, key.1) {
+                    let done = State::Done { receiver: self.directory.receiver() };
+                    self.tell(Channel::new(transfer, secret), Step::State(done));
+                }
+            }
         }
     }
 
-    /// Tells the sender of a transfer that is done that it is.
-    fn tell_done(&mut self, key: Key) {
-        let Some(secret) = self.directory.done(key.0, key.1) else { return };
-        let channel = Channel::new(key.1, secret);
-        let step = Step::State(State::Done { receiver: self.directory.receiver() });
+    /// Tells the sender of a transfer something, once.
+    fn tell(&mut self, channel: Channel, step: Step) {
         let (client, stop) = (self.client.clone(), self.stop.clone());
         self.running.spawn(async move {
             tokio::select! {
@@ -180,6 +193,7 @@ impl Desk {
         let (decide, decision) = oneshot::channel();
         let (frames, incoming) = mpsc::channel(MAX_FRAMES);
         if self.offers.try_send(FileOffer { file, decide }).is_err() {
+            self.aside.insert(named, about);
             return;
         }
         self.transfers.insert(named, frames);
@@ -191,14 +205,11 @@ impl Desk {
             options: self.options.clone(),
             stop: self.stop.clone(),
         };
-        self.running.spawn(async move {
-            transfer.run(decision, incoming).await;
-            Some(named)
-        });
+        self.running.spawn(async move { Some((named, transfer.run(decision, incoming).await)) });
     }
 
     /// Something came to the inbox.
-    async fn arrived(&mut self, delivery: Delivery) {
+    fn arrived(&mut self, delivery: Delivery) {
         let Some(sender) = &delivery.sender else { return };
         if delivery.payload.len() > MAX_FRAME {
             return tracing::warn!(client = %sender.client.name, "a chunk of a file is too large");
@@ -213,25 +224,15 @@ impl Desk {
             if self.transfers.len() >= self.options.max_transfers {
                 return stop(frame.transfer, Reason::Busy, receiver, delivery);
             }
-            if !self.find(key).await {
-                return stop(frame.transfer, Reason::Unknown, receiver, delivery);
+            match self.aside.remove(&key) {
+                Some(about) => self.begin(about),
+                None => return stop(frame.transfer, Reason::Unknown, receiver, delivery),
             }
         }
         if let Some(transfer) = self.transfers.get(&key) {
             // Without room it is refused, and the sender tries again.
             let _ = transfer.try_send(Incoming::Frame(frame, delivery));
         }
-    }
-
-    /// Whether there is something on disk of this transfer, which was put aside; then it begins anew.
-    async fn find(&mut self, key: Key) -> bool {
-        let directory = self.directory.clone();
-        let unfinished = blocking(move || directory.unfinished()).await;
-        let is_it = |about: &About| {
-            about.parts().is_some_and(|parts| (parts.sender.client.fingerprint, parts.transfer) == key)
-        };
-        let found = unfinished.ok().and_then(|all| all.ok()?.into_iter().find(is_it));
-        found.map(|about| self.begin(about)).is_some()
     }
 
     /// A file that came in one frame: it is offered with its content here already.
@@ -267,7 +268,7 @@ impl Desk {
             let written = blocking(move || put(&directory, &name, &content)).await;
             let written = written.and_then(|written| written);
             match &written {
-                Ok(_) => delivery.answer(Bytes::new()),
+                Ok(_) => delivery.answer(one_frame::ANSWER),
                 Err(_) => delivery.refuse(REFUSED_NO_FILE),
             }
             // Whoever asked may have gone.

@@ -65,9 +65,10 @@ impl Default for ReceiveOptions {
 /// It has the directory for itself. Files appear in it complete, verified, and under names
 /// that are safe; what is not complete is in its subdirectory `.amop`.
 pub struct FileReceiver {
+    /// Before the offers, which would be declined when they are dropped.
+    _running: DropGuard,
     offers: mpsc::Receiver<FileOffer>,
     directory: Arc<Directory>,
-    _running: DropGuard,
 }
 
 /// A file that somebody offers. Dropping it declines it.
@@ -197,7 +198,7 @@ impl Client {
             reason = "the one task of a receiver; it ends with its handle or the client"
         )]
         tokio::spawn(desk.run(topics, inbox));
-        Ok(FileReceiver { offers, directory, _running: stop.drop_guard() })
+        Ok(FileReceiver { _running: stop.drop_guard(), offers, directory })
     }
 }
 

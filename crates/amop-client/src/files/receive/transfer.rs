@@ -64,28 +64,29 @@ pub(super) async fn tell(client: &Client, channel: &Channel, step: Step) -> Resu
 }
 
 impl Transfer {
+    /// To its end; gives the record of what is left on disk to go on with, if anything is.
     pub(super) async fn run(
         self,
         decision: oneshot::Receiver<Decision>,
         mut incoming: mpsc::Receiver<Incoming>,
-    ) {
+    ) -> Option<About> {
         match self.decide(decision, &mut incoming).await {
             Some(Decision::Accept { progress, result, cancelled }) => {
                 let ended = self.receive(incoming, progress, &cancelled).await;
                 if let Err(error) = &ended {
                     tracing::debug!(transfer = %self.channel.transfer, %error, "a file was not received");
                 }
+                let left = ended.as_ref().err().is_some_and(|error| !self.is_to_be_discarded(error));
                 // Whoever asked may have gone.
                 let _ = result.send(ended);
+                left.then_some(self.about)
             }
             Some(Decision::Decline(why)) => {
-                let directory = self.directory.clone();
-                let key = self.about.key();
-                // Nothing is lost if that fails but space, for a while.
-                let _ = blocking(move || directory.discard(&key)).await;
+                self.discard().await;
                 self.say_last(Step::Decline { receiver: self.directory.receiver(), why }, LAST_WORDS).await;
+                None
             }
-            None => {}
+            None => None,
         }
     }
 
@@ -106,8 +107,11 @@ impl Transfer {
                     Incoming::Offered => {}
                     Incoming::Frame(frame, delivery) => match self.channel.open(frame) {
                         Some(Step::Ask) => self.answer(delivery, Step::State(State::Working)),
-                        Some(Step::Stop { .. }) => {
+                        Some(Step::Stop { reason, why, .. }) => {
                             self.answer(delivery, Step::Noted);
+                            if self.is_to_be_discarded(&FileError::Stopped { reason, why }) {
+                                self.discard().await;
+                            }
                             return None;
                         }
                         // Chunks come again.
@@ -166,8 +170,7 @@ impl Transfer {
             return ended;
         };
         if self.is_to_be_discarded(&error) {
-            // Nothing is lost if that fails but space, for a while.
-            let _ = blocking(move || landing.discard()).await;
+            self.discard().await;
         }
         if let Some(reason) = reason_of(&error) {
             self.say_last(self.stopped(reason), LAST_WORDS).await;
@@ -188,6 +191,13 @@ impl Transfer {
             FileError::Stopped { reason: Reason::Cancelled | Reason::Changed, .. } => true,
             _ => self.options.discard,
         }
+    }
+
+    /// Removes what has come.
+    async fn discard(&self) {
+        let (directory, key) = (self.directory.clone(), self.about.key());
+        // Nothing is lost if that fails but space, for a while.
+        let _ = blocking(move || directory.discard(&key)).await;
     }
 
     fn stopped(&self, reason: Reason) -> Step {

@@ -16,10 +16,6 @@ use crate::{
     wire::link::{self, FrameFault, Kind, LinkFrame, PREFIX, Prefix},
 };
 
-/// Room made at once for a frame: a chunk of a file with what proves it, and some, so that its bytes are
-/// not moved again and again while it grows.
-const ROOM: usize = 288 * 1024;
-
 /// Bytes of partly received frames that all links of a node may hold together.
 #[derive(Debug)]
 pub struct Budget {
@@ -100,6 +96,10 @@ pub enum Fault {
     },
 }
 
+/// Room made for a large frame when its beginning has come: as much as a payload of 256 KiB with its
+/// header takes. Of a larger one the rest grows with what has come, since what was announced need never.
+const AHEAD: usize = 320 * 1024;
+
 /// Puts fragments together again: one per substream. Whole frames pass through untouched.
 #[derive(Debug)]
 pub struct Assembler {
@@ -155,9 +155,7 @@ impl Assembler {
         if prefix.kind == Kind::Fragment {
             return Err(Fault::Malformed { stream });
         }
-        // Not for all of it: what was announced need never come.
-        let bytes = BytesMut::with_capacity(prefix.length.min(ROOM));
-        entry.insert(Partial { total: prefix.length, received: 0, bytes: Some(bytes) });
+        entry.insert(Partial { total: prefix.length, received: 0, bytes: Some(BytesMut::new()) });
         Ok(())
     }
 
@@ -171,6 +169,9 @@ impl Assembler {
         let fits = self.held + piece.len() <= self.budget.limit / 2;
         if fits && self.budget.take(piece.len()) {
             self.held += piece.len();
+            if bytes.is_empty() {
+                bytes.reserve(partial.total.min(AHEAD));
+            }
             bytes.extend_from_slice(piece);
             return Ok(Arrived::Part);
         }

@@ -66,7 +66,7 @@ impl Directory {
             let path = path.to_owned();
             move |source| FileError::Directory { path, source }
         };
-        make(&own).map_err(failed(&own))?;
+        fs::create_dir_all(into).and_then(|()| make(&own)).map_err(failed(&own))?;
         let (held, receiver) = hold(&own.join("receiver"), into)?;
         let done = Done::open(&own.join("done")).map_err(failed(&own.join("done")))?;
         forget_old(&own, keep).map_err(failed(&own))?;
@@ -158,14 +158,14 @@ impl Directory {
 
     /// Writes a file that is here as a whole, and gives it its name or the next one that is free.
     pub(super) fn put(&self, name: &str, content: &[u8]) -> io::Result<PathBuf> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.own)?;
+        let path = self.file(&Id(rand::rng().random()).to_string(), "whole");
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let part = tempfile::TempPath::try_from_path(&path)?;
         file.write_all(content)?;
-        file.as_file().sync_all()?;
-        let part = file.into_temp_path();
-        let placed = self.place(&part, name, |_| Ok(()));
-        // Whether or not it has its name, nothing is to be removed under this one that somebody else has.
+        file.sync_all()?;
+        let placed = self.place(&part, name, |_| Ok(()))?;
         keep(part);
-        placed
+        Ok(placed)
     }
 
     /// Remembers that a transfer is done, with its key.
@@ -318,6 +318,11 @@ fn forget_old(own: &Path, keep: Duration) -> io::Result<()> {
     };
     for entry in fs::read_dir(own)? {
         let path = entry?.path();
+        let is_of_a_crash = path.extension().is_none_or(|kind| kind == "whole")
+            && path.file_stem().is_some_and(|name| name != "receiver" && name != "done");
+        if is_of_a_crash {
+            fs::remove_file(&path)?;
+        }
         if path.extension().is_some_and(|kind| kind == "json")
             && is_old(&path)
             && is_old(&path.with_extension("journal"))

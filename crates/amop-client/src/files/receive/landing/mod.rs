@@ -19,7 +19,7 @@ use amop_protocol::{
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::directory::{Directory, hash_from_hex, private, to_hex};
+use super::directory::{Directory, hash_from_hex, to_hex};
 use crate::files::{
     disk::{read_exact_at, write_all_at},
     error::FileError,
@@ -174,9 +174,9 @@ impl Landing {
         let failed = |source| FileError::Directory { path: path.clone(), source };
         let root =
             about.parts().map(|parts| parts.root).ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?;
-        let open = |path: PathBuf| {
-            private(OpenOptions::new().read(true).write(true).create(true).truncate(false)).open(path)
-        };
+        // Its directory is closed to others; the file is to be as open as files of this user are.
+        let open =
+            |path: PathBuf| OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let part = open(path.clone()).map_err(failed)?;
         part.try_lock().map_err(|_| FileError::Stopped {
             reason: Reason::Busy,
@@ -264,11 +264,6 @@ impl Landing {
     /// The file is in its place.
     fn done(&self) -> io::Result<()> {
         note_done(&self.directory, &self.about)
-    }
-
-    /// Removes what there is.
-    pub(super) fn discard(&self) {
-        self.directory.discard(&self.key);
     }
 }
 
