@@ -350,13 +350,10 @@ impl Task<'_> {
     fn ended(&mut self, ended: Ended) -> Result<(), FileError> {
         let now = Instant::now();
         match ended {
-            Ended::Offered(offered) => return self.offer_ended(offered, now),
-            Ended::Chunk(receiver, index, answered) => {
-                return self.chunk_ended(receiver, index, answered, now);
-            }
-            Ended::Asked(receiver, answered) => return self.asked(receiver, answered, now),
+            Ended::Offered(offered) => self.offer_ended(offered, now),
+            Ended::Chunk(receiver, index, answered) => self.chunk_ended(receiver, index, answered, now),
+            Ended::Asked(receiver, answered) => self.asked(receiver, answered, now),
         }
-        Ok(())
     }
 
     fn offer_ended(&mut self, offered: Result<Offered, FileError>, now: Instant) -> Result<(), FileError> {
