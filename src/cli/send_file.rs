@@ -8,8 +8,8 @@ use std::{
 };
 
 use amop_client::{
-    Client, FileError, FileReceipt, FileRecipient, Mode, RecipientState, SendOptions, SendPhase,
-    SendProgress, SendingFile,
+    Client, ConnectError, FileError, FileReceipt, FileRecipient, Mode, RecipientState, SendOptions,
+    SendPhase, SendProgress, SendingFile,
 };
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -25,6 +25,9 @@ use crate::cli::{
     output,
     signals::Signals,
 };
+
+/// The code of what did not reach any node.
+const NO_NODE: i32 = 99;
 
 /// What to send, and where.
 #[derive(Debug, clap::Args)]
@@ -66,27 +69,47 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let paths = files::expand(&args.files)?;
     let mut signals = Signals::new()?;
-    let client = match args.connection.open_to_send(&args.topic).await? {
-        Ok(client) => client,
-        Err(code) => return Ok(code),
-    };
-    let target = args.private.open(&client, &args.topic).await?;
-    let bars = Bars::new(args.connection.json);
-    let mut code = 0;
+    let Some(client) = signals.unless(connect(&args, &paths)).await else { return Ok(interrupted()) };
+    let Some(client) = client? else { return Ok(client::exit_code(NO_NODE)) };
+    let opening = args.private.open(&client, &args.topic);
+    let Some(target) = signals.unless(opening).await else { return Ok(interrupted()) };
+    let (target, bars) = (target?, Bars::new(args.connection.json));
+    let mut code = ExitCode::SUCCESS;
     for path in &paths {
-        let sent = tokio::select! {
-            sent = send(&args, &client, &target, &bars, path) => sent?,
-            () = signals.recv() => {
-                output::note("interrupted; the same command goes on from here");
-                code = 1;
+        match signals.unless(send(&args, &client, &target, &bars, path)).await {
+            Some(sent) => code = sent?.err().map_or(code, client::exit_code),
+            None => {
+                code = interrupted();
                 break;
             }
-        };
-        code = sent.err().unwrap_or(code);
+        }
     }
     drop(target);
     client.close().await;
-    Ok(client::exit_code(code))
+    Ok(code)
+}
+
+fn interrupted() -> ExitCode {
+    output::note("interrupted; the same command goes on from here");
+    ExitCode::FAILURE
+}
+
+/// Connects; `None`, printed, if no node can be connected.
+async fn connect(args: &Args, paths: &[PathBuf]) -> anyhow::Result<Option<Client>> {
+    let error = match args.connection.open_one().await {
+        Ok(client) => return Ok(Some(client)),
+        Err(error @ ConnectError::Failed(_)) => anyhow::Error::from(error),
+        Err(error) => return Err(error.into()),
+    };
+    if !args.connection.json {
+        output::failure(&error);
+        return Ok(None);
+    }
+    for path in paths {
+        let (file, error) = (path.display().to_string(), format!("{error:#}"));
+        output::json(&Line::Failed { file, code: NO_NODE, resumable: true, error })?;
+    }
+    Ok(None)
 }
 
 /// Sends one file; what went wrong is printed, its code returned.

@@ -1,5 +1,6 @@
 //! Files between clients of real nodes.
 
+mod cli;
 mod private;
 mod resume;
 mod transfers;
