@@ -141,7 +141,7 @@ fn files_arrive_at_the_terminal_and_scripts_can_follow() {
     );
     assert!(last["seconds"].is_f64());
     let progress = sent.iter().rfind(|event| event["event"] == "progress").expect("progress");
-    assert_eq!((&progress["bytes"], &progress["size"]), (&json!(0), &json!(0)), "the last one is empty");
+    assert_eq!((&progress["bytes"], &progress["size"]), (&json!(small.len()), &json!(small.len())));
 
     let (code, said, complaint) = receiver.end();
     assert_eq!((code, complaint.as_str()), (0, ""), "it ends after three files");
@@ -152,11 +152,11 @@ fn files_arrive_at_the_terminal_and_scripts_can_follow() {
     );
     let of = |event: &'static str| received.iter().filter(move |said| said["event"] == event);
     let offered: Vec<_> = of("offered").map(|event| &event["name"]).collect();
-    assert_eq!(json!(offered), json!(["large.bin", "对账单.pdf", "日报.pdf"]));
+    assert_eq!(json!(offered), json!(["large.bin", "日报.pdf", "对账单.pdf"]));
     let first = of("offered").next().expect("an offer");
     assert_eq!((&first["transfer"], &first["media_type"]), (&json!(transfer), &json!("application/pdf")));
     assert_eq!(first["sender"]["node"].as_str().map(str::len), Some(64));
-    for (event, content) in of("received").zip([&*large, small, b""]) {
+    for (event, content) in of("received").zip([&*large, b"", small]) {
         assert_eq!(
             (&event["size"], &event["hash"]),
             (&json!(content.len()), &json!(hash(content))),
@@ -273,6 +273,10 @@ fn without_a_node_or_a_directory_there_are_no_files() {
     };
     let (code, _, complaint) = receive("a", &[]);
     assert!(code == 1 && complaint.contains("a cannot be used"), "{complaint}");
+    assert!(complaint.contains("not a directory"), "{complaint}");
+    let (code, _, complaint) = send(&devnet, files.path(), &["t", "a", "--state", "a"]);
+    assert!(code == 1 && complaint.contains("the state in a cannot be used"), "{complaint}");
+    assert!(complaint.contains("not a directory"), "{complaint}");
     assert_eq!(receive("b", &["--count", "0"]).0, 2);
     let receiver = Receiver::start(&devnet, "node-1", &["t", "--json"]);
     let (code, _, complaint) = receive(receiver.inbox().to_str().expect("text"), &[]);
