@@ -22,7 +22,7 @@ use crate::cli::{
         name,
         private::{self, Target},
     },
-    output,
+    is_broken_pipe, output,
     signals::Signals,
 };
 
@@ -107,7 +107,7 @@ async fn connect(args: &Args, paths: &[PathBuf]) -> anyhow::Result<Option<Client
     }
     for path in paths {
         let (file, error) = (path.display().to_string(), format!("{error:#}"));
-        output::json(&Line::Failed { file, code: NO_NODE, resumable: true, error })?;
+        tell(&Line::Failed { file, code: NO_NODE, resumable: true, error })?;
     }
     Ok(None)
 }
@@ -132,7 +132,7 @@ async fn send(
     let code = files::code(&error);
     if args.connection.json {
         let file = path.display().to_string();
-        output::json(&Line::Failed { file, code, resumable: error.is_resumable(), error: chain(error) })?;
+        tell(&Line::Failed { file, code, resumable: error.is_resumable(), error: chain(error) })?;
     } else {
         bars.suspend(|| {
             output::failure(&anyhow::Error::from(error).context(format!("{} was not sent", path.display())))
@@ -149,20 +149,15 @@ async fn send_whole(args: &Args, client: &Client, path: &Path) -> Result<(), Fil
     let started = Instant::now();
     let bytes = client.send_file_in_one_frame(&args.topic, path, options(args)).await?;
     let (name_of, took) = (file_name(path), started.elapsed());
-    let said = match args.connection.json {
-        true => output::json(&Line::SentWhole { name: &name_of, size: bytes, seconds: took.as_secs_f64() }),
+    // Whatever becomes of what is said: the file was sent.
+    let _ = match args.connection.json {
+        true => tell(&Line::SentWhole { name: &name_of, size: bytes, seconds: took.as_secs_f64() }),
         false => {
-            let sent = output::good("sent");
-            Ok(output::say(format_args!(
-                "{sent} {} in one frame: {}",
-                name(&name_of),
-                files::rate(bytes, took)
-            ))
-            .unwrap_or_default())
+            let (sent, file) = (output::good("sent"), name(&name_of));
+            output::say(format_args!("{sent} {file} in one frame: {}", files::rate(bytes, took)))
+                .map_err(Into::into)
         }
     };
-    // Nobody reads what was said; the file was sent all the same.
-    let _ = said;
     Ok(())
 }
 
@@ -267,7 +262,7 @@ impl View<'_> {
             self.told = Instant::now();
             for recipient in &progress.recipients {
                 let FileRecipient { bytes, resent, .. } = recipient;
-                output::json(&Line::Progress {
+                tell(&Line::Progress {
                     transfer: id(progress),
                     receiver: party(recipient),
                     bytes: *bytes,
@@ -284,7 +279,7 @@ impl View<'_> {
             return Ok(());
         }
         let hash = progress.hash.as_ref().map(files::hash).unwrap_or_default();
-        output::json(&Line::Offered {
+        tell(&Line::Offered {
             transfer: id(progress),
             name: &file_name(self.path),
             size: progress.size,
@@ -309,13 +304,11 @@ impl View<'_> {
         }
         let (transfer, receiver) = (id(progress), party(recipient));
         match (&recipient.state, self.args.connection.json) {
-            (RecipientState::Declined(why), true) => {
-                output::json(&Line::Declined { transfer, receiver, why })
-            }
+            (RecipientState::Declined(why), true) => tell(&Line::Declined { transfer, receiver, why }),
             (RecipientState::Failed(error), true) => {
-                output::json(&Line::RecipientFailed { transfer, receiver, error })
+                tell(&Line::RecipientFailed { transfer, receiver, error })
             }
-            (_, true) => output::json(&Line::Accepted { transfer, receiver }),
+            (_, true) => tell(&Line::Accepted { transfer, receiver }),
             (RecipientState::Declined(_) | RecipientState::Failed(_), false) => {
                 let who = format!("{} at {}", name(&recipient.client.name), name(&recipient.institution));
                 self.bars
@@ -331,7 +324,7 @@ impl View<'_> {
         let done = || receipt.recipients.iter().filter(|recipient| recipient.state == RecipientState::Done);
         if self.args.connection.json {
             for recipient in done() {
-                output::json(&Line::Sent {
+                tell(&Line::Sent {
                     transfer: receipt.transfer.to_string(),
                     receiver: party(recipient),
                     size: receipt.size,
@@ -351,7 +344,8 @@ impl View<'_> {
         } else {
             to.join(", ")
         };
-        Ok(output::say(format_args!("{sent} {file} to {to}: {}", files::rate(receipt.size, took)))?)
+        let said = output::say(format_args!("{sent} {file} to {to}: {}", files::rate(receipt.size, took)));
+        unless_unread(said.map_err(Into::into))
     }
 }
 
@@ -365,6 +359,15 @@ fn id(progress: &SendProgress) -> String {
 
 fn party(recipient: &FileRecipient) -> JsonParty {
     JsonParty::new(&recipient.institution, &recipient.client)
+}
+
+fn tell(line: &Line<'_>) -> anyhow::Result<()> {
+    unless_unread(output::json(line))
+}
+
+/// Whoever read the output may go; the files are sent all the same.
+fn unless_unread(said: anyhow::Result<()>) -> anyhow::Result<()> {
+    said.or_else(|error| if is_broken_pipe(&error) { Ok(()) } else { Err(error) })
 }
 
 /// One line of `--json`.

@@ -49,7 +49,12 @@ impl Cli {
 
     /// Receives one file, and is ready to.
     pub(crate) async fn receiver(net: &Net, node: usize, into: &Path, topic: &str) -> Self {
-        let mut receiver = Self::new("receive-file", net, node, &["--count", "1"]);
+        Self::receiver_of(net, node, into, topic, &["--count", "1"]).await
+    }
+
+    /// As [`Cli::receiver`], with what is in `more`.
+    pub(crate) async fn receiver_of(net: &Net, node: usize, into: &Path, topic: &str, more: &[&str]) -> Self {
+        let mut receiver = Self::new("receive-file", net, node, more);
         receiver.arguments.extend(["--into".into(), into.into(), topic.into()]);
         receiver.start();
         receiver.said("ready").await;
@@ -82,6 +87,16 @@ impl Cli {
         self.signal("-KILL");
         let ended = self.ended().await;
         assert_eq!(ended.code, None, "killed: {ended:?}");
+    }
+
+    /// Kills it, unless it has come to its end; whether it did.
+    pub(crate) async fn kill_if_it_runs(&mut self) -> bool {
+        let child = self.child.as_mut().expect("started");
+        let runs = child.try_wait().expect("a child").is_none();
+        if runs {
+            self.kill().await;
+        }
+        runs
     }
 
     pub(crate) fn signal(&self, signal: &str) {

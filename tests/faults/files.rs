@@ -10,12 +10,12 @@ use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use crate::{
     commands::{CHUNK, Cli, Desk, Ended, arrived},
     load::{Load, Runs},
-    net::Net,
+    net::{Net, Node},
     say,
 };
 
 const MIB: u64 = 1024 * 1024;
-const SIZE: u64 = 64 * MIB;
+const SIZE: u64 = 48 * MIB;
 /// How often each is killed.
 const KILLS: u64 = 3;
 /// What may be sent again for each kill: what is on its way at most, and as much as one chunk.
@@ -116,15 +116,13 @@ async fn is_killed_again_and_again(party: Party) {
         scene.kill(party).await;
     }
     let sent = scene.is_done().await;
-    let again = match party {
-        // Its counter began anew.
-        Party::ReceiversNode => sent.last("sent")["resent"].as_u64().expect("a number"),
-        _ => {
-            let handed = scene.net.nodes[TO].counted("client_port_sent_bytes").await;
-            // Of each chunk the proof and the frame's header, of which an eightieth is more than enough.
-            handed.saturating_sub(SIZE + SIZE / 80)
-        }
-    };
+    // As the sender says, which began anew if it was killed; and as its receiver's node counts, which did.
+    let mut again = sent.last("sent")["resent"].as_u64().expect("a number");
+    if party != Party::ReceiversNode {
+        let handed = scene.net.nodes[TO].counted("client_port_sent_bytes").await;
+        // Each chunk has its proof and headers, for which an eightieth is more than enough.
+        again = again.max(handed.saturating_sub(SIZE + SIZE / 80));
+    }
     say(format_args!(
         "{party:?} killed {KILLS} times: {:.1} MiB sent again for each, {:.1?} in all",
         again as f64 / (KILLS * MIB) as f64,
@@ -156,6 +154,54 @@ async fn the_receivers_node_is_killed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_relay_of_a_file_is_killed() {
     is_killed_again_and_again(Party::Relay).await;
+}
+
+/// Both commands and all nodes, at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn everything_is_killed() {
+    let mut scene = Scene::new(2).await;
+    has_come(&scene.into, SIZE / 3).await;
+    scene.sender.kill().await;
+    scene.receiver.kill().await;
+    scene.net.nodes.iter_mut().for_each(Node::kill);
+    let before = arrived(&scene.into);
+    for node in &mut scene.net.nodes {
+        node.restart().await;
+    }
+    scene.sender.start();
+    scene.receiver.start();
+    scene.is_done().await;
+    let handed = scene.net.nodes[TO].counted("client_port_sent_bytes").await;
+    assert!(handed < SIZE - before + AGAIN, "{handed} bytes, although there were {before}");
+}
+
+/// While the last chunks come, the whole is checked and the file gets its name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn either_command_is_killed_at_the_very_end() {
+    let seed = seed();
+    say(format_args!("killed at the very end, SEED={seed}"));
+    let mut random = StdRng::seed_from_u64(seed);
+    let net = Net::line(2).await;
+    for (number, party) in [Party::Receiver, Party::Sender].into_iter().cycle().take(10).enumerate() {
+        let desk = Desk::new(4 * MIB, seed ^ number as u64);
+        let (into, topic) = (desk.inbox("inbox"), format!("files-{number}"));
+        let mut receiver = Cli::receiver_of(&net, 1, &into, &topic, &[]).await;
+        let mut sender = Cli::sender(&net, 0, &desk, &topic, &[]);
+        let enough = 4 * MIB - CHUNK * random.random_range(0..4);
+        let file = into.join("batch.bin");
+        wait::until("chunks", async || arrived(&into) >= enough || file.exists()).await;
+        let killed = if party == Party::Receiver { &mut receiver } else { &mut sender };
+        if killed.kill_if_it_runs().await {
+            killed.start();
+        }
+        let sent = sender.ended().await;
+        assert_eq!(sent.code, Some(0), "{number}: {sent:?}");
+        sent.last("sent");
+        receiver.signal("-INT");
+        assert_eq!(receiver.ended().await.code, Some(0));
+        desk.assert_received(&into);
+        desk.assert_nothing_is_kept();
+    }
 }
 
 /// The one who is not killed has its file as if nothing had happened.
@@ -201,7 +247,7 @@ async fn two_files_and_small_requests_share_a_link() {
         assert_eq!(ended.code, Some(0), "{ended:?}");
     }
     let report = load.end().await;
-    report.print("two files of 64 MiB on the same link");
+    report.print("two files of 48 MiB on the same link");
     report.assert_perfect(&runs);
     for (_, file) in &files {
         file.assert_received(&file.inbox("inbox"));

@@ -196,6 +196,27 @@ fn people_read_lines_without_codes_where_there_is_no_terminal() {
     }
 }
 
+/// As with `amop send-file … | head -1`.
+#[test]
+fn files_are_sent_although_nobody_reads_what_is_said() {
+    let devnet = Devnet::start(&["--no-demo", "--nodes", "2"]);
+    let files = tempfile::tempdir().expect("a directory");
+    let names = ["a", "b", "c"];
+    names.iter().for_each(|name| fs::write(files.path().join(name), name).expect("written"));
+    let mut receiver = Receiver::start(&devnet, "node-2", &["t", "--json", "--count", "6"]);
+    for more in [&[][..], &["--json"]] {
+        let mut command = send_file(&devnet, files.path(), &["t", "a", "b", "c"]);
+        let mut child = command.args(more).stdout(Stdio::piped()).spawn().expect("amop starts");
+        drop(child.stdout.take());
+        wait::block_until("the sender's end", || child.try_wait().expect("a child").is_some());
+        assert_eq!(child.wait().expect("ended").code(), Some(0));
+    }
+    assert_eq!(receiver.end().0, 0);
+    for name in names {
+        assert_eq!(fs::read_to_string(receiver.inbox().join(format!("{name} (1)"))).expect("received"), name);
+    }
+}
+
 #[test]
 fn what_is_not_sent_says_why() {
     let devnet = Devnet::start(&["--no-demo", "--nodes", "2"]);
