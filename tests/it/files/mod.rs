@@ -1,5 +1,8 @@
 //! Files between clients of real nodes.
 
+mod attacks;
+mod forger;
+mod impostors;
 mod private;
 mod resume;
 mod transfers;
