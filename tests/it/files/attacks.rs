@@ -76,12 +76,17 @@ async fn chunks_that_are_no_part_of_the_file_change_nothing() {
         assert_eq!(stored, Step::Stored { index: index as u64 });
     }
     assert_eq!(received.await.expect("a receiver"), [desk.into.path().join("a.bin")]);
-    // After its end.
+    // After its end, once that is noted.
+    wait::until("the end", async || {
+        forger
+            .say(receiver, Step::Ask)
+            .await
+            .is_ok_and(|state| state == Step::State(State::Done { receiver }))
+    })
+    .await;
     for lie in lies(&content).into_iter().chain([chunk(&content, 1)]) {
         assert!(matches!(forger.say(receiver, lie).await, Ok(Step::Stored { .. })));
     }
-    let state = forger.say(receiver, Step::Ask).await.expect("an answer");
-    assert_eq!(state, Step::State(State::Done { receiver }));
     let stop = Step::Stop { reason: Reason::Cancelled, why: String::new(), receiver: None };
     assert_eq!(forger.say(receiver, stop).await.expect("an answer"), Step::Noted);
     assert!(desk.received("a.bin") == content && left(desk.into.path()) == 0);

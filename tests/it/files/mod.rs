@@ -2,6 +2,7 @@
 
 mod attacks;
 mod forger;
+mod full;
 mod impostors;
 mod private;
 mod resume;
