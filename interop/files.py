@@ -18,6 +18,7 @@ USUAL = 64 << 10
 ATTACK = "../../x-{}"
 # What is sent, and what a careful receiver writes.
 NAMES = {"report-{}.txt": "report-{}.txt", "年度报告-{}.txt": "年度报告-{}.txt", ATTACK: "___.._x-{}"}
+# What the demo answers; its sender fails on an empty answer.
 RECEIVED = "Yes, I received!"
 LIMIT_SECONDS = 30
 
@@ -86,6 +87,8 @@ class Post:
         outcome = program.wait(mark, LIMIT_SECONDS + 5, event="outcome", id=outcome)
         if kind == "unicast":
             self.stage.check(outcome, 0)
+            if outcome["sha256"] != hashlib.sha256(RECEIVED.encode()).hexdigest():
+                raise Failure(f"the sender was answered otherwise than by the demo: {outcome}")
         return len(name.encode("utf-16-le")) // 2, name
 
     def send_rust(self, topic, kind, path, content):
@@ -103,7 +106,7 @@ class Post:
         if done.returncode != 0:
             raise Failure(f"amop send-file ended with {done.returncode}: {done.stdout}{done.stderr}")
         said = [json.loads(line) for line in done.stdout.splitlines()]
-        if not any(event["event"] == "sent" and event["size"] == len(content) for event in said):
+        if not any(event["event"] == "sent_whole" and event["size"] == len(content) for event in said):
             raise Failure(f"amop send-file said {said}")
         name = pathlib.Path(path).name
         return len(name.encode()), name

@@ -17,8 +17,9 @@ use tokio_util::io::poll_read_buf;
 const READ_BUFFER: usize = 32 * 1024;
 /// With less room than this a read is not worth its system call.
 const READ_LEAST: usize = 8 * 1024;
-/// Room made at once for the rest of a frame, so that its bytes stay where they were read.
-const READ_WHOLE: usize = 256 * 1024;
+/// Room made at once for the rest of a frame, so that its bytes stay where they were read: a chunk of
+/// a file with what proves it, and some.
+const READ_WHOLE: usize = 288 * 1024;
 /// Frames up to this size are copied together for clients that take several in one record.
 const COALESCE: usize = 16 * 1024;
 
@@ -152,7 +153,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.input.capacity() - self.input.len() < READ_LEAST {
             // Beyond a bound the buffer grows with what has come of a frame, not with what it claims.
             let missing = self.decoder.missing(&self.input).unwrap_or(0);
-            let room = READ_BUFFER.max(missing.min(READ_WHOLE.max(self.input.len())));
+            // And a little more, so that its end does not move all of it.
+            let room = READ_BUFFER.max(missing.min(READ_WHOLE.max(self.input.len())) + READ_LEAST);
             self.grown |= room > READ_BUFFER;
             self.input.reserve(room);
         }

@@ -22,12 +22,12 @@ use super::{
     metrics::{HandshakeFailure, HandshakeLabels, RefusalReason},
     session::{self, Shared},
 };
-use crate::identity::{BACKLOG, ChainError, Client, ClientTls, Handshake};
+use crate::identity::{BACKLOG, ChainError, Client, ClientTls, Handshake, keep_unsent_low};
 
 /// Pauses after a failed `accept`: so long at first, and up to so long.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 /// Buffers below TLS, so that several records share a system call.
-const READ_BUFFER: usize = 16 * 1024;
+const READ_BUFFER: usize = 64 * 1024;
 const WRITE_BUFFER: usize = 32 * 1024;
 
 /// Why the port cannot open.
@@ -161,6 +161,7 @@ async fn client(
 async fn accept(tcp: TcpStream, tls: &ClientTls, handshake: &Handshake, shared: &Shared) -> Option<Stream> {
     // Answers are written whole, so waiting to fill a packet only delays them.
     let _ = tcp.set_nodelay(true);
+    keep_unsent_low(&tcp);
     let buffered = BufStream::with_capacity(READ_BUFFER, WRITE_BUFFER, tcp);
     let accept = tokio::time::timeout(
         shared.config.handshake_timeout,

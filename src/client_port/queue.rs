@@ -1,11 +1,12 @@
 //! What waits to be written to one client: bounded in bytes, filled by whoever has something for
-//! it, emptied by its session.
+//! it, emptied by its session in the order that [`Lanes`] give.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use amop_protocol::{
-    Seq,
+    Seq, Topic,
     broker::event::{Mode, Outcome, Push, PushError, PushId},
+    session::lanes::{Lanes, Queued},
     wire::channel::{Encoded, HEADER},
 };
 use parking_lot::Mutex;
@@ -27,8 +28,21 @@ pub(super) enum Item {
 /// Bookkeeping that every queued item costs beside its bytes: tiny frames count for what they take.
 const OVERHEAD: usize = 256;
 
-impl Item {
-    pub(super) fn cost(&self) -> usize {
+/// What large items take turns by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Flow {
+    /// Messages to the client. The only ones whose order is promised.
+    Messages(Topic),
+    /// Outcomes of what the client sent; of some the topic is not known.
+    Outcomes(Option<Topic>),
+    /// All else.
+    Replies,
+}
+
+impl Queued for Item {
+    type Flow = Flow;
+
+    fn cost(&self) -> usize {
         OVERHEAD
             + match self {
                 Self::Push(push) => HEADER + push.topic.as_str().len() + push.payload.len(),
@@ -38,6 +52,20 @@ impl Item {
             }
     }
 
+    fn flow(&self) -> Flow {
+        match self {
+            Self::Push(push) => Flow::Messages(push.topic.clone()),
+            Self::Outcome(outcome) => Flow::Outcomes(outcome.topic.clone()),
+            Self::Reply(_) | Self::Handed(_) | Self::Goodbye(_) => Flow::Replies,
+        }
+    }
+
+    fn is_ordered(&self) -> bool {
+        matches!(self, Self::Push(_))
+    }
+}
+
+impl Item {
     pub(super) fn push_id(&self) -> Option<PushId> {
         match self {
             Self::Push(push) => Some(push.id),
@@ -48,7 +76,7 @@ impl Item {
 
 #[derive(Debug, Default)]
 struct State {
-    items: VecDeque<Item>,
+    items: Lanes<Item>,
     /// Of items here and of items taken but not yet written.
     bytes: usize,
     ending: Option<Disconnect>,
@@ -85,7 +113,7 @@ impl Queue {
         let fits = state.bytes == 0 || state.bytes.saturating_add(cost) <= self.max_bytes;
         if fits {
             state.bytes += cost;
-            state.items.push_back(item);
+            state.items.push(item);
         } else if !matches!(&item, Item::Push(push) if push.mode == Mode::Unicast) {
             state.ending = Some(Disconnect::Slow);
             self.ended.notify_one();
@@ -112,7 +140,7 @@ impl Queue {
         let mut items = Vec::new();
         let mut cost = 0;
         while cost < bytes
-            && let Some(item) = state.items.pop_front()
+            && let Some(item) = state.items.pop()
         {
             cost += item.cost();
             items.push(item);
@@ -141,10 +169,69 @@ impl Queue {
         self.state.lock().ending
     }
 
-    /// Nothing is taken in any more; gives what is left.
-    pub(super) fn retire(&self) -> VecDeque<Item> {
+    /// Nothing is taken in any more; gives what is left, of each topic in order.
+    pub(super) fn retire(&self) -> impl Iterator<Item = Item> + use<> {
         let mut state = self.state.lock();
         state.gone = true;
-        std::mem::take(&mut state.items)
+        std::mem::take(&mut state.items).into_items()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use amop_protocol::{Cause, Retry, SessionId, broker::event::AnswerBody};
+    use bytes::Bytes;
+
+    use super::*;
+
+    const MAX: usize = 1024 * 1024;
+    const BATCH: usize = 64 * 1024;
+
+    fn outcome(seq: u128, len: usize) -> Item {
+        Item::Outcome(Outcome {
+            session: SessionId(1),
+            seq: Seq::from_u128(seq),
+            mode: Mode::Unicast,
+            topic: None,
+            cause: Cause::Delivered,
+            body: AnswerBody { prefix: Bytes::new(), payload: vec![0; len].into() },
+            retry_after: Duration::ZERO,
+            retry: Retry::Unspecified,
+            hop: None,
+        })
+    }
+
+    fn seqs(items: &[Item]) -> Vec<u128> {
+        let seq = |item: &Item| match item {
+            Item::Outcome(outcome) => outcome.seq.to_u128(),
+            Item::Handed(seq) => seq.to_u128(),
+            _ => None,
+        };
+        items.iter().filter_map(seq).collect()
+    }
+
+    #[test]
+    fn a_batch_holds_one_large_item_at_most_and_small_ones_first() {
+        let queue = Queue::new(MAX);
+        for seq in 0..3 {
+            queue.offer(outcome(seq, 256 * 1024)).expect("there is room");
+        }
+        queue.offer(Item::Handed(Seq::from_u128(3))).expect("there is room");
+        assert_eq!(seqs(&queue.take(BATCH)), [3, 0]);
+        queue.offer(outcome(4, 10)).expect("there is room");
+        assert_eq!(seqs(&queue.take(BATCH)), [4, 1]);
+        assert_eq!(seqs(&queue.take(BATCH)), [2]);
+        assert!(queue.take(BATCH).is_empty());
+    }
+
+    #[test]
+    fn what_is_taken_counts_until_it_is_written() {
+        let queue = Queue::new(MAX);
+        queue.offer(outcome(0, 2 * MAX)).expect("one is always admitted to an empty queue");
+        let taken = queue.take(BATCH);
+        assert_eq!(queue.offer(Item::Handed(Seq::from_u128(1))), Err(PushError::Full));
+        assert_eq!(queue.ending(), Some(Disconnect::Slow), "it cannot be told how a send ended");
+        queue.release(taken.iter().map(Queued::cost).sum());
+        assert_eq!(queue.state.lock().bytes, 0);
     }
 }

@@ -13,6 +13,7 @@ use amop_protocol::{
     Time,
     broker::event::{Publish, PushError, PushId, Subscriber},
     session::{
+        lanes::Queued,
         server::{self, Acknowledge, Event, Server},
         startup::Facts,
     },
@@ -455,7 +456,7 @@ impl<S> Drop for Session<S> {
         if !self.batch.pushes.is_empty() {
             broker.pushed(id, &self.batch.pushes, Err(PushError::WriteFailed));
         }
-        let left: Vec<_> = left.iter().filter_map(Item::push_id).collect();
+        let left: Vec<_> = left.filter_map(|item| item.push_id()).collect();
         if !left.is_empty() {
             broker.pushed(id, &left, Err(PushError::Gone));
         }

@@ -13,6 +13,19 @@ use tokio_util::sync::CancellationToken;
 /// Connections that the system lets wait to be accepted, on each port. Whoever finds no place tries
 /// again a second later, so a storm of strangers must not fill it in the time others take.
 pub const BACKLOG: u32 = 4096;
+/// Bytes that the system may hold of a connection which it has not sent yet.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 128 * 1024;
+
+/// Has the system take little more than it can send. What it has taken, nothing passes any more: it
+/// would be megabytes on a line that is slower than its writer.
+pub fn keep_unsent_low(tcp: &tokio::net::TcpStream) {
+    // Where it cannot be had, small messages wait longer.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = tcp;
+}
 
 /// Handshakes under way. Whoever begins many makes room with its own, not with those of others.
 #[derive(Debug)]

@@ -30,7 +30,7 @@ pub use self::{
     client_tls::{Client, ClientTls, Clients},
     credentials::{Credentials, LoadError, Paths},
     fisco::{Agency, FiscoPaths},
-    handshakes::{BACKLOG, Handshake, Handshakes},
+    handshakes::{BACKLOG, Handshake, Handshakes, keep_unsent_low},
     tls::OVERLAY_ALPN,
 };
 pub use amop_protocol::certificate::{Role, Subject};

@@ -13,6 +13,7 @@
 //! `LinkDown` comes exactly once for each `LinkUp`, before the next `LinkUp` of that peer.
 
 mod behaviour;
+mod coalesce;
 mod config;
 mod driver;
 mod duplicates;

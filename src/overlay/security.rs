@@ -1,8 +1,8 @@
 //! Mutual TLS under the consortium's CA, as the upgrade of a TCP connection; NodeId ⇄ PeerId.
 //!
 //! TLS 1.3 with our own ALPN from the first byte, then yamux; no negotiation in the clear. A
-//! 64 KiB buffer under TLS saves system calls when reading, a 32 KiB one between TLS and yamux
-//! joins yamux's headers and bodies into one record.
+//! 64 KiB buffer under TLS saves system calls when reading, [`Coalesced`] between TLS and yamux when
+//! writing.
 //!
 //! Invariant: a `PeerId` leaves here only with a certificate chain that the authority accepted
 //! for role node, and is derived from that certificate's key.
@@ -18,17 +18,15 @@ use libp2p::{
 use parking_lot::Mutex;
 use rustls::CommonState;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, BufWriter};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
-use super::{config::Config, metrics::Metrics};
-use crate::identity::{BACKLOG, Credentials, Handshakes, OVERLAY_ALPN, node_key};
+use super::{coalesce::Coalesced, config::Config, metrics::Metrics};
+use crate::identity::{BACKLOG, Credentials, Handshakes, OVERLAY_ALPN, keep_unsent_low, node_key};
 
 /// Buffer under TLS: one read brings several records.
 const READ_BUFFER: usize = 64 * 1024;
-/// Buffer between TLS and yamux: one record and one system call for header and body.
-const WRITE_BUFFER: usize = 32 * 1024;
 /// What yamux lets all substreams of a connection buffer together, in bytes: not to be changed
 /// through libp2p.
 const YAMUX_BUFFERS: usize = 1 << 30;
@@ -148,6 +146,7 @@ async fn upgrade(
         ConnectedPoint::Listener { .. } => false,
     };
     let address = tcp.peer_addr().map_err(UpgradeError::Tls)?;
+    keep_unsent_low(&tcp);
     let tcp = BufReader::with_capacity(READ_BUFFER, tcp);
     if is_dialer {
         let connector = TlsConnector::from(credentials.overlay_client());
@@ -182,7 +181,7 @@ fn identify(tls: &CommonState, verified: &Verified) -> Result<PeerId, UpgradeErr
 }
 
 /// A TLS stream as yamux takes it.
-type Buffered<T> = tokio_util::compat::Compat<BufWriter<T>>;
+type Buffered<T> = tokio_util::compat::Compat<Coalesced<T>>;
 
 async fn multiplex<T, F>(
     tls: T,
@@ -194,7 +193,7 @@ where
 {
     let mut config = yamux::Config::default();
     config.set_max_num_streams(MAX_SUBSTREAMS);
-    let stream = BufWriter::with_capacity(WRITE_BUFFER, tls).compat();
+    let stream = Coalesced::new(tls).compat();
     let muxer = start(config, stream, "/yamux/1.0.0").await.map_err(UpgradeError::Multiplex)?;
     Ok(StreamMuxerBox::new(muxer))
 }

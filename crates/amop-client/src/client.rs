@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Compatibility, ConnectError, Node, Options, PendingRequest, PrivateError, PrivateTopic, PublishError,
     PublishOptions, RequestError, RequestOptions, SubscribeError, Subscription,
+    admission::Admission,
     connector::Connector,
     driver::{Control, Driver, Ends, Send},
     error::Failure,
@@ -55,6 +56,7 @@ struct Inner {
     /// This client's certificate.
     fingerprint: Fingerprint,
     sends: mpsc::Sender<Send>,
+    admission: Admission,
     controls: mpsc::Sender<Control>,
     nodes: watch::Receiver<Arc<[Arc<Node>]>>,
     closing: CancellationToken,
@@ -98,6 +100,7 @@ impl Client {
         started.await.unwrap_or(Err(ConnectError::Failed(Vec::new())))?;
         let subscriptions = AtomicU64::new(0);
         Ok(Self(Arc::new(Inner {
+            admission: Admission::new(&options),
             options,
             fingerprint,
             sends,
@@ -411,7 +414,8 @@ impl Client {
         let wishes = (wishes != Wishes::default()).then(|| Box::new(wishes));
         let message = Message { mode, topic, payload, deadline, wishes };
         let (reply, outcome) = oneshot::channel();
-        let send = Send { message, reply, handed };
+        let room = self.0.admission.admit(message.payload.len()).await;
+        let send = Send { message, reply, handed, _room: room };
         self.0.sends.send(send).await.map_err(|_| Failure::not_connected())?;
         Ok(outcome)
     }

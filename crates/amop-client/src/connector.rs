@@ -26,6 +26,9 @@ use crate::{
 
 /// Read from the socket at once, below TLS: several records in one system call.
 const SOCKET_BUFFER: usize = 32 * 1024;
+/// Bytes that the system may hold of a connection which it has not sent yet.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 128 * 1024;
 /// Room kept for reading decrypted bytes.
 pub(crate) const READ_ROOM: usize = 16 * 1024;
 
@@ -212,12 +215,22 @@ async fn tcp_connect(node: &str) -> Result<TcpStream, DialError> {
         match TcpStream::connect(address).await {
             Ok(tcp) => {
                 tcp.set_nodelay(true).map_err(DialError::Tcp)?;
+                keep_unsent_low(&tcp);
                 return Ok(tcp);
             }
             Err(error) => failed = error,
         }
     }
     Err(DialError::Tcp(failed))
+}
+
+/// Has the system take little more than it can send: what it has taken, nothing passes any more.
+fn keep_unsent_low(tcp: &TcpStream) {
+    // Where it cannot be had, small messages wait longer behind large ones.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = tcp;
 }
 
 /// Finds out what an IO error of a TLS stream means.

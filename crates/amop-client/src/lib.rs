@@ -84,6 +84,7 @@
 //! speaks plain 2.x frames: deadlines are kept by the client alone, senders and causes are unknown,
 //! nothing is sent again, and no other node is connected beside it.
 
+mod admission;
 mod client;
 mod connector;
 mod dispatch;

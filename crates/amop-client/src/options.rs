@@ -43,7 +43,9 @@ pub struct Options {
     /// Sends without an outcome; more wait in line. Default 1,024, what a node allows one client.
     pub max_in_flight: usize,
     /// Bytes of payloads of sends without an outcome, which are kept so that they can be sent again
-    /// through another node; beyond, more sends wait in line. One send is always admitted. Default 64 MiB.
+    /// through another node; beyond, more sends wait in line. One send is always admitted. Those of more
+    /// than 16 KiB have as much room as this, smaller ones as much again, and a quarter of `max_in_flight`
+    /// is for those alone. Default 64 MiB.
     pub max_in_flight_bytes: usize,
     /// What of the messages that came is remembered, so that one that comes again, through another
     /// node or from a publisher that changed nodes, is not handled twice.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use amop_protocol::wire::{
-    interleave::{Arrived, Assembler, Budget, Fault, Interleaver, Segments},
+    interleave::{Arrived, Assembler, Budget, Fault, Interleaver, flow_of},
     link::{self, Kind, LinkFrame},
 };
 use bytes::{Bytes, BytesMut};
@@ -66,7 +66,7 @@ pub fn interleaver(data: &[u8]) {
             let frame = LinkFrame {
                 kind: if op & 2 == 0 { Kind::Data } else { Kind::Control },
                 hops: op,
-                flow: u32::from(op >> 6),
+                flow: flow_of(u32::from(op >> 7), u32::from(op >> 6)),
                 header: Bytes::from(vec![marker; usize::from(script.byte())]),
                 payload: Bytes::from(vec![marker; usize::from(script.short())]),
             };
@@ -92,9 +92,8 @@ pub fn interleaver(data: &[u8]) {
 }
 
 fn send(queue: &mut Interleaver, limit: usize) -> BytesMut {
-    let mut batch = Segments::default();
-    let any = queue.poll_batch(&mut batch, limit).expect("no frame is too large");
-    let bytes: BytesMut = batch.iter().flat_map(|piece| piece.iter().copied()).collect();
+    let mut bytes = BytesMut::new();
+    let any = queue.poll_batch(&mut bytes, limit).expect("no frame is too large");
     assert_eq!(any, !bytes.is_empty());
     bytes
 }

@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use amop_protocol::wire::{
     generated::control::Message as Body,
-    interleave::{Arrived, Assembler, Batch as _, Segments},
+    interleave::{Arrived, Assembler},
     link::{self, FRAGMENT, Kind, LinkFrame},
 };
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Context, DownReason, Event, Link, PeerFault, handle::Outgoing, turn::Turns};
 
 /// Room made for reading at a time; frames read are slices of it.
 const READ_ROOM: usize = 64 * 1024;
-/// With less room than this, new room is made.
+/// With less room than this, new room is made. No more is read at once: yamux brings that much, and what
+/// it could fill is zeroed before each read.
 const MIN_ROOM: usize = 16 * 1024;
 /// Bytes written and flushed at once. Memory of a batch is kept for the next.
 const BATCH: usize = 64 * 1024;
@@ -44,17 +45,16 @@ async fn write_batches(
     outgoing: &Outgoing,
     stream: &mut (impl AsyncWrite + Unpin),
 ) -> std::io::Result<()> {
-    let mut batch = Segments::default();
+    // One piece, however many frames and fragments: the multiplexer makes a frame of each that it gets.
+    let mut batch = BytesMut::with_capacity(BATCH);
     loop {
         batch.clear();
         // No frame in the queue is too large: `try_send` refuses those.
         let filled = outgoing.queue.lock().poll_batch(&mut batch, BATCH).map_err(std::io::Error::other)?;
         if filled {
-            for part in batch.iter() {
-                stream.write_all(part).await?;
-            }
+            stream.write_all(&batch).await?;
             stream.flush().await?;
-            link.0.metrics.bytes_sent.inc_by(batch.filled() as u64);
+            link.0.metrics.bytes_sent.inc_by(batch.len() as u64);
         } else if link.0.end.drain.is_cancelled() {
             if link.0.end.is_by_peer() {
                 // Our end of the stream tells the peer that all it sent was read.
@@ -176,7 +176,8 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
             if self.input.capacity() - self.input.len() < MIN_ROOM {
                 self.input.reserve(READ_ROOM);
             }
-            let read = self.stream.read_buf(&mut self.input).await.map_err(DownReason::Lost)?;
+            let mut room = (&mut self.input).limit(MIN_ROOM);
+            let read = self.stream.read_buf(&mut room).await.map_err(DownReason::Lost)?;
             if read == 0 {
                 return Err(DownReason::ClosedByPeer);
             }

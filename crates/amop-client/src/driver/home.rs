@@ -1,26 +1,31 @@
 //! One connection to a node: bytes to frames and back, as long as it is up.
 
 use std::{
-    collections::BTreeMap,
-    io,
+    collections::{BTreeMap, VecDeque},
+    future::poll_fn,
+    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use amop_protocol::{
     Time, Topic,
-    session::client::{Action, Fault, Push, ReportId, Session},
+    session::{
+        client::{Action, Fault, Message, Push, ReportId, SendError, SendId, Session},
+        lanes,
+    },
     wire::channel::{Decoder, FrameError},
 };
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     time::{Instant, timeout},
 };
 use tokio_util::io::poll_read_buf;
 
+use super::outbound::{Outbound, PARTS};
 use crate::{
     Node, Options,
     connector::{Established, READ_ROOM, Stream},
@@ -29,8 +34,11 @@ use crate::{
 
 /// Stop taking sends while this many bytes wait to be written.
 const OUTBOUND_FULL: usize = 256 * 1024;
-/// An outgoing buffer that grew beyond this is given back when it is empty.
-const OUTBOUND_KEPT: usize = 1024 * 1024;
+/// A large frame is placed when less than this waits to be written, so that what is small and comes
+/// next waits for one large frame at most.
+const OUTBOUND_LOW: usize = 64 * 1024;
+/// Written before others have their turn.
+const WRITE_TURN: usize = 256 * 1024;
 /// Most that is allocated ahead of the bytes of a large frame.
 const READ_AHEAD: usize = 1024 * 1024;
 /// How long closing may take to write what is queued.
@@ -65,7 +73,13 @@ pub(crate) struct Home {
     stream: Stream,
     decoder: Decoder,
     inbound: BytesMut,
-    outbound: BytesMut,
+    outbound: Outbound,
+    /// Large answers that wait for their turn.
+    answers: VecDeque<(Push, Bytes)>,
+    /// A large send was placed since the last large answer: the next turn is an answer's.
+    sent_large: bool,
+    /// Large sends wait for room here.
+    sends_wait: bool,
     /// Written, but perhaps not yet on its way: the stream has buffers of its own.
     unflushed: bool,
     /// When a draining node is left, finished or not.
@@ -88,7 +102,10 @@ impl Home {
             stream,
             decoder: Decoder::new(options.max_frame),
             inbound,
-            outbound: BytesMut::new(),
+            outbound: Outbound::default(),
+            answers: VecDeque::new(),
+            sent_large: false,
+            sends_wait: false,
             unflushed: false,
             leave_at: None,
             reported: 0,
@@ -109,6 +126,7 @@ impl Home {
     /// The node shuts down: it is left when all is finished, at the latest after its grace.
     pub(crate) fn drain(&mut self, grace: Duration) {
         self.leave_at.get_or_insert(Instant::now() + grace + LAST_OUTCOMES);
+        self.sends_wait = false;
     }
 
     /// Why the connection has ended, if it has.
@@ -123,12 +141,31 @@ impl Home {
 
     /// Whether another send may be queued.
     pub(crate) fn has_room(&self) -> bool {
-        self.outbound.len() < OUTBOUND_FULL
+        self.outbound.len() < if self.answers.is_empty() { OUTBOUND_FULL } else { OUTBOUND_LOW }
+    }
+
+    /// Whether a large send may be placed. Large answers and large sends take turns.
+    pub(crate) fn has_large_room(&self) -> bool {
+        self.outbound.len() < OUTBOUND_LOW && (self.answers.is_empty() || !self.sent_large)
+    }
+
+    /// Sends a message that was named elsewhere, and puts it behind what waits to be written.
+    pub(crate) fn send_as(&mut self, now: Time, id: SendId, message: Message) -> Result<(), SendError> {
+        let is_large = message.payload.len() > lanes::SMALL;
+        self.session.send_as(now, id, message)?;
+        self.sent_large |= is_large;
+        self.drain_session();
+        Ok(())
+    }
+
+    /// Whether large sends wait for room here: then large answers wait for them in turn.
+    pub(crate) fn expect_large(&mut self, wait: bool) {
+        self.sends_wait = wait;
     }
 
     /// Whether all that was queued is on its way.
     pub(crate) fn is_written(&self) -> bool {
-        self.outbound.is_empty() && !self.unflushed
+        self.outbound.is_empty() && self.answers.is_empty() && !self.unflushed
     }
 
     /// When [`Home::handle_timeout`] wants to be called, as the session and the grace have it.
@@ -202,7 +239,16 @@ impl Home {
         self.reports.remove(&report)
     }
 
+    /// Answers a request; a large answer waits for its turn.
     pub(crate) fn answer(&mut self, push: &Push, result: i32, payload: Bytes) {
+        if result == 0 && payload.len() > lanes::SMALL {
+            self.answers.push_back((push.clone(), payload));
+        } else {
+            self.answer_now(push, result, payload);
+        }
+    }
+
+    fn answer_now(&mut self, push: &Push, result: i32, payload: Bytes) {
         if let Err(error) = self.session.answer(push, result, payload) {
             tracing::warn!(%error, "an answer was too large; the request is refused");
             // An empty refusal fits every frame limit that let the request in.
@@ -210,22 +256,38 @@ impl Home {
         }
     }
 
-    /// Puts what the session wants written into the outgoing buffer.
+    /// Puts what the session wants written into the outgoing buffer, and a large answer whose turn it is.
     pub(crate) fn fill(&mut self) {
-        if self.outbound.is_empty() && self.outbound.capacity() > OUTBOUND_KEPT {
-            self.outbound = BytesMut::new();
+        self.drain_session();
+        if self.outbound.len() < OUTBOUND_LOW
+            && (self.sent_large || !self.sends_wait)
+            && let Some((push, payload)) = self.answers.pop_front()
+        {
+            self.sent_large = false;
+            self.answer_now(&push, 0, payload);
+            self.drain_session();
         }
+    }
+
+    fn drain_session(&mut self) {
         while let Some(frame) = self.session.poll_frame() {
-            frame.put(&mut self.outbound);
+            self.outbound.put(&frame);
         }
     }
 
     /// Writes what is queued, then says goodbye to TLS.
     pub(crate) async fn part(mut self) {
-        self.fill();
+        while let Some((push, payload)) = self.answers.pop_front() {
+            self.answer_now(&push, 0, payload);
+        }
+        self.drain_session();
         let parting = async {
-            self.stream.write_all(&self.outbound).await?;
-            self.stream.shutdown().await
+            let Self { stream, outbound, .. } = &mut self;
+            while !outbound.is_empty() {
+                let written = poll_fn(|cx| poll_write_some(stream, outbound, cx)).await?;
+                outbound.advance(written);
+            }
+            stream.shutdown().await
         };
         match timeout(PARTING, parting).await {
             Ok(Ok(())) => {}
@@ -241,13 +303,19 @@ impl Home {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, now: Time) -> Result<bool, End> {
-        let mut progress = false;
-        if !self.outbound.is_empty() {
-            let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, &self.outbound) else {
-                return Ok(false);
+        let mut turn = 0;
+        while !self.outbound.is_empty() && turn < WRITE_TURN {
+            let Poll::Ready(written) = poll_write_some(&mut self.stream, &self.outbound, cx) else {
+                break;
             };
-            self.outbound.advance(written?);
-            (progress, self.unflushed) = (true, true);
+            let written = written?;
+            self.outbound.advance(written);
+            turn += written;
+            self.unflushed = true;
+        }
+        let mut progress = turn > 0;
+        if !self.outbound.is_empty() && !progress {
+            return Ok(false);
         }
         if !self.outbound.is_empty() {
             // A frame that takes more than one write holds back the heartbeats behind it, and with
@@ -277,8 +345,26 @@ impl Home {
     fn make_room(&mut self) {
         self.check(|home| {
             let missing = home.decoder.missing(&home.inbound)?;
-            home.inbound.reserve(missing.clamp(READ_ROOM, READ_AHEAD));
+            let room = home.inbound.capacity() - home.inbound.len();
+            // The end of a large frame does not move all of it to make room for what follows.
+            if home.inbound.len() < READ_ROOM || room < missing {
+                home.inbound.reserve(missing.clamp(READ_ROOM, READ_AHEAD));
+            }
             Ok(())
         });
+    }
+}
+
+/// Writes what the stream takes now, 1 byte at least.
+fn poll_write_some(
+    stream: &mut Stream,
+    outbound: &Outbound,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut room = [IoSlice::new(&[]); PARTS];
+    let parts = outbound.parts(&mut room);
+    match ready!(Pin::new(stream).poll_write_vectored(cx, &room[..parts]))? {
+        0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        written => Poll::Ready(Ok(written)),
     }
 }

@@ -11,8 +11,11 @@ use std::{
 };
 
 use amop_protocol::{
-    Cause, Seq, Status, Time,
-    session::client::{Ended, SendId},
+    Cause, Seq, Status, Time, Topic,
+    session::{
+        client::{Ended, SendId},
+        lanes::{self, Lanes, Queued},
+    },
 };
 use bytes::Bytes;
 
@@ -21,19 +24,61 @@ use crate::error::Failure;
 
 /// How long a send that names no deadline may be sent anew: what nodes allow it by default.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+/// What the smallest send counts for in line.
+const LEAST: usize = 256;
+/// Places in line of sends that wait no more, beyond as many as wait.
+const STALE: usize = 64;
+/// Later than any moment a client lives to see.
+const NEVER: Time = Time::from_start(Duration::MAX);
 
 pub(super) struct InFlight {
     /// Upper half of every seq: makes them unique among all clients.
     base: u64,
     next: u64,
     sends: BTreeMap<u64, Pending>,
-    /// Those that wait for a connection.
+    /// Those that wait for a connection, or for room on it.
     parked: BTreeSet<u64>,
+    /// The order in which they go out; may name some that wait no more.
+    line: Lanes<Place>,
+    /// How many it names.
+    in_line: usize,
+    /// Some came back, and are older than what is in line.
+    is_mixed: bool,
+    /// When there was a connection last.
+    connected: Time,
+    /// None of those parked is given up before.
+    earliest: Time,
+    /// Of payloads that are small.
+    small_bytes: usize,
+}
+
+/// A send's place in line.
+#[derive(Debug)]
+struct Place {
+    number: u64,
+    topic: Topic,
     bytes: usize,
+}
+
+impl Queued for Place {
+    type Flow = Topic;
+
+    fn cost(&self) -> usize {
+        self.bytes.max(LEAST)
+    }
+
+    fn flow(&self) -> Topic {
+        self.topic.clone()
+    }
+
+    fn is_ordered(&self) -> bool {
+        true
+    }
 }
 
 struct Pending {
     send: Send,
+    /// Once some node may have it; until then only the time without a connection counts.
     expires: Time,
     /// The connection it went out on last.
     home: Option<u64>,
@@ -53,16 +98,32 @@ pub(super) enum Next {
 impl InFlight {
     /// Nothing yet. `base` is drawn at random.
     pub(super) fn new(base: u64) -> Self {
-        Self { base, next: 0, sends: BTreeMap::new(), parked: BTreeSet::new(), bytes: 0 }
+        Self {
+            base,
+            next: 0,
+            sends: BTreeMap::new(),
+            parked: BTreeSet::new(),
+            line: Lanes::default(),
+            in_line: 0,
+            is_mixed: false,
+            connected: Time::default(),
+            earliest: NEVER,
+            small_bytes: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
         self.sends.len()
     }
 
-    /// Bytes of payloads that are kept, for sending them again.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// Whether nothing waits for a connection or for room on it.
+    pub(super) fn is_placed(&self) -> bool {
+        self.parked.is_empty()
+    }
+
+    /// Bytes of small payloads that are kept, for sending them again.
+    pub(super) fn small_bytes(&self) -> usize {
+        self.small_bytes
     }
 
     /// Whether this names a message of this client.
@@ -74,37 +135,68 @@ impl InFlight {
     pub(super) fn begin(&mut self, now: Time, send: Send) {
         let number = self.next;
         self.next += 1;
-        self.bytes += send.message.payload.len();
-        let expires = now + send.message.deadline.unwrap_or(DEFAULT_DEADLINE);
+        self.small_bytes += small(&send);
+        let expires = now + patience(&send);
+        self.earliest = self.earliest.min(expires);
+        self.line.push(Place::of(number, &send));
+        self.in_line += 1;
         self.sends.insert(number, Pending { send, expires, home: None, reached: false, told: None });
         self.parked.insert(number);
     }
 
-    /// Sends what waits through this home, oldest first, while it has room.
+    /// Sends what waits through this home while it has room: small ones first, large ones when hardly
+    /// anything else waits to be written, those on one topic in order.
     pub(super) fn place(&mut self, now: Time, home: &mut Home) {
+        self.connected = now;
+        if std::mem::take(&mut self.is_mixed) {
+            self.line_up();
+        }
         while home.has_room()
-            && let Some(number) = self.parked.pop_first()
+            && let Some(place) = self.line.first()
         {
-            let id = self.id(number);
-            let Some(pending) = self.sends.get_mut(&number) else { continue };
-            if pending.reached && !home.node.extended {
-                // A node without extensions would take it for another message.
-                self.finish(number, Err(Failure::lost()));
-                continue;
+            let number = place.number;
+            let is_large = place.bytes > lanes::SMALL;
+            if self.parked.contains(&number) && is_large && !home.has_large_room() {
+                break;
             }
-            let mut message = pending.send.message.clone();
-            if pending.reached {
-                message.deadline = Some(pending.expires.since(now));
-            }
-            pending.home = Some(home.id);
-            match home.session.send_as(now, id, message) {
-                Ok(()) => {
-                    pending.reached = true;
-                    home.fill();
-                }
-                Err(error) => self.finish(number, Err(error.into())),
+            self.line.pop();
+            self.in_line -= 1;
+            if self.parked.remove(&number) {
+                self.send(now, home, number);
             }
         }
+        home.expect_large(self.line.has_large());
+    }
+
+    fn send(&mut self, now: Time, home: &mut Home, number: u64) {
+        let id = self.id(number);
+        let Some(pending) = self.sends.get_mut(&number) else { return };
+        if pending.reached && !home.node.extended {
+            // A node without extensions would take it for another message.
+            return self.finish(number, Err(Failure::lost()));
+        }
+        let mut message = pending.send.message.clone();
+        if pending.reached {
+            message.deadline = Some(pending.expires.since(now));
+        } else {
+            pending.expires = now + patience(&pending.send);
+        }
+        pending.home = Some(home.id);
+        match home.send_as(now, id, message) {
+            Ok(()) => pending.reached = true,
+            Err(error) => self.finish(number, Err(error.into())),
+        }
+    }
+
+    /// Has all that waits stand in line by age.
+    fn line_up(&mut self) {
+        self.line = Lanes::default();
+        for number in &self.parked {
+            if let Some(pending) = self.sends.get(number) {
+                self.line.push(Place::of(*number, &pending.send));
+            }
+        }
+        self.in_line = self.parked.len();
     }
 
     /// A home told how a send ended. A node that shuts down may not have been able to finish it.
@@ -160,32 +252,44 @@ impl InFlight {
     /// Gives up what has waited too long for a connection; without `hope` of one, also what no node
     /// can have.
     pub(super) fn give_up(&mut self, now: Time, hope: bool, draining: bool) {
+        if hope && now < self.earliest {
+            return;
+        }
+        self.earliest = NEVER;
         let parked: Vec<u64> = self.parked.iter().copied().collect();
         for number in parked {
             let Some(pending) = self.sends.get_mut(&number) else { continue };
             // What a node has said is final when nobody else can be asked.
             let hopeless = !hope && (!pending.reached || pending.told.is_some());
-            if pending.expires <= now || hopeless {
-                let told = pending.told.take();
-                let failure = told.unwrap_or_else(|| match (pending.reached, draining) {
-                    (true, _) => Failure::lost(),
-                    (false, true) => Failure::draining(),
-                    (false, false) => Failure::not_connected(),
-                });
-                self.finish(number, Err(failure));
+            let expires = pending.gives_up(self.connected);
+            if expires > now && !hopeless {
+                self.earliest = self.earliest.min(expires);
+                continue;
             }
+            let told = pending.told.take();
+            let failure = told.unwrap_or_else(|| match (pending.reached, draining) {
+                (true, _) => Failure::lost(),
+                (false, true) => Failure::draining(),
+                (false, false) => Failure::not_connected(),
+            });
+            self.finish(number, Err(failure));
+        }
+        if self.in_line > 2 * self.parked.len() + STALE {
+            self.line_up();
         }
     }
 
-    /// When [`InFlight::give_up`] has something to do, with hope.
+    /// When [`InFlight::give_up`] may have something to do, with hope.
     pub(super) fn next_expiry(&self) -> Option<Time> {
-        self.parked.iter().filter_map(|number| self.sends.get(number)).map(|pending| pending.expires).min()
+        (!self.parked.is_empty()).then_some(self.earliest)
     }
 
     fn park(&mut self, number: u64) {
         if let Some(pending) = self.sends.get_mut(&number) {
             pending.home = None;
+            self.earliest = self.earliest.min(pending.expires);
             self.parked.insert(number);
+            self.is_mixed = true;
         }
     }
 
@@ -196,7 +300,7 @@ impl InFlight {
             if let Some(handed) = send.handed.take_if(|_| result.is_ok()) {
                 let _ = handed.send(());
             }
-            self.bytes -= send.message.payload.len();
+            self.small_bytes -= small(&send);
             // Whoever asked may have gone.
             let _ = send.reply.send(result);
         }
@@ -211,6 +315,29 @@ impl InFlight {
     }
 }
 
+impl Place {
+    fn of(number: u64, send: &Send) -> Self {
+        Self { number, topic: send.message.topic.clone(), bytes: send.message.payload.len() }
+    }
+}
+
+impl Pending {
+    /// When this is given up while it is parked. `connected`: when there was a connection last.
+    fn gives_up(&self, connected: Time) -> Time {
+        if self.reached { self.expires } else { self.expires.max(connected + patience(&self.send)) }
+    }
+}
+
+/// How long a send may wait for a connection, and then for its outcome.
+fn patience(send: &Send) -> Duration {
+    send.message.deadline.unwrap_or(DEFAULT_DEADLINE)
+}
+
+/// What a send counts for among the small ones.
+fn small(send: &Send) -> usize {
+    Some(send.message.payload.len()).filter(|bytes| *bytes <= lanes::SMALL).unwrap_or(0)
+}
+
 /// Whether a failure may be due to the node that told of it, rather than to the message or its subscriber.
 fn may_end_otherwise(status: Status, cause: Cause) -> bool {
     let of_the_message = matches!(
@@ -218,4 +345,28 @@ fn may_end_otherwise(status: Status, cause: Cause) -> bool {
         Cause::BadTopic | Cause::ReservedTopic | Cause::NotVerified | Cause::SubscriberRefused
     );
     matches!(status, Status::NoPath | Status::NotHanded | Status::TimedOut) && !of_the_message
+}
+
+#[cfg(test)]
+mod tests {
+    use amop_protocol::{broker::event::Mode, session::client::Message};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn what_is_given_up_leaves_the_line_also_while_nobody_is_connected() {
+        let mut in_flight = InFlight::new(1);
+        for _ in 0..10_000 {
+            let (reply, mut answer) = oneshot::channel();
+            let topic = Topic::parse("t").expect("a topic");
+            let payload = Bytes::from_static(b"x");
+            let message = Message { mode: Mode::Unicast, topic, payload, deadline: None, wishes: None };
+            in_flight.begin(Time::ZERO, Send { message, reply, handed: None, _room: None });
+            in_flight.give_up(Time::ZERO, false, false);
+            assert!(answer.try_recv().expect("a reply").is_err());
+            assert!(in_flight.in_line <= STALE + 1);
+        }
+        assert!(in_flight.is_placed() && in_flight.len() == 0 && in_flight.small_bytes() == 0);
+    }
 }

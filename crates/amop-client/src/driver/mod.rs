@@ -5,7 +5,7 @@
 //! keeps it from reading. All that is queued for a node goes out in one write.
 //!
 //! - [`seek`]: which node is dialled when; [`nodes`]: connections that come and go.
-//! - [`home`]: one connection.
+//! - [`home`]: one connection; [`outbound`]: what is to be written on it.
 //! - [`incoming`]: what nodes say.
 //! - [`in_flight`]: sends without an outcome, which outlive connections.
 //! - [`private`]: who may receive what on private topics.
@@ -14,6 +14,7 @@ mod home;
 mod in_flight;
 mod incoming;
 mod nodes;
+mod outbound;
 mod private;
 mod seek;
 
@@ -48,6 +49,7 @@ use self::{
 };
 use crate::{
     ConnectError, Node, Options,
+    admission::Room,
     connector::{Connector, Established},
     dispatch::Dispatch,
     error::{DialError, Failure, PrivateError, SubscribeError},
@@ -61,6 +63,8 @@ pub(crate) struct Send {
     pub(crate) reply: oneshot::Sender<Result<Bytes, Failure>>,
     /// Told when a subscriber was handed the message, if anybody wants to know.
     pub(crate) handed: Option<oneshot::Sender<()>>,
+    /// Its room among the large messages; given back when it is dropped.
+    pub(crate) _room: Option<Room>,
 }
 
 /// Everything else a client asks of its driver.
@@ -225,6 +229,8 @@ impl Driver {
         self.leave_homes();
         self.send_grants();
         self.dial();
+        // Large answers and large sends take turns: an answer may come before what follows.
+        self.homes.iter_mut().for_each(Home::fill);
         if let Some(home) = self.homes.iter_mut().find(|home| home.is_usable()) {
             self.in_flight.place(now, home);
         }
@@ -259,12 +265,13 @@ impl Driver {
         let home = self.homes.iter().find(|home| home.is_usable());
         !self.abandoned
             && self.in_flight.len() + self.private.in_flight() < self.options.max_in_flight
-            && self.in_flight.bytes() < self.options.max_in_flight_bytes
+            && self.in_flight.small_bytes() < self.options.max_in_flight_bytes
             && home.is_none_or(Home::has_room)
     }
 
     fn is_finished(&self) -> bool {
-        self.homes.iter().all(Home::is_written) && self.once.unanswered() == 0
+        let is_placed = self.in_flight.is_placed() || !self.homes.iter().any(Home::is_usable);
+        is_placed && self.homes.iter().all(Home::is_written) && self.once.unanswered() == 0
     }
 
     /// When something is to be done, whatever happens until then.

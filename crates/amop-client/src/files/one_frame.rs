@@ -24,6 +24,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+/// What a receiver answers once the file is written, in the demo's words. It must not be empty: the Java SDK makes
+/// nothing at all of an empty answer, on which the demo's sender fails.
+pub(crate) const ANSWER: &str = "Yes, I received!";
 /// What such a payload begins with: -128 as an int32.
 const MARK: [u8; 4] = (-128_i32).to_be_bytes();
 /// Mark and length. The demo takes only what is longer for a file.

@@ -4,6 +4,7 @@
 
 mod consortium;
 mod homes;
+mod large;
 mod node;
 mod profiles;
 mod reconnect;

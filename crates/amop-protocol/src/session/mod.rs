@@ -5,12 +5,14 @@
 //! - [`startup`]: what 2.x SDKs ask before they consider a node usable.
 //! - [`server`]: one client's session as its node sees it.
 //! - [`client`]: its mirror image.
+//! - [`lanes`]: in which order what waits for a connection is written, at either end.
 //! - [`once`]: what an application with several such sessions has had already.
 //! - [`verification`]: what both say about private topics.
 
 pub mod client;
 pub mod handshake;
 pub mod heartbeat;
+pub mod lanes;
 pub mod once;
 pub mod server;
 pub mod startup;

@@ -259,7 +259,7 @@ impl Desk {
             // Without room it is refused, and the sender tries again.
             let bytes = delivery.payload.len() as u32;
             if let Ok(room) = self.room.clone().try_acquire_many_owned(bytes) {
-                let _ = transfer.try_send(Incoming::Frame(frame, delivery, Some(room)));
+                let _ = transfer.try_send(Incoming::Frame(Box::new((frame, delivery, room))));
             }
         }
     }
@@ -297,7 +297,7 @@ impl Desk {
             let written = blocking(move || put(&directory, &name, &content)).await;
             let written = written.and_then(|written| written);
             match &written {
-                Ok(_) => delivery.answer(Bytes::new()),
+                Ok(_) => delivery.answer(one_frame::ANSWER),
                 Err(_) => delivery.refuse(REFUSED_NO_FILE),
             }
             // Whoever asked may have gone.

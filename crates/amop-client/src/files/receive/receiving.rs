@@ -112,7 +112,7 @@ impl Receiving<'_> {
 
     fn handle(&mut self, incoming: Incoming) -> Result<(), FileError> {
         let (frame, delivery, room) = match incoming {
-            Incoming::Frame(frame, delivery, room) => (frame, delivery, room),
+            Incoming::Frame(arrived) => *arrived,
             Incoming::Offered => {
                 self.tell_at = Some(Instant::now());
                 return Ok(());
@@ -138,7 +138,7 @@ impl Receiving<'_> {
     }
 
     /// Verifies and writes a chunk, and answers then.
-    fn store(&mut self, index: u64, proof: Bytes, data: Bytes, (delivery, room): (Delivery, Option<Room>)) {
+    fn store(&mut self, index: u64, proof: Bytes, data: Bytes, (delivery, room): (Delivery, Room)) {
         let (landing, channel) = (self.landing.clone(), self.transfer.channel.clone());
         let receiver = self.transfer.directory.receiver();
         self.storing.spawn_blocking(move || {
@@ -216,11 +216,16 @@ impl Receiving<'_> {
                 biased;
                 finished = &mut finishing => return finished?,
                 Some(incoming) = self.incoming.recv() => match incoming {
-                    Incoming::Frame(frame, delivery, _) => match self.transfer.channel.open(frame) {
-                        Some(Step::Ask) => self.transfer.answer(delivery, Step::State(State::Working)),
-                        Some(Step::Chunk { index, .. }) => self.transfer.answer(delivery, Step::Stored { index }),
-                        _ => {}
-                    },
+                    Incoming::Frame(arrived) => {
+                        let (frame, delivery, _) = *arrived;
+                        let step = match self.transfer.channel.open(frame) {
+                            Some(Step::Ask) => Step::State(State::Working),
+                            // It is here already: everything is.
+                            Some(Step::Chunk { index, .. }) => Step::Stored { index },
+                            _ => continue,
+                        };
+                        self.transfer.answer(delivery, step);
+                    }
                     Incoming::Offered => {}
                 },
             }

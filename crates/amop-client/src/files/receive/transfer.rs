@@ -37,7 +37,7 @@ const DONE: Duration = Duration::from_secs(2);
 pub(super) enum Incoming {
     /// It was offered again.
     Offered,
-    Frame(Frame, Delivery, Option<Room>),
+    Frame(Box<(Frame, Delivery, Room)>),
 }
 
 /// A part of the memory for chunks that wait to be stored.
@@ -113,18 +113,21 @@ impl Transfer {
                 }
                 incoming = incoming.recv() => match incoming? {
                     Incoming::Offered => {}
-                    Incoming::Frame(frame, delivery, _) => match self.channel.open(frame) {
-                        Some(Step::Ask) => self.answer(delivery, Step::State(State::Working)),
-                        Some(Step::Stop { reason, why, .. }) => {
-                            self.answer(delivery, Step::Noted);
-                            if self.is_to_be_discarded(&FileError::Stopped { reason, why }) {
-                                self.discard().await;
+                    Incoming::Frame(arrived) => {
+                        let (frame, delivery, _) = *arrived;
+                        match self.channel.open(frame) {
+                            Some(Step::Ask) => self.answer(delivery, Step::State(State::Working)),
+                            Some(Step::Stop { reason, why, .. }) => {
+                                self.answer(delivery, Step::Noted);
+                                if self.is_to_be_discarded(&FileError::Stopped { reason, why }) {
+                                    self.discard().await;
+                                }
+                                return None;
                             }
-                            return None;
+                            // Chunks come again.
+                            _ => {}
                         }
-                        // Chunks come again.
-                        _ => {}
-                    },
+                    }
                 },
             }
         }
@@ -195,7 +198,8 @@ impl Transfer {
                 },
                 Some(incoming) = incoming.recv() => {
                     // What else comes, comes again.
-                    let Incoming::Frame(frame, delivery, _) = incoming else { continue };
+                    let Incoming::Frame(arrived) = incoming else { continue };
+                    let (frame, delivery, _) = *arrived;
                     match self.channel.open(frame) {
                         Some(Step::Ask) => self.answer(delivery, Step::State(State::Working)),
                         Some(Step::Stop { reason, why, .. }) => {

@@ -361,20 +361,25 @@ impl Task<'_> {
     fn ended(&mut self, ended: Ended) -> Result<(), FileError> {
         let now = Instant::now();
         match ended {
-            Ended::Offered(offered) => match offered? {
-                Offered::One(receiver) => {
-                    self.offered = Some((now, 1));
-                    self.expected = Some(receiver);
-                    for (who, receiver, step) in std::mem::take(&mut self.early) {
-                        self.decided(who, receiver, step);
-                    }
+            Ended::Offered(offered) => self.offer_ended(offered, now),
+            Ended::Chunk(receiver, index, answered) => self.chunk_ended(receiver, index, answered, now),
+            Ended::Asked(receiver, answered) => self.asked(receiver, answered, now),
+        }
+    }
+
+    fn offer_ended(&mut self, offered: Result<Offered, FileError>, now: Instant) -> Result<(), FileError> {
+        match offered {
+            Ok(Offered::One(receiver)) => {
+                self.offered = Some((now, 1));
+                self.expected = Some(receiver);
+                for (who, receiver, step) in std::mem::take(&mut self.early) {
+                    self.decided(who, receiver, step);
                 }
-                Offered::All(handed) => self.offered = Some((now, handed)),
-            },
-            Ended::Chunk(receiver, index, answered) => {
-                return self.chunk_ended(receiver, index, answered, now);
             }
-            Ended::Asked(receiver, answered) => return self.asked(receiver, answered, now),
+            Ok(Offered::All(handed)) => self.offered = Some((now, handed)),
+            Err(error) if self.streams.is_empty() => return Err(error),
+            // Nobody else is there to be offered it, but some had accepted it before.
+            Err(_) => self.offered = Some((now, 0)),
         }
         Ok(())
     }

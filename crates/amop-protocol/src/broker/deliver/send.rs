@@ -16,7 +16,10 @@ use crate::{
         wishes::Address,
     },
     mutations::{self, Mutation},
-    wire::peer::{Audience, Envelope},
+    wire::{
+        interleave::flow_of,
+        peer::{Audience, Envelope},
+    },
 };
 
 /// A send in flight.
@@ -195,12 +198,16 @@ impl Send {
         self.envelope(audience.into_iter().collect())
     }
 
-    /// Frames of one publisher session keep their order on a link.
+    /// Frames of one publisher session on one topic keep their order on a link; together its topics
+    /// have no more of it than other sessions.
     pub(super) fn flow(&self) -> u32 {
+        let Publish { client, session, topic, .. } = &self.publish;
         let mut hasher = SipHasher13::new();
-        hasher.write(self.publish.client.fingerprint.as_bytes());
-        hasher.write_u64(self.publish.session.0);
-        hasher.finish() as u32
+        hasher.write(client.fingerprint.as_bytes());
+        hasher.write_u64(session.0);
+        let sender = hasher.finish();
+        hasher.write(topic.as_str().as_bytes());
+        flow_of(sender as u32, hasher.finish() as u32)
     }
 
     pub(super) fn next_wake(&self) -> Time {

@@ -6,7 +6,7 @@ use super::{Delivery, detour::way_back, fan_out::NodeReport, reception::Waiting}
 use crate::{
     Cause,
     broker::{event::AnswerBody, routing::Routing},
-    wire::peer::Body,
+    wire::{interleave::flow_of, peer::Body},
 };
 
 impl Delivery {
@@ -53,7 +53,8 @@ impl Delivery {
             return;
         }
         let path = way_back(routing, to, waiting.requester.over, waiting.resends);
-        let flow = waiting.requester.send.id as u32;
+        // Each report waits for nothing but itself.
+        let flow = flow_of(waiting.requester.send.id as u32, 0);
         self.forward(routing, vec![to], &path, flow, body, payload);
     }
 }

@@ -96,6 +96,10 @@ pub enum Fault {
     },
 }
 
+/// Room made for a large frame when its beginning has come: as much as a payload of 256 KiB with its
+/// header takes. Of a larger one the rest grows with what has come, since what was announced need never.
+const AHEAD: usize = 320 * 1024;
+
 /// Puts fragments together again: one per substream. Whole frames pass through untouched.
 #[derive(Debug)]
 pub struct Assembler {
@@ -151,7 +155,6 @@ impl Assembler {
         if prefix.kind == Kind::Fragment {
             return Err(Fault::Malformed { stream });
         }
-        // No reservation: what was announced need never come.
         entry.insert(Partial { total: prefix.length, received: 0, bytes: Some(BytesMut::new()) });
         Ok(())
     }
@@ -166,6 +169,9 @@ impl Assembler {
         let fits = self.held + piece.len() <= self.budget.limit / 2;
         if fits && self.budget.take(piece.len()) {
             self.held += piece.len();
+            if bytes.is_empty() {
+                bytes.reserve(partial.total.min(AHEAD));
+            }
             bytes.extend_from_slice(piece);
             return Ok(Arrived::Part);
         }

@@ -7,14 +7,16 @@
 //! header length is 0, and *flow* numbers the stream of fragments, unique while it is open.
 //!
 //! Invariants: frames of one flow arrive in the order they were queued; a frame waits for at
-//! most one fragment and for what else is small; what a peer claims is never allocated, only
-//! what it sent.
+//! most one fragment and for what else is small; what a peer claims is never allocated beyond
+//! 320 KiB for each frame that it has begun, only what it sent.
 
 mod assemble;
 mod queue;
+mod turns;
 
 pub use assemble::{Arrived, Assembler, Budget, Fault};
-pub use queue::{Batch, Full, Interleaver, Segments};
+pub use queue::{Full, Interleaver};
+pub use turns::flow_of;
 
 use super::link::{FRAGMENT, PREFIX};
 

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{FIRST, LAST, PIECE};
+use super::{
+    FIRST, LAST, PIECE,
+    turns::{Turns, sender_of},
+};
 use crate::{
     limits::MAX_FRAGMENTED,
     wire::link::{FRAGMENT, Kind, LinkFrame, PREFIX, TooLarge},
@@ -16,19 +19,20 @@ const SMALL_TURN: usize = 4 * FRAGMENT;
 
 /// The outgoing queue of one substream, bounded in bytes.
 ///
-/// Flows take turns: with a small frame each, and with a fragment each while a large frame is at
-/// their head. What follows in a flow waits behind it, other flows pass; so whoever queues much
-/// delays itself.
+/// Senders take turns: with a small frame each, and with a fragment each while a large frame is at
+/// their head, one for each sender at a time. Of a sender its flows take turns. What follows in a
+/// flow waits behind it, other flows pass; so whoever queues much delays itself.
 #[derive(Debug)]
 pub struct Interleaver {
     room: Room,
     /// What each flow has queued; of one that sends a large frame, what follows it.
     flows: BTreeMap<u32, VecDeque<LinkFrame>>,
     /// Flows with a small frame at their head, in turn.
-    small: VecDeque<u32>,
+    small: Turns,
     credit: usize,
-    /// Flows with a large frame at their head that is not begun, in turn.
-    waiting: VecDeque<u32>,
+    /// Flows with a large frame at their head that is not begun, in turn. A sender's turn lasts as
+    /// long as its large frame is running.
+    waiting: Turns,
     running: VecDeque<Running>,
     next_stream: u32,
 }
@@ -50,15 +54,15 @@ struct Running {
 pub struct Full(pub LinkFrame);
 
 impl Interleaver {
-    /// An empty queue for `capacity` bytes. One frame of a flow that has more than its share is
-    /// taken whatever its size; flows within their share have as much room again.
+    /// An empty queue for `capacity` bytes. One frame of a sender that has more than its share is
+    /// taken whatever its size; senders within their share have as much room again.
     pub fn new(capacity: usize) -> Self {
         Self {
             room: Room::new(capacity),
             flows: BTreeMap::new(),
-            small: VecDeque::new(),
+            small: Turns::default(),
             credit: 0,
-            waiting: VecDeque::new(),
+            waiting: Turns::default(),
             running: VecDeque::new(),
             next_stream: 0,
         }
@@ -80,7 +84,7 @@ impl Interleaver {
     ///
     /// [`Full`] if it does not fit within the bound.
     pub fn push(&mut self, frame: LinkFrame) -> Result<(), Full> {
-        if !self.room.take(frame.flow, frame.wire_len()) {
+        if !self.room.take(sender_of(frame.flow), frame.wire_len()) {
             return Err(Full(frame));
         }
         self.place(frame);
@@ -101,14 +105,14 @@ impl Interleaver {
     /// The flow's head is done with: its next frame gets in line.
     fn line_up(&mut self, flow: u32) {
         match self.flows.get(&flow).and_then(VecDeque::front) {
-            Some(head) if head.wire_len() <= FRAGMENT => self.small.push_back(flow),
-            Some(_) => self.waiting.push_back(flow),
+            Some(head) if head.wire_len() <= FRAGMENT => self.small.push(flow),
+            Some(_) => self.waiting.push(flow),
             None => _ = self.flows.remove(&flow),
         }
     }
 
     fn next_small(&self) -> Option<&LinkFrame> {
-        self.flows.get(self.small.front()?)?.front()
+        self.flows.get(&self.small.first()?)?.front()
     }
 
     fn pop(&mut self, flow: u32) -> Option<LinkFrame> {
@@ -121,8 +125,8 @@ impl Interleaver {
     /// # Errors
     ///
     /// [`TooLarge`] names a frame that no link can carry; it is taken off the queue.
-    pub fn poll_batch(&mut self, batch: &mut impl Batch, limit: usize) -> Result<bool, TooLarge> {
-        let before = batch.filled();
+    pub fn poll_batch(&mut self, batch: &mut BytesMut, limit: usize) -> Result<bool, TooLarge> {
+        let before = batch.len();
         let fits = |filled: usize, size: usize| filled == 0 || filled + size <= limit;
         loop {
             while let Some(frame) = self.next_small() {
@@ -130,17 +134,17 @@ impl Interleaver {
                 if self.credit < size && self.large_is_ready() {
                     break;
                 }
-                if !fits(batch.filled(), size) {
-                    return Ok(batch.filled() > before);
+                if !fits(batch.len(), size) {
+                    return Ok(batch.len() > before);
                 }
                 self.send_small(batch)?;
             }
             if !self.start_large()? {
-                return Ok(batch.filled() > before);
+                return Ok(batch.len() > before);
             }
             let size = self.running.front().map_or(0, |large| PREFIX + large.left().min(PIECE));
-            if !fits(batch.filled(), size) {
-                return Ok(batch.filled() > before);
+            if !fits(batch.len(), size) {
+                return Ok(batch.len() > before);
             }
             self.send_fragment(batch);
             self.credit = if self.small.is_empty() { 0 } else { SMALL_TURN };
@@ -151,19 +155,20 @@ impl Interleaver {
         !self.running.is_empty() || !self.waiting.is_empty()
     }
 
-    fn send_small(&mut self, batch: &mut impl Batch) -> Result<(), TooLarge> {
-        let Some(flow) = self.small.pop_front() else { return Ok(()) };
+    fn send_small(&mut self, batch: &mut BytesMut) -> Result<(), TooLarge> {
+        let Some(flow) = self.small.pop() else { return Ok(()) };
         let Some(frame) = self.pop(flow) else { return Ok(()) };
         self.line_up(flow);
-        self.room.give_back(frame.flow, frame.wire_len());
+        self.small.again(flow);
+        self.room.give_back(sender_of(flow), frame.wire_len());
         self.credit = self.credit.saturating_sub(frame.wire_len());
-        frame.encode(batch.bytes())
+        frame.encode(batch)
     }
 
     /// Lets waiting large frames start; whether one is running.
     fn start_large(&mut self) -> Result<bool, TooLarge> {
         while self.running.len() < MAX_FRAGMENTED {
-            let Some(flow) = self.waiting.pop_front() else { break };
+            let Some(flow) = self.waiting.pop() else { break };
             let Some(frame) = self.pop(flow) else { continue };
             let prefix = match frame.prefix() {
                 Ok(prefix) => prefix,
@@ -185,7 +190,7 @@ impl Interleaver {
         Ok(!self.running.is_empty())
     }
 
-    fn send_fragment(&mut self, batch: &mut impl Batch) {
+    fn send_fragment(&mut self, batch: &mut BytesMut) {
         let Some(mut large) = self.running.pop_front() else { return };
         large.encode_piece(batch);
         if large.left() > 0 {
@@ -197,57 +202,58 @@ impl Interleaver {
 
     /// The large frame of this flow is gone.
     fn finish(&mut self, flow: u32, total: usize) {
-        self.room.give_back(flow, total);
+        self.room.give_back(sender_of(flow), total);
         self.line_up(flow);
+        self.waiting.again(flow);
     }
 }
 
-/// Who has how much of the queue. **Invariant**: what flows within their share have queued never
+/// Who has how much of the queue. **Invariant**: what senders within their share have queued never
 /// depends on what others have beyond theirs, so nobody keeps anybody else's frames out.
 #[derive(Debug)]
 struct Room {
     capacity: usize,
-    /// Bytes queued, of all flows.
+    /// Bytes queued, of all senders.
     queued: usize,
-    /// Of these, what flows have beyond their share.
+    /// Of these, what senders have beyond their share.
     beyond: usize,
-    flows: BTreeMap<u32, usize>,
+    senders: BTreeMap<u32, usize>,
 }
 
-/// The share of a flow: this part of the capacity.
+/// The share of a sender: this part of the capacity.
 const SHARE: usize = 8;
 
 impl Room {
     fn new(capacity: usize) -> Self {
-        Self { capacity, queued: 0, beyond: 0, flows: BTreeMap::new() }
+        Self { capacity, queued: 0, beyond: 0, senders: BTreeMap::new() }
     }
 
     /// Takes room for a frame, if there is some.
-    fn take(&mut self, flow: u32, bytes: usize) -> bool {
-        let has = self.flows.get(&flow).copied().unwrap_or(0);
+    fn take(&mut self, sender: u32, bytes: usize) -> bool {
+        let has = self.senders.get(&sender).copied().unwrap_or(0);
         let fits = |queued: usize| queued.saturating_add(bytes) <= self.capacity;
         let is_taken = match self.beyond_share(has.saturating_add(bytes)) {
             0 => self.queued == 0 || fits(self.queued - self.beyond),
             _ => self.beyond == 0 || fits(self.queued),
         };
         if is_taken {
-            self.change(flow, has, has + bytes);
+            self.change(sender, has, has + bytes);
         }
         is_taken
     }
 
-    fn give_back(&mut self, flow: u32, bytes: usize) {
-        let has = self.flows.get(&flow).copied().unwrap_or(0);
-        self.change(flow, has, has.saturating_sub(bytes));
+    fn give_back(&mut self, sender: u32, bytes: usize) {
+        let has = self.senders.get(&sender).copied().unwrap_or(0);
+        self.change(sender, has, has.saturating_sub(bytes));
     }
 
-    fn change(&mut self, flow: u32, before: usize, after: usize) {
+    fn change(&mut self, sender: u32, before: usize, after: usize) {
         self.queued = self.queued - before + after;
         self.beyond = self.beyond - self.beyond_share(before) + self.beyond_share(after);
         if after == 0 {
-            self.flows.remove(&flow);
+            self.senders.remove(&sender);
         } else {
-            self.flows.insert(flow, after);
+            self.senders.insert(sender, after);
         }
     }
 
@@ -256,101 +262,28 @@ impl Room {
     }
 }
 
-/// What is filled with frames to be written in one go. Pieces of large payloads are not copied
-/// into it if it can do without.
-pub trait Batch {
-    /// Where bytes are appended.
-    fn bytes(&mut self) -> &mut BytesMut;
-    /// Appends a piece of a payload.
-    fn share(&mut self, piece: Bytes);
-    /// Bytes appended so far.
-    fn filled(&self) -> usize;
-}
-
-impl Batch for BytesMut {
-    fn bytes(&mut self) -> &mut BytesMut {
-        self
-    }
-
-    fn share(&mut self, piece: Bytes) {
-        self.put_slice(&piece);
-    }
-
-    fn filled(&self) -> usize {
-        self.len()
-    }
-}
-
-/// A batch that holds pieces of payloads as they are.
-#[derive(Debug, Default)]
-pub struct Segments {
-    bytes: BytesMut,
-    /// Pieces, and how much of `bytes` comes before each.
-    pieces: Vec<(usize, Bytes)>,
-    shared: usize,
-}
-
-impl Segments {
-    /// Empties it for the next batch.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.pieces.clear();
-        self.shared = 0;
-    }
-
-    /// What is to be written, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let mut from = 0;
-        let before = self.pieces.iter().flat_map(move |(at, piece)| {
-            let bytes = &self.bytes[from..*at];
-            from = *at;
-            [bytes, &piece[..]]
-        });
-        let last = self.pieces.last().map_or(0, |(at, _)| *at);
-        before.chain([&self.bytes[last..]]).filter(|part| !part.is_empty())
-    }
-}
-
-impl Batch for Segments {
-    fn bytes(&mut self) -> &mut BytesMut {
-        &mut self.bytes
-    }
-
-    fn share(&mut self, piece: Bytes) {
-        self.shared += piece.len();
-        self.pieces.push((self.bytes.len(), piece));
-    }
-
-    fn filled(&self) -> usize {
-        self.bytes.len() + self.shared
-    }
-}
-
 impl Running {
     fn left(&self) -> usize {
         self.prefix.len() + self.header.len() + self.payload.len()
     }
 
-    fn encode_piece(&mut self, batch: &mut impl Batch) {
+    fn encode_piece(&mut self, batch: &mut BytesMut) {
         let piece = self.left().min(PIECE);
         let first = if self.left() == self.total { FIRST } else { 0 };
         let last = if self.left() == piece { LAST } else { 0 };
-        let bytes = batch.bytes();
-        bytes.reserve(PREFIX);
+        batch.reserve(PREFIX + piece);
         // A piece is at most 16 KiB.
-        bytes.put_u32((PREFIX + piece) as u32);
-        bytes.put_u8(Kind::Fragment as u8);
-        bytes.put_u8(first | last);
-        bytes.put_u16(0);
-        bytes.put_u32(self.stream);
+        batch.put_u32((PREFIX + piece) as u32);
+        batch.put_u8(Kind::Fragment as u8);
+        batch.put_u8(first | last);
+        batch.put_u16(0);
+        batch.put_u32(self.stream);
         let mut left = piece;
         for part in [&mut self.prefix, &mut self.header] {
             let taken = part.split_to(part.len().min(left));
             left -= taken.len();
-            bytes.put_slice(&taken);
+            batch.put_slice(&taken);
         }
-        if left > 0 {
-            batch.share(self.payload.split_to(left));
-        }
+        batch.put_slice(&self.payload.split_to(left));
     }
 }

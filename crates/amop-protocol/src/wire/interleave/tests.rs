@@ -11,7 +11,11 @@ use crate::{
 
 const BATCH: usize = 64 * 1024;
 
-fn frame(flow: u32, number: u8, payload: usize) -> LinkFrame {
+fn frame(sender: u32, number: u8, payload: usize) -> LinkFrame {
+    frame_of(flow_of(sender, 0), number, payload)
+}
+
+fn frame_of(flow: u32, number: u8, payload: usize) -> LinkFrame {
     let header = Bytes::copy_from_slice(&[number; 40]);
     LinkFrame { kind: Kind::Data, hops: number, flow, header, payload: vec![number; payload].into() }
 }
@@ -93,7 +97,10 @@ fn large_frames_take_turns() {
     queue.push(frame(1, 1, 4 << 20)).unwrap();
     queue.push(frame(2, 2, 100_000)).unwrap();
     let out = transfer(&mut queue, &mut assembler().0, BATCH);
-    assert_eq!(out.iter().map(|frame| frame.flow).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(
+        out.iter().map(|frame| frame.flow).collect::<Vec<_>>(),
+        [2, 1].map(|sender| flow_of(sender, 0))
+    );
 }
 
 #[test]
@@ -108,7 +115,7 @@ fn endless_small_frames_do_not_starve_a_large_one() {
         }
         queue.poll_batch(&mut batch, BATCH).unwrap();
         receive(&mut batch, &mut assembler, &mut out);
-        if out.iter().any(|frame| frame.flow == 1) {
+        if out.iter().any(|frame| frame.flow == flow_of(1, 0)) {
             assert!(round > 60, "small frames got the greater part");
             return;
         }
@@ -160,8 +167,41 @@ fn flows_of_small_frames_take_turns() {
     }
     queue.push(frame(2, 200, 10)).unwrap();
     let arrived = transfer(&mut queue, &mut assembler().0, BATCH);
-    let at = arrived.iter().position(|frame| frame.flow == 2);
+    let at = arrived.iter().position(|frame| frame.flow == flow_of(2, 0));
     assert_eq!(at, Some(1), "not behind all that another flow has queued");
+}
+
+#[test]
+fn a_sender_has_one_turn_and_one_share_however_many_flows_it_has() {
+    let mut queue = Interleaver::new(usize::MAX);
+    for lane in 0..50 {
+        queue.push(frame_of(flow_of(1, lane), 1, 10)).unwrap();
+        queue.push(frame_of(flow_of(1, lane), 2, 300_000)).unwrap();
+    }
+    queue.push(frame(2, 3, 10)).unwrap();
+    queue.push(frame(2, 4, 300_000)).unwrap();
+    let arrived = transfer(&mut queue, &mut assembler().0, BATCH);
+    let at = |number| arrived.iter().position(|frame| frame.hops == number).unwrap();
+    assert_eq!(at(3), 1);
+    let large = arrived[..at(4)].iter().filter(|frame| frame.hops == 2).count();
+    assert!(large <= 1, "{large} large ones before the first of another sender");
+
+    let mut queue = Interleaver::new(1000);
+    queue.push(frame_of(flow_of(1, 1), 1, 5000)).unwrap();
+    queue.push(frame_of(flow_of(1, 2), 1, 0)).unwrap_err();
+}
+
+#[test]
+fn small_frames_of_a_sender_pass_its_large_ones_in_another_lane() {
+    let mut queue = Interleaver::new(usize::MAX);
+    for number in 0..3 {
+        queue.push(frame_of(flow_of(1, 1), number, 300_000)).unwrap();
+    }
+    queue.push(frame_of(flow_of(1, 1), 3, 10)).unwrap();
+    queue.push(frame_of(flow_of(1, 2), 4, 10)).unwrap();
+    let arrived = transfer(&mut queue, &mut assembler().0, BATCH);
+    let order: Vec<_> = arrived.iter().map(|frame| frame.hops).collect();
+    assert_eq!(order, [4, 0, 1, 2, 3]);
 }
 
 #[test]
@@ -247,7 +287,7 @@ fn peers_that_break_the_rules_are_told_apart() {
 proptest! {
     #[test]
     fn all_arrive_whole_and_in_order_of_their_flow(
-        frames in prop::collection::vec((0_u32..5, prop_oneof![0_usize..2000, 0_usize..200_000]), 1..40),
+        frames in prop::collection::vec((0_u32..9, prop_oneof![0_usize..2000, 0_usize..200_000]), 1..40),
         batches in prop::collection::vec(1_usize..100_000, 0..20),
     ) {
         let mut queue = Interleaver::new(usize::MAX);
@@ -256,8 +296,8 @@ proptest! {
         let mut sent: BTreeMap<u32, Vec<LinkFrame>> = BTreeMap::new();
         let mut batches = batches.into_iter();
         for (number, (flow, size)) in frames.into_iter().enumerate() {
-            let frame = frame(flow, number as u8, size);
-            sent.entry(flow).or_default().push(frame.clone());
+            let frame = frame_of(flow_of(flow / 3, flow % 3), number as u8, size);
+            sent.entry(frame.flow).or_default().push(frame.clone());
             queue.push(frame).unwrap();
             if let Some(limit) = batches.next() {
                 queue.poll_batch(&mut wire, limit).unwrap();
@@ -271,6 +311,8 @@ proptest! {
         }
         prop_assert_eq!(received, sent);
         prop_assert_eq!(budget.held(), 0);
+        let goes_on = queue.push(frame(0, 0, 0)).is_ok() && transfer(&mut queue, &mut assembler, BATCH).len() == 1;
+        prop_assert!(goes_on, "everybody may have another turn");
     }
 
     #[test]
@@ -287,23 +329,4 @@ proptest! {
         drop(assembler);
         prop_assert_eq!(budget.held(), 0);
     }
-}
-
-#[test]
-fn segments_hold_the_same_bytes_without_copying_payloads() {
-    let filled = |batch: &mut dyn FnMut(&mut Interleaver)| {
-        let mut queue = Interleaver::new(usize::MAX);
-        for large in [100, 40_000, 20_000, 50] {
-            queue.push(frame(large as u32, 1, large)).unwrap();
-        }
-        batch(&mut queue);
-    };
-    let (mut copied, mut segments) = (BytesMut::new(), Segments::default());
-    filled(&mut |queue| _ = queue.poll_batch(&mut copied, usize::MAX).unwrap());
-    filled(&mut |queue| _ = queue.poll_batch(&mut segments, usize::MAX).unwrap());
-    assert_eq!(segments.iter().collect::<Vec<_>>().concat(), copied);
-    assert_eq!(segments.filled(), copied.len());
-    assert!(segments.bytes().len() < 1_000, "headers and small frames only");
-    segments.clear();
-    assert_eq!((segments.filled(), segments.iter().count()), (0, 0));
 }
