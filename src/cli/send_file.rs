@@ -122,7 +122,7 @@ async fn send(
 ) -> anyhow::Result<Result<(), i32>> {
     let started = Instant::now();
     let sent = match args.one_frame {
-        true => send_whole(args, client, path).await,
+        true => send_whole(args, client, path, started).await?,
         false => match target.send_file(path, options(args)).await {
             Ok(sending) => follow(args, sending, bars, path, started).await?,
             Err(error) => Err(error),
@@ -145,6 +145,7 @@ fn chain(error: FileError) -> String {
     format!("{:#}", anyhow::Error::from(error))
 }
 
+<<<<<<< HEAD
 async fn send_whole(args: &Args, client: &Client, path: &Path) -> Result<(), FileError> {
     let started = Instant::now();
     let bytes = client.send_file_in_one_frame(&args.topic, path, options(args)).await?;
@@ -159,6 +160,33 @@ async fn send_whole(args: &Args, client: &Client, path: &Path) -> Result<(), Fil
         }
     };
     Ok(())
+=======
+/// Sends a file in one message.
+async fn send_whole(
+    args: &Args,
+    client: &Client,
+    path: &Path,
+    started: Instant,
+) -> anyhow::Result<Result<(), FileError>> {
+    let called = file_name(path);
+    if !called.is_ascii() {
+        output::note(
+            "the name is not ASCII: the Java demo takes the end of it for the beginning of the content",
+        );
+    }
+    let bytes = match client.send_file_in_one_frame(&args.topic, path, options(args)).await {
+        Ok(bytes) => bytes,
+        Err(error) => return Ok(Err(error)),
+    };
+    let took = started.elapsed();
+    if args.connection.json {
+        output::json(&Line::SentWhole { name: &called, size: bytes, seconds: took.as_secs_f64() })?;
+    } else {
+        let (sent, called) = (output::good("sent"), name(&called));
+        output::say(format_args!("{sent} {called} in one frame: {}", files::rate(bytes, took)))?;
+    }
+    Ok(Ok(()))
+>>>>>>> bad
 }
 
 fn options(args: &Args) -> SendOptions {

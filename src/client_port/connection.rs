@@ -17,8 +17,9 @@ use tokio_util::io::poll_read_buf;
 const READ_BUFFER: usize = 32 * 1024;
 /// With less room than this a read is not worth its system call.
 const READ_LEAST: usize = 8 * 1024;
-/// Room made at once for the rest of a frame, so that its bytes stay where they were read.
-const READ_WHOLE: usize = 256 * 1024;
+/// Room made at once for the rest of a frame, so that its bytes stay where they were read: a chunk of
+/// a file with what proves it, and some.
+const READ_WHOLE: usize = 288 * 1024;
 /// Frames up to this size are copied together for clients that take several in one record.
 const COALESCE: usize = 16 * 1024;
 

@@ -27,7 +27,7 @@ use crate::identity::{BACKLOG, ChainError, Client, ClientTls, Handshake, keep_un
 /// Pauses after a failed `accept`: so long at first, and up to so long.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 /// Buffers below TLS, so that several records share a system call.
-const READ_BUFFER: usize = 16 * 1024;
+const READ_BUFFER: usize = 64 * 1024;
 const WRITE_BUFFER: usize = 32 * 1024;
 
 /// Why the port cannot open.

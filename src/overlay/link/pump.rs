@@ -7,14 +7,15 @@ use amop_protocol::wire::{
     interleave::{Arrived, Assembler},
     link::{self, FRAGMENT, Kind, LinkFrame},
 };
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Context, DownReason, Event, Link, PeerFault, handle::Outgoing, turn::Turns};
 
 /// Room made for reading at a time; frames read are slices of it.
 const READ_ROOM: usize = 64 * 1024;
-/// With less room than this, new room is made.
+/// With less room than this, new room is made. No more is read at once: yamux brings that much, and what
+/// it could fill is zeroed before each read.
 const MIN_ROOM: usize = 16 * 1024;
 /// Bytes written and flushed at once. Memory of a batch is kept for the next.
 const BATCH: usize = 64 * 1024;
@@ -175,7 +176,8 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
             if self.input.capacity() - self.input.len() < MIN_ROOM {
                 self.input.reserve(READ_ROOM);
             }
-            let read = self.stream.read_buf(&mut self.input).await.map_err(DownReason::Lost)?;
+            let mut room = (&mut self.input).limit(MIN_ROOM);
+            let read = self.stream.read_buf(&mut room).await.map_err(DownReason::Lost)?;
             if read == 0 {
                 return Err(DownReason::ClosedByPeer);
             }

@@ -112,7 +112,7 @@ pub(super) fn verify(
     proof: &[u8],
 ) -> Option<ChainingValue> {
     let (at, len) = extent(size, index)?;
-    if len != data.len() || proof.len() % HASH != 0 {
+    if len != data.len() || !proof.len().is_multiple_of(HASH) {
         return None;
     }
     if chunks(size) == 1 {

@@ -181,8 +181,8 @@ impl Client {
         let (path, most) = (path.as_ref().to_owned(), self.max_frame() as u64);
         let content = super::blocking(move || Source::open(&path)?.read_whole(most)).await??;
         let invalid = |why| FileError::Option { what: "name", value: name.chars().take(300).collect(), why };
-        let payload =
-            one_frame::encode(&name, &content).map_err(|_| invalid("it is too long for one frame"))?;
+        let payload = one_frame::encode(&name, &content)
+            .map_err(|_| invalid("it does not fit the format of one frame"))?;
         if options.mode == Mode::Multicast {
             let with = PublishOptions::default().to(options.to);
             self.publish_with(topic, payload, with).await.map_err(FileError::NotPublished)?;
@@ -197,8 +197,10 @@ impl Client {
         &self,
         target: Target,
         path: &Path,
-        options: SendOptions,
+        mut options: SendOptions,
     ) -> Result<SendingFile, FileError> {
+        options.patience = options.patience.min(super::FOREVER);
+        options.decide_within = options.decide_within.min(super::FOREVER);
         if self.node().is_some_and(|node| !node.extended) {
             return Err(FileError::Plain2x);
         }

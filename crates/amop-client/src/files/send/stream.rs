@@ -23,6 +23,9 @@ const ASK_MOST: Duration = Duration::from_secs(1);
 const BELIEVED: Duration = Duration::from_secs(1);
 /// Chunks that a receiver may say are bad although they are as they were hashed.
 const MAX_BAD: u32 = 3;
+/// So many times what a file has, and this, a receiver may acknowledge: with a disk that forgets, say.
+const MAX_TIMES: u64 = 16;
+const MAX_MORE: u64 = 1_024;
 
 /// What is to be sent next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,9 +51,12 @@ pub(super) struct Stream {
     pause: Duration,
     /// When something was last acknowledged, or it first was there.
     heard: Instant,
-    /// Bytes sent and bytes acknowledged by this process.
-    sent: u64,
-    stored: u64,
+    /// When a chunk was last acknowledged, or it was first to be sent one; and how many were.
+    progressed: Instant,
+    acknowledged: u64,
+    /// What was sent by this process, and bytes sent more than once.
+    sent: Ranges,
+    resent: u64,
     bad: u32,
     end: Option<RecipientState>,
     /// Why it ended without the file.
@@ -74,8 +80,10 @@ impl Stream {
             paused_until: None,
             pause: Duration::ZERO,
             heard: now,
-            sent: 0,
-            stored: 0,
+            progressed: now,
+            acknowledged: 0,
+            sent: Ranges::default(),
+            resent: 0,
             bad: 0,
             end: None,
             why: None,
@@ -126,6 +134,16 @@ impl Stream {
         self.heard
     }
 
+    /// When it last took something: what it says beside that does not count.
+    pub(super) fn progressed(&self) -> Instant {
+        self.progressed
+    }
+
+    /// Whether it asks again and again for what it has acknowledged.
+    pub(super) fn is_insatiable(&self) -> bool {
+        self.acknowledged > MAX_TIMES * chunks(self.size) + MAX_MORE
+    }
+
     /// What is to be sent now; the caller sends it.
     pub(super) fn next(&mut self, now: Instant) -> Option<Next> {
         if !self.accepted || self.end.is_some() || self.paused_until.is_some_and(|until| until > now) {
@@ -138,7 +156,8 @@ impl Stream {
             && let Some(index) = self.missing.pop_first()
         {
             self.under_way.insert(index, now);
-            self.sent += self.len(index);
+            self.resent += if self.sent.contains(index) { self.len(index) } else { 0 };
+            self.sent.insert(index, index + 1);
             return Some(Next::Chunk(index));
         }
         let all_sent = self.missing.is_empty() && self.under_way.is_empty();
@@ -162,21 +181,28 @@ impl Stream {
 
     /// It accepts, or says anew what it lacks.
     pub(super) fn accepted(&mut self, missing: &[Range], now: Instant) {
-        if self.end.is_some() || self.accepted && now - self.heard < BELIEVED {
+        if self.end.is_some() {
             return;
+        }
+        // Whatever kept it from answering has passed.
+        self.go_on();
+        if self.accepted && now - self.heard < BELIEVED {
+            return;
+        }
+        if !self.accepted {
+            self.progressed = now;
         }
         self.accepted = true;
         self.heard = now;
         self.take_missing(missing, now);
-        self.go_on();
     }
 
     /// A chunk is verified and written there.
     pub(super) fn stored(&mut self, index: u64, now: Instant) {
         let Some(sent) = self.under_way.remove(&index) else { return };
         self.window.acknowledged(sent, now);
-        self.stored += self.len(index);
-        self.heard = now;
+        self.acknowledged += 1;
+        (self.heard, self.progressed) = (now, now);
         (self.paused_until, self.pause) = (None, Duration::ZERO);
     }
 
@@ -237,7 +263,7 @@ impl Stream {
             institution: self.who.institution.clone(),
             state: self.end.clone().unwrap_or(waiting),
             bytes: self.size - (missing + under_way).min(self.size),
-            resent: self.sent - self.stored - under_way,
+            resent: self.resent,
         }
     }
 
@@ -263,5 +289,128 @@ impl Stream {
 
     fn len(&self, index: u64) -> u64 {
         extent(self.size, index).map_or(0, |(_, len)| len as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use amop_protocol::{ClientIdentity, Fingerprint, NodeId, wire::files::CHUNK};
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn stream(chunks: u64, now: Instant) -> Stream {
+        let client = ClientIdentity { fingerprint: Fingerprint::new([1; 32]), name: "app".into() };
+        let who = Sender { institution: "bank".into(), node: NodeId::new([2; 32]), client: Arc::new(client) };
+        Stream::new(Id([3; 16]), who, chunks * CHUNK, now)
+    }
+
+    fn all(chunks: u64) -> [Range; 1] {
+        [Range { first: 0, count: chunks }]
+    }
+
+    /// All that it wants sent now.
+    fn wanted(stream: &mut Stream, now: Instant) -> Vec<Next> {
+        std::iter::from_fn(|| stream.next(now)).collect()
+    }
+
+    #[test]
+    fn nothing_is_sent_before_it_accepts_and_then_two_chunks_first() {
+        let now = Instant::now();
+        let mut stream = stream(5, now);
+        assert_eq!((wanted(&mut stream, now), stream.next_wake()), (vec![], None));
+        stream.accepted(&all(5), now);
+        assert_eq!(wanted(&mut stream, now), [Next::Chunk(0), Next::Chunk(1)]);
+        stream.stored(0, now + MS);
+        assert_eq!(wanted(&mut stream, now + MS), [Next::Chunk(2), Next::Chunk(3)]);
+        assert_eq!((stream.report().bytes, stream.report().resent), (CHUNK, 0));
+    }
+
+    #[test]
+    fn it_is_asked_when_it_has_all_and_again_until_it_is_done() {
+        let now = Instant::now();
+        let mut stream = stream(1, now);
+        stream.accepted(&all(1), now);
+        assert_eq!(wanted(&mut stream, now), [Next::Chunk(0)]);
+        stream.stored(0, now);
+        assert_eq!(wanted(&mut stream, now), [Next::Ask]);
+        assert_eq!(stream.next_wake(), None, "one question at a time");
+        stream.works(now);
+        assert_eq!(wanted(&mut stream, now), []);
+        let wake = stream.next_wake().unwrap();
+        assert!(wake > now && wake <= now + ASK_MOST);
+        assert_eq!(wanted(&mut stream, wake), [Next::Ask]);
+        stream.lacks(&all(1), wake);
+        assert_eq!(wanted(&mut stream, wake), [Next::Chunk(0)], "what it lost it gets again");
+        stream.stored(0, wake);
+        assert_eq!((stream.report().bytes, stream.report().resent), (CHUNK, CHUNK));
+        stream.done();
+        assert_eq!((wanted(&mut stream, wake + ASK_MOST), stream.next_wake()), (vec![], None));
+    }
+
+    #[test]
+    fn after_failures_it_waits_longer_and_longer_and_tries_one() {
+        let mut now = Instant::now();
+        let mut stream = stream(9, now);
+        stream.accepted(&all(9), now);
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            let sent = wanted(&mut stream, now);
+            assert!(!sent.is_empty() && sent.len() <= 2, "{sent:?}");
+            for next in sent {
+                let Next::Chunk(index) = next else { panic!("a chunk") };
+                stream.failed(index, None, now);
+            }
+            assert_eq!(stream.report().state, RecipientState::Waiting);
+            let wake = stream.next_wake().expect("tried again");
+            pauses.push(wake - now);
+            now = wake;
+        }
+        assert_eq!(pauses[0], PAUSE);
+        assert!(pauses.windows(2).all(|pair| pair[1] >= pair[0]) && *pauses.last().unwrap() == PAUSE_MOST);
+        assert_eq!(wanted(&mut stream, now).len(), 1, "one to see");
+        stream.stored(0, now + MS);
+        assert!(wanted(&mut stream, now + MS).len() > 1, "and then on");
+    }
+
+    #[test]
+    fn who_refuses_for_bandwidth_says_when_to_try_again() {
+        let now = Instant::now();
+        let mut stream = stream(1, now);
+        stream.accepted(&all(1), now);
+        wanted(&mut stream, now);
+        stream.failed(0, Some(Duration::from_secs(7)), now);
+        assert_eq!(stream.next_wake(), Some(now + Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_restarted_receiver_is_tried_at_once_but_believed_only_if_it_was_quiet() {
+        let now = Instant::now();
+        let mut stream = stream(4, now);
+        stream.accepted(&all(4), now);
+        wanted(&mut stream, now);
+        stream.stored(0, now + MS);
+        stream.failed(1, None, now + MS);
+        stream.accepted(&all(4), now + 2 * MS);
+        assert!(!stream.missing.contains(0), "it was given that a moment ago");
+        assert_eq!(wanted(&mut stream, now + 2 * MS)[0], Next::Chunk(1));
+        stream.accepted(&all(4), now + BELIEVED * 2);
+        assert!(stream.missing.contains(0) && !stream.missing.contains(1), "that one is on its way");
+    }
+
+    #[test]
+    fn lies_about_what_is_missing_do_no_harm() {
+        let now = Instant::now();
+        let mut stream = stream(2, now);
+        stream.accepted(&[Range { first: 1, count: 1 << 40 }], now);
+        assert_eq!(wanted(&mut stream, now), [Next::Chunk(1)]);
+        stream.stored(7, now);
+        stream.stored(1, now);
+        stream.stored(1, now);
+        assert_eq!((stream.report().bytes, stream.report().resent), (2 * CHUNK, 0));
+        assert!((0..=MAX_BAD).all(|times| stream.refused(1, now) == (times == MAX_BAD)));
     }
 }
