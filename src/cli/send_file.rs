@@ -145,22 +145,6 @@ fn chain(error: FileError) -> String {
     format!("{:#}", anyhow::Error::from(error))
 }
 
-<<<<<<< HEAD
-async fn send_whole(args: &Args, client: &Client, path: &Path) -> Result<(), FileError> {
-    let started = Instant::now();
-    let bytes = client.send_file_in_one_frame(&args.topic, path, options(args)).await?;
-    let (name_of, took) = (file_name(path), started.elapsed());
-    // Whatever becomes of what is said: the file was sent.
-    let _ = match args.connection.json {
-        true => tell(&Line::SentWhole { name: &name_of, size: bytes, seconds: took.as_secs_f64() }),
-        false => {
-            let (sent, file) = (output::good("sent"), name(&name_of));
-            output::say(format_args!("{sent} {file} in one frame: {}", files::rate(bytes, took)))
-                .map_err(Into::into)
-        }
-    };
-    Ok(())
-=======
 /// Sends a file in one message.
 async fn send_whole(
     args: &Args,
@@ -180,13 +164,13 @@ async fn send_whole(
     };
     let took = started.elapsed();
     if args.connection.json {
-        output::json(&Line::SentWhole { name: &called, size: bytes, seconds: took.as_secs_f64() })?;
+        tell(&Line::SentWhole { name: &called, size: bytes, seconds: took.as_secs_f64() })?;
     } else {
         let (sent, called) = (output::good("sent"), name(&called));
-        output::say(format_args!("{sent} {called} in one frame: {}", files::rate(bytes, took)))?;
+        let said = output::say(format_args!("{sent} {called} in one frame: {}", files::rate(bytes, took)));
+        unless_unread(said.map_err(Into::into))?;
     }
     Ok(Ok(()))
->>>>>>> bad
 }
 
 fn options(args: &Args) -> SendOptions {

@@ -2,7 +2,10 @@
 //!
 //! `SEED=… cargo test --test faults files` repeats a run that was printed with that seed.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use amop_testkit::wait;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
@@ -39,7 +42,7 @@ enum Party {
 struct Scene {
     net: Net,
     desk: Desk,
-    into: std::path::PathBuf,
+    into: PathBuf,
     sender: Cli,
     receiver: Cli,
 }
@@ -110,7 +113,7 @@ async fn is_killed_again_and_again(party: Party) {
     say(format_args!("{party:?} is killed {KILLS} times, SEED={seed}"));
     let mut random = StdRng::seed_from_u64(seed);
     let mut scene = Scene::new(seed).await;
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     for moment in moments(&mut random) {
         has_come(&scene.into, moment).await;
         scene.kill(party).await;
@@ -259,18 +262,28 @@ async fn two_files_and_small_requests_share_a_link() {
 async fn either_command_is_interrupted_and_goes_on() {
     let mut scene = Scene::new(1).await;
     has_come(&scene.into, SIZE / 4).await;
-    scene.sender.signal("-INT");
-    let ended = scene.sender.ended().await;
+    let ended = interrupted(&mut scene.sender).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.errors.contains("interrupted; the same command goes on from here"), "{ended:?}");
     let before = arrived(&scene.into);
     scene.sender.start();
     has_come(&scene.into, before + SIZE / 8).await;
 
-    scene.receiver.signal("-INT");
-    let ended = scene.receiver.ended().await;
+    let ended = interrupted(&mut scene.receiver).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.errors.contains("not complete; the same command goes on"), "{ended:?}");
+    assert!(
+        ended.errors.contains("1 files are not complete; the same command goes on with them"),
+        "{ended:?}"
+    );
     scene.receiver.start();
     scene.is_done().await;
+}
+
+/// As with Ctrl-C.
+async fn interrupted(command: &mut Cli) -> Ended {
+    let asked = Instant::now();
+    command.signal("-INT");
+    let ended = command.ended().await;
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    ended
 }

@@ -1,7 +1,7 @@
 //! One transfer at its receiver: decided on, checked, [received](super::receiving), and its sender told
 //! of its end.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use amop_protocol::{
     Fingerprint,
@@ -183,7 +183,12 @@ impl Transfer {
         progress: &watch::Sender<ReceiveProgress>,
     ) -> Result<Landing, FileError> {
         let (directory, about, progress) = (self.directory.clone(), self.about.clone(), progress.clone());
-        let checked = move |bytes| progress.send_modify(|progress| progress.bytes += bytes);
+        let stop = self.stop.clone();
+        // A large file takes minutes, and nobody is to wait so long for the end.
+        let checked = move |bytes| {
+            progress.send_modify(|progress| progress.bytes += bytes);
+            if stop.is_cancelled() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+        };
         let opening = async {
             let claim = self.claim().await?;
             blocking(move || Landing::open(directory, about, claim, checked)).await?
@@ -194,6 +199,7 @@ impl Transfer {
             tokio::select! {
                 opened = &mut opening => return match stopped {
                     Some(error) => Err(self.stopped_early(opened, error).await),
+                    None if self.stop.is_cancelled() => Err(FileError::Closed),
                     None => opened,
                 },
                 Some(incoming) = incoming.recv() => {
