@@ -56,11 +56,10 @@ pub(super) struct Args {
 /// Takes files until enough came, or a signal.
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
-    let client = args.connection.open().await?;
-    let mut receiver = tokio::select! {
-        receiver = receive(&args, &client) => receiver?,
-        () = signals.recv() => return Ok(ExitCode::SUCCESS),
-    };
+    let Some(client) = signals.unless(args.connection.open()).await else { return Ok(ExitCode::SUCCESS) };
+    let client = client?;
+    let Some(receiver) = signals.unless(receive(&args, &client)).await else { return Ok(ExitCode::SUCCESS) };
+    let mut receiver = receiver?;
     announce(&args, &client)?;
     let bars = Bars::new(args.connection.json);
     let mut left = args.count.unwrap_or(u64::MAX);

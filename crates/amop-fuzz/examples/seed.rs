@@ -9,6 +9,7 @@ use amop_protocol::{
     Cause, Fingerprint, NodeId, Seq, Topic,
     broker::lists::ListHash,
     wire::{
+        files::{Frame, Id, Offer, Range, Reason, State, Step},
         generated::{self as pb, control::Message},
         link::LinkFrame,
         peer::{self, Body, DataMessage, Envelope, Route, SendRef},
@@ -22,6 +23,7 @@ fn main() {
     vectors();
     certificates();
     private_topics();
+    files();
     control_messages();
     data_messages();
 }
@@ -92,6 +94,43 @@ fn private_topics() {
     }
     let message = [&[4, 2][..], &[7; 16], &1_u64.to_be_bytes(), &[7; 20]].concat();
     write("private_topic", "message", &message);
+}
+
+fn files() {
+    let receiver = Id([9; 16]);
+    let missing = || vec![Range { first: 0, count: 3 }, Range { first: 7, count: 1 }];
+    let offer = Offer {
+        name: "../对账单.pdf".into(),
+        size: 1_000_000,
+        media_type: "application/pdf".into(),
+        root: [1; 32],
+        key: Some([2; 32]),
+    };
+    let why = || "no".to_owned();
+    let (proof, data) = (Bytes::from_static(&[3; 64]), Bytes::from_static(b"content"));
+    for (name, step) in [
+        ("offer", Step::Offer(offer)),
+        ("seen", Step::Seen { receiver }),
+        ("accept", Step::Accept { receiver, missing: missing() }),
+        ("decline", Step::Decline { receiver, why: why() }),
+        ("noted", Step::Noted),
+        ("chunk", Step::Chunk { index: 3, proof, data: data.clone() }),
+        ("stored", Step::Stored { index: 3 }),
+        ("ask", Step::Ask),
+        ("missing", Step::State(State::Missing(missing()))),
+        ("working", Step::State(State::Working)),
+        ("done", Step::State(State::Done { receiver })),
+        ("stop", Step::Stop { reason: Reason::DiskFull, why: why(), receiver: Some(receiver) }),
+        ("sealed", Step::Sealed { nonce: [4; 12], sealed: data }),
+    ] {
+        let frame = Frame { transfer: Id([7; 16]), step };
+        write("file_frame", name, &[&[1], &frame.encode()[..]].concat());
+        let mut inner = BytesMut::new();
+        frame.encode_inner(&mut inner);
+        write("file_frame", &format!("{name}-inside"), &[&[2, 20, 1], &inner[..]].concat());
+    }
+    let (size, index) = (1_000_000_u64.to_be_bytes(), 3_u64.to_be_bytes());
+    write("file_frame", "extent", &[&[3][..], &size, &index].concat());
 }
 
 fn control_messages() {

@@ -9,6 +9,7 @@
 mod client;
 mod control;
 mod delivery;
+mod files;
 mod interleave;
 mod json;
 mod private;
@@ -43,6 +44,7 @@ targets! {
     client: session_client;
     x509: certificate, keys;
     private: private_topic;
+    files: file_frame;
     control: control, control_message;
     delivery: delivery;
 }

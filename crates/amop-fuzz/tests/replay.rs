@@ -133,5 +133,5 @@ macro_rules! replayed {
 
 replayed! {
     channel_frame link_frame extension peer_data assembler interleaver json session_server
-    session_client certificate keys private_topic control_message control delivery
+    session_client certificate keys private_topic file_frame control_message control delivery
 }

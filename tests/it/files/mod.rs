@@ -1,5 +1,10 @@
 //! Files between clients of real nodes.
 
+mod attacks;
+mod cli;
+mod forger;
+mod full;
+mod impostors;
 mod private;
 mod resume;
 mod transfers;

@@ -87,6 +87,9 @@ pub enum FileError {
     /// Nothing came through for so long.
     #[error("nothing was acknowledged for {0:?}; what has arrived is kept, send the file again to go on")]
     Stalled(Duration),
+    /// A receiver takes the file over and over.
+    #[error("the receiver asks again and again for what it has acknowledged; its disk forgets, or it lies")]
+    Insatiable,
     /// The other end gave up.
     #[error("the other end gave up: {}{}", in_words(*.reason), because(.why))]
     Stopped {

@@ -36,6 +36,9 @@ pub use self::{
     send::{FileReceipt, FileRecipient, RecipientState, SendOptions, SendPhase, SendProgress, SendingFile},
 };
 
+/// Longer than anybody waits; what is longer could not be added to a point in time.
+const FOREVER: std::time::Duration = std::time::Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// Runs what waits for the disk where it holds nobody up.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ use amop_protocol::{
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,12 @@ use crate::{
 const MAX_FRAMES: usize = 64;
 /// No frame but one that carries a whole file is longer.
 const MAX_FRAME: usize = CHUNK as usize + 4 * 1024;
+/// Bytes of frames that wait to be stored, of all transfers.
+const MAX_HELD: usize = 64 * 1024 * 1024;
+/// Transfers put aside that are remembered; more are found when files are next received here.
+const MAX_ASIDE: usize = 1_024;
+/// Senders that are told something at once, beside those of transfers under way.
+const MAX_TELLING: usize = 64;
 /// By what a request is refused that is no file.
 const REFUSED_NO_FILE: i32 = 6;
 
@@ -49,6 +55,9 @@ pub(super) struct Desk {
     /// What is on disk of transfers that were put aside: they go on when their senders do.
     aside: BTreeMap<Key, About>,
     running: JoinSet<Option<Ended>>,
+    telling: Arc<Semaphore>,
+    /// What is left of [`MAX_HELD`].
+    room: Arc<Semaphore>,
 }
 
 /// A transfer that has ended, and what is on disk of it.
@@ -63,7 +72,8 @@ impl Desk {
         stop: CancellationToken,
     ) -> Self {
         let (transfers, aside, running) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
-        Self { client, directory, options, offers, stop, transfers, aside, running }
+        let (telling, room) = (Arc::new(Semaphore::new(MAX_TELLING)), Arc::new(Semaphore::new(MAX_HELD)));
+        Self { client, directory, options, offers, stop, transfers, aside, running, telling, room }
     }
 
     pub(super) async fn run(mut self, mut topics: Subscription, mut inbox: Subscription) {
@@ -75,7 +85,9 @@ impl Desk {
                 Some(ended) = self.running.join_next(), if !self.running.is_empty() => {
                     if let Ok(Some((key, left))) = ended {
                         self.transfers.remove(&key);
-                        self.aside.extend(left.map(|about| (key, about)));
+                        if let Some(about) = left {
+                            self.put_aside(key, about);
+                        }
                     }
                 }
                 delivery = topics.next() => match delivery {
@@ -146,7 +158,7 @@ impl Desk {
             delivery.answer(Frame { transfer, step: seen }.encode());
         } else {
             // Who offers to all is to know for whom to wait.
-            self.tell(Channel::new(transfer, offer.key), seen);
+            self.tell(key.0, Channel::new(transfer, offer.key), seen);
         }
         match self.transfers.get(&key) {
             // It tells the sender what is missing, now or when that is decided.
@@ -154,20 +166,32 @@ impl Desk {
             None => {
                 if let Some(secret) = self.directory.done(key.0, key.1) {
                     let done = State::Done { receiver: self.directory.receiver() };
-                    self.tell(Channel::new(transfer, secret), Step::State(done));
+                    self.tell(key.0, Channel::new(transfer, secret), Step::State(done));
                 }
             }
         }
     }
 
-    /// Tells the sender of a transfer something, once.
-    fn tell(&mut self, channel: Channel, step: Step) {
+    /// Keeps in mind what is on disk of a transfer. Of one file there is one record, that of the transfer
+    /// which was last.
+    fn put_aside(&mut self, key: Key, about: About) {
+        let file = about.key();
+        self.aside.retain(|_, other| other.key() != file);
+        if self.aside.len() < MAX_ASIDE {
+            self.aside.insert(key, about);
+        }
+    }
+
+    /// Tells the sender of a transfer something, once. With too much to tell nothing is said: it asks.
+    fn tell(&mut self, sender: Fingerprint, channel: Channel, step: Step) {
+        let Ok(turn) = self.telling.clone().try_acquire_owned() else { return };
         let (client, stop) = (self.client.clone(), self.stop.clone());
         self.running.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                _ = super::transfer::tell(&client, &channel, step) => {}
+                _ = super::transfer::tell(&client, &channel, sender, step) => {}
             }
+            drop(turn);
             None
         });
     }
@@ -193,7 +217,7 @@ impl Desk {
         let (decide, decision) = oneshot::channel();
         let (frames, incoming) = mpsc::channel(MAX_FRAMES);
         if self.offers.try_send(FileOffer { file, decide }).is_err() {
-            self.aside.insert(named, about);
+            self.put_aside(named, about);
             return;
         }
         self.transfers.insert(named, frames);
@@ -201,9 +225,11 @@ impl Desk {
             client: self.client.clone(),
             directory: self.directory.clone(),
             channel: Channel::new(transfer, key),
+            sender: named.0,
             about,
             options: self.options.clone(),
             stop: self.stop.clone(),
+            make_way: CancellationToken::new(),
         };
         self.running.spawn(async move { Some((named, transfer.run(decision, incoming).await)) });
     }
@@ -231,7 +257,10 @@ impl Desk {
         }
         if let Some(transfer) = self.transfers.get(&key) {
             // Without room it is refused, and the sender tries again.
-            let _ = transfer.try_send(Incoming::Frame(Box::new((frame, delivery))));
+            let bytes = delivery.payload.len() as u32;
+            if let Ok(room) = self.room.clone().try_acquire_many_owned(bytes) {
+                let _ = transfer.try_send(Incoming::Frame(Box::new((frame, delivery, room))));
+            }
         }
     }
 

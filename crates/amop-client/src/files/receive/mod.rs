@@ -6,6 +6,7 @@
 mod desk;
 pub(super) mod directory;
 mod landing;
+mod receiving;
 mod transfer;
 
 use std::{
@@ -187,8 +188,9 @@ impl Client {
         &self,
         topics: Subscription,
         directory: Arc<Directory>,
-        options: ReceiveOptions,
+        mut options: ReceiveOptions,
     ) -> Result<FileReceiver, FileError> {
+        options.patience = options.patience.min(super::FOREVER);
         let inbox = self.subscribe(&directory.receiver().inbox()).await?;
         let (offers_to, offers) = mpsc::channel(MAX_WAITING);
         let stop = CancellationToken::new();

@@ -1,39 +1,34 @@
-//! One transfer at its receiver: decided on, received, finished.
-//!
-//! Woken by: the end, the application, frames, chunks that are stored, and its own clock.
+//! One transfer at its receiver: decided on, checked, [received](super::receiving), and its sender told
+//! of its end.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use amop_protocol::wire::files::{Frame, Reason, State, Step};
-use bytes::Bytes;
+use amop_protocol::{
+    Fingerprint,
+    wire::files::{Frame, Reason, State, Step},
+};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
-    task::JoinSet,
-    time::{Instant, sleep, sleep_until, timeout},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Decision, ReceiveOptions, ReceivePhase, ReceiveProgress,
-    directory::Directory,
+    Decision, ReceiveOptions, ReceiveProgress,
+    directory::{Claim, Directory},
     landing::{About, Landing, Refused},
+    receiving::Receiving,
 };
 use crate::{
-    Client, Delivery, RequestError, RequestOptions,
+    Address, Client, Delivery, RequestError, RequestOptions,
     files::{blocking, channel::Channel, error::FileError},
 };
 
-/// Chunks verified and written at once.
-const MAX_STORING: usize = 4;
-/// Chunks that are no part of the file, after which it is given up.
-const MAX_BAD: u32 = 16;
 /// How long a request to the sender may take.
 const TELL: Duration = Duration::from_secs(10);
 /// From one try to tell the sender something to the next: at first, and at most.
-const TELL_AGAIN: Duration = Duration::from_millis(200);
-const TELL_MOST: Duration = Duration::from_secs(10);
-/// When nothing has come for this long, the sender is told again what is missing.
-const QUIET: Duration = Duration::from_secs(5);
+pub(super) const TELL_AGAIN: Duration = Duration::from_millis(200);
+pub(super) const TELL_MOST: Duration = Duration::from_secs(10);
 /// How long a sender is tried to be told that it is over; that it is done, which it may also ask later.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 const DONE: Duration = Duration::from_secs(2);
@@ -42,24 +37,36 @@ const DONE: Duration = Duration::from_secs(2);
 pub(super) enum Incoming {
     /// It was offered again.
     Offered,
-    Frame(Box<(Frame, Delivery)>),
+    Frame(Box<(Frame, Delivery, Room)>),
 }
+
+/// A part of the memory for chunks that wait to be stored.
+pub(super) type Room = OwnedSemaphorePermit;
 
 /// A transfer that nobody has decided on yet.
 pub(super) struct Transfer {
     pub(super) client: Client,
     pub(super) directory: Arc<Directory>,
     pub(super) channel: Channel,
+    pub(super) sender: Fingerprint,
     pub(super) about: About,
     pub(super) options: ReceiveOptions,
     pub(super) stop: CancellationToken,
+    /// Its sender offers the same file anew, and the application has accepted that.
+    pub(super) make_way: CancellationToken,
 }
 
-/// Tells the sender something; true if it has understood.
-pub(super) async fn tell(client: &Client, channel: &Channel, step: Step) -> Result<bool, RequestError> {
+/// Tells the sender something, and nobody else who subscribes its inbox; true if it has understood.
+pub(super) async fn tell(
+    client: &Client,
+    channel: &Channel,
+    sender: Fingerprint,
+    step: Step,
+) -> Result<bool, RequestError> {
     let Ok(payload) = channel.encode(step) else { return Ok(false) };
     let inbox = channel.transfer.inbox();
-    let answer = client.request_to(&inbox, payload, RequestOptions::default().deadline(TELL)).await?;
+    let options = RequestOptions::default().deadline(TELL).to(Address::default().of_client(sender));
+    let answer = client.request_to(&inbox, payload, options).await?;
     Ok(channel.decode(&answer) == Some(Step::Noted))
 }
 
@@ -76,7 +83,8 @@ impl Transfer {
                 if let Err(error) = &ended {
                     tracing::debug!(transfer = %self.channel.transfer, %error, "a file was not received");
                 }
-                let left = ended.as_ref().err().is_some_and(|error| !self.is_to_be_discarded(error));
+                let left = ended.as_ref().err().is_some_and(|error| !self.is_to_be_discarded(error))
+                    && !self.make_way.is_cancelled();
                 // Whoever asked may have gone.
                 let _ = result.send(ended);
                 left.then_some(self.about)
@@ -106,7 +114,7 @@ impl Transfer {
                 incoming = incoming.recv() => match incoming? {
                     Incoming::Offered => {}
                     Incoming::Frame(arrived) => {
-                        let (frame, delivery) = *arrived;
+                        let (frame, delivery, _) = *arrived;
                         match self.channel.open(frame) {
                             Some(Step::Ask) => self.answer(delivery, Step::State(State::Working)),
                             Some(Step::Stop { reason, why, .. }) => {
@@ -127,80 +135,140 @@ impl Transfer {
 
     async fn receive(
         &self,
+        mut incoming: mpsc::Receiver<Incoming>,
+        progress: watch::Sender<ReceiveProgress>,
+        cancelled: &CancellationToken,
+    ) -> Result<PathBuf, FileError> {
+        let ended = match self.open(&mut incoming, &progress).await {
+            Ok(landing) => self.fill(landing, incoming, progress, cancelled).await,
+            Err(error) => Err(error),
+        };
+        match &ended {
+            // Before the application knows, which may end then.
+            Ok(_) => {
+                let done = Step::State(State::Done { receiver: self.directory.receiver() });
+                self.say_last(done, DONE).await;
+            }
+            Err(error) => {
+                if let Some(reason) = reason_of(error) {
+                    self.say_last(self.stopped(reason), LAST_WORDS).await;
+                }
+            }
+        }
+        ended
+    }
+
+    /// Until the file is there. Whatever waits for that is let go of at the end.
+    async fn fill(
+        &self,
+        landing: Landing,
         incoming: mpsc::Receiver<Incoming>,
         progress: watch::Sender<ReceiveProgress>,
         cancelled: &CancellationToken,
     ) -> Result<PathBuf, FileError> {
-        let landing = match self.open(&progress).await {
-            Ok(landing) => Arc::new(landing),
-            Err(error) => {
-                let reason = match &error {
-                    FileError::Stopped { reason, .. } => *reason,
-                    FileError::Directory { source, .. } => Refused::reason_of(source),
-                    _ => Reason::Disk,
-                };
-                self.say_last(self.stopped(reason), LAST_WORDS).await;
-                return Err(error);
-            }
-        };
-        let now = Instant::now();
-        let mut receiving = Receiving {
-            transfer: self,
-            landing: landing.clone(),
-            incoming,
-            progress,
-            storing: JoinSet::new(),
-            telling: JoinSet::new(),
-            heard: now,
-            tell_at: Some(now),
-            tell_again: TELL_AGAIN,
-            bad: 0,
-        };
-        receiving.tell_progress();
-        let ended = receiving.run(cancelled).await;
-        receiving.storing.shutdown().await;
-        let ended = match ended {
-            Ok(()) => {
-                receiving.progress.send_modify(|progress| progress.phase = ReceivePhase::Finishing);
-                receiving.finish().await
-            }
-            Err(error) => Err(error),
-        };
-        let Err(error) = ended else {
-            // Before the application knows, which may end then.
-            let done = Step::State(State::Done { receiver: self.directory.receiver() });
-            self.say_last(done, DONE).await;
-            return ended;
-        };
-        if self.is_to_be_discarded(&error) {
-            self.discard().await;
+        let landing = Arc::new(landing);
+        let ended = Receiving::new(self, landing.clone(), incoming, progress).run(cancelled).await;
+        if ended.as_ref().is_err_and(|error| self.is_to_be_discarded(error)) {
+            // Nothing is lost if that fails but space, for a while.
+            let _ = blocking(move || landing.discard()).await;
         }
-        if let Some(reason) = reason_of(&error) {
-            self.say_last(self.stopped(reason), LAST_WORDS).await;
-        }
-        Err(error)
+        ended
     }
 
-    async fn open(&self, progress: &watch::Sender<ReceiveProgress>) -> Result<Landing, FileError> {
+    /// Claims what is on disk of the file and checks it; a sender that asks is told that there is work
+    /// being done.
+    async fn open(
+        &self,
+        incoming: &mut mpsc::Receiver<Incoming>,
+        progress: &watch::Sender<ReceiveProgress>,
+    ) -> Result<Landing, FileError> {
         let (directory, about, progress) = (self.directory.clone(), self.about.clone(), progress.clone());
-        let checked = move |bytes| progress.send_modify(|progress| progress.bytes += bytes);
-        blocking(move || Landing::open(directory, about, checked)).await?
+        let stop = self.stop.clone();
+        // A large file takes minutes, and nobody is to wait so long for the end.
+        let checked = move |bytes| {
+            progress.send_modify(|progress| progress.bytes += bytes);
+            if stop.is_cancelled() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+        };
+        let opening = async {
+            let claim = self.claim().await?;
+            blocking(move || Landing::open(directory, about, claim, checked)).await?
+        };
+        tokio::pin!(opening);
+        let mut stopped = None;
+        loop {
+            tokio::select! {
+                opened = &mut opening => return match stopped {
+                    Some(error) => Err(self.stopped_early(opened, error).await),
+                    None if self.stop.is_cancelled() => Err(FileError::Closed),
+                    None => opened,
+                },
+                Some(incoming) = incoming.recv() => {
+                    // What else comes, comes again.
+                    let Incoming::Frame(arrived) = incoming else { continue };
+                    let (frame, delivery, _) = *arrived;
+                    match self.channel.open(frame) {
+                        Some(Step::Ask) => self.answer(delivery, Step::State(State::Working)),
+                        Some(Step::Stop { reason, why, .. }) => {
+                            self.answer(delivery, Step::Noted);
+                            stopped = Some(FileError::Stopped { reason, why });
+                        }
+                        _ => {}
+                    }
+                },
+            }
+        }
+    }
+
+    /// Its sender gave up while what is here was checked.
+    async fn stopped_early(&self, opened: Result<Landing, FileError>, error: FileError) -> FileError {
+        if let Ok(landing) = opened
+            && self.is_to_be_discarded(&error)
+        {
+            // Nothing is lost if that fails but space, for a while.
+            let _ = blocking(move || landing.discard()).await;
+        }
+        error
+    }
+
+    /// Whoever else receives the same file makes way: its sender has begun anew, and knows nothing of
+    /// the transfer before.
+    async fn claim(&self) -> Result<Claim, FileError> {
+        let key = self.about.key();
+        loop {
+            let holder = match self.directory.claim(&key, &self.make_way) {
+                Ok(claim) => return Ok(claim),
+                Err(holder) => holder,
+            };
+            holder.make_way.cancel();
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(FileError::Closed),
+                () = holder.gone.cancelled() => {}
+            }
+        }
     }
 
     fn is_to_be_discarded(&self, error: &FileError) -> bool {
         match error {
             FileError::Cancelled | FileError::WrongContent => true,
             FileError::Closed | FileError::Stalled(_) => false,
+            // Whoever comes next goes on with it.
+            _ if self.make_way.is_cancelled() => false,
             FileError::Stopped { reason: Reason::Cancelled | Reason::Changed, .. } => true,
             _ => self.options.discard,
         }
     }
 
-    /// Removes what has come.
+    /// Removes what has come of a file that was not accepted, if nobody is receiving it by another
+    /// transfer.
     async fn discard(&self) {
         let (directory, key) = (self.directory.clone(), self.about.key());
+        let Ok(claim) = directory.claim(&key, &CancellationToken::new()) else { return };
         // Nothing is lost if that fails but space, for a while.
-        let _ = blocking(move || directory.discard(&key)).await;
+        let _ = blocking(move || {
+            directory.discard(&key);
+            drop(claim);
+        })
+        .await;
     }
 
     fn stopped(&self, reason: Reason) -> Step {
@@ -211,7 +279,7 @@ impl Transfer {
     async fn say_last(&self, step: Step, within: Duration) {
         let telling = async {
             let mut again = TELL_AGAIN;
-            while !matches!(tell(&self.client, &self.channel, step.clone()).await, Ok(true)) {
+            while !matches!(tell(&self.client, &self.channel, self.sender, step.clone()).await, Ok(true)) {
                 sleep(again).await;
                 again = (again * 2).min(TELL_MOST);
             }
@@ -223,172 +291,9 @@ impl Transfer {
         }
     }
 
-    fn answer(&self, delivery: Delivery, step: Step) {
+    pub(super) fn answer(&self, delivery: Delivery, step: Step) {
         if let Ok(payload) = self.channel.encode(step) {
             delivery.answer(payload);
-        }
-    }
-}
-
-/// A transfer that was accepted.
-struct Receiving<'a> {
-    transfer: &'a Transfer,
-    landing: Arc<Landing>,
-    incoming: mpsc::Receiver<Incoming>,
-    progress: watch::Sender<ReceiveProgress>,
-    storing: JoinSet<Result<(), Refused>>,
-    /// The sender is being told what is missing.
-    telling: JoinSet<bool>,
-    heard: Instant,
-    tell_at: Option<Instant>,
-    tell_again: Duration,
-    bad: u32,
-}
-
-impl Receiving<'_> {
-    /// Until all is there.
-    async fn run(&mut self, cancelled: &CancellationToken) -> Result<(), FileError> {
-        let patience = self.transfer.options.patience;
-        loop {
-            if self.landing.is_complete() && self.storing.is_empty() {
-                return Ok(());
-            }
-            let room = self.storing.len() < MAX_STORING;
-            let tell_at = self.tell_at.unwrap_or_else(|| self.heard + QUIET);
-            tokio::select! {
-                biased;
-                () = self.transfer.stop.cancelled() => return Err(FileError::Closed),
-                () = cancelled.cancelled() => return Err(FileError::Cancelled),
-                Some(stored) = self.storing.join_next(), if !self.storing.is_empty() => self.stored(stored)?,
-                Some(told) = self.telling.join_next(), if !self.telling.is_empty() => self.told(matches!(told, Ok(true))),
-                incoming = self.incoming.recv(), if room => match incoming {
-                    Some(incoming) => self.handle(incoming)?,
-                    None => return Err(FileError::Closed),
-                },
-                () = sleep_until(tell_at), if self.telling.is_empty() => self.tell(),
-                () = sleep_until(self.heard + patience) => return Err(FileError::Stalled(patience)),
-            }
-        }
-    }
-
-    fn handle(&mut self, incoming: Incoming) -> Result<(), FileError> {
-        let (frame, delivery) = match incoming {
-            Incoming::Frame(arrived) => *arrived,
-            Incoming::Offered => {
-                self.tell_at = Some(Instant::now());
-                return Ok(());
-            }
-        };
-        let Some(step) = self.transfer.channel.open(frame) else { return Ok(()) };
-        self.heard = Instant::now();
-        match step {
-            Step::Chunk { index, proof, data } => self.store(index, proof, data, delivery),
-            Step::Ask => self.transfer.answer(delivery, Step::State(self.state())),
-            Step::Stop { reason, why, .. } => {
-                self.transfer.answer(delivery, Step::Noted);
-                return Err(FileError::Stopped { reason, why });
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn state(&self) -> State {
-        let missing = self.landing.missing();
-        if missing.is_empty() { State::Working } else { State::Missing(missing.to_wire()) }
-    }
-
-    /// Verifies and writes a chunk, and answers then.
-    fn store(&mut self, index: u64, proof: Bytes, data: Bytes, delivery: Delivery) {
-        let (landing, channel) = (self.landing.clone(), self.transfer.channel.clone());
-        let receiver = self.transfer.directory.receiver();
-        self.storing.spawn_blocking(move || {
-            let stored = landing.store(index, &data, &proof);
-            let step = match &stored {
-                Ok(_) => Step::Stored { index },
-                Err(refused) => {
-                    Step::Stop { reason: refused.reason(), why: String::new(), receiver: Some(receiver) }
-                }
-            };
-            if let Ok(payload) = channel.encode(step) {
-                delivery.answer(payload);
-            }
-            stored.map(drop)
-        });
-    }
-
-    fn stored(
-        &mut self,
-        stored: Result<Result<(), Refused>, tokio::task::JoinError>,
-    ) -> Result<(), FileError> {
-        match stored {
-            Ok(Ok(())) => {}
-            Ok(Err(Refused::Bad)) => {
-                self.bad += 1;
-                tracing::warn!(transfer = %self.transfer.channel.transfer, "a chunk is not what was offered");
-                if self.bad >= MAX_BAD {
-                    return Err(FileError::WrongContent);
-                }
-            }
-            Ok(Err(Refused::Disk(source))) => {
-                let path = self.transfer.directory.path().to_owned();
-                return Err(FileError::Directory { path, source });
-            }
-            Err(_) => return Err(FileError::Closed),
-        }
-        self.tell_progress();
-        Ok(())
-    }
-
-    fn tell_progress(&self) {
-        let bytes = self.landing.verified();
-        self.progress.send_replace(ReceiveProgress { phase: ReceivePhase::Receiving, bytes });
-    }
-
-    /// Tells the sender what is missing.
-    fn tell(&mut self) {
-        let Transfer { client, channel, directory, .. } = self.transfer;
-        let step = Step::Accept { receiver: directory.receiver(), missing: self.landing.missing().to_wire() };
-        let (client, channel) = (client.clone(), channel.clone());
-        self.telling.spawn(async move { tell(&client, &channel, step).await.unwrap_or(false) });
-        self.tell_at = Some(Instant::now());
-    }
-
-    fn told(&mut self, understood: bool) {
-        let now = Instant::now();
-        if understood {
-            (self.tell_at, self.tell_again) = (None, TELL_AGAIN);
-            // It is there; that it has nothing to say for a while is another matter.
-            self.heard = now;
-        } else {
-            self.tell_at = Some(now + self.tell_again);
-            self.tell_again = (self.tell_again * 2).min(TELL_MOST);
-        }
-    }
-
-    /// Checks the whole and gives it its name, and answers those who ask meanwhile.
-    async fn finish(&mut self) -> Result<PathBuf, FileError> {
-        let landing = self.landing.clone();
-        let finishing = blocking(move || landing.finish());
-        tokio::pin!(finishing);
-        loop {
-            tokio::select! {
-                biased;
-                finished = &mut finishing => return finished?,
-                Some(incoming) = self.incoming.recv() => match incoming {
-                    Incoming::Frame(arrived) => {
-                        let (frame, delivery) = *arrived;
-                        let step = match self.transfer.channel.open(frame) {
-                            Some(Step::Ask) => Step::State(State::Working),
-                            // It is here already: everything is.
-                            Some(Step::Chunk { index, .. }) => Step::Stored { index },
-                            _ => continue,
-                        };
-                        self.transfer.answer(delivery, step);
-                    }
-                    Incoming::Offered => {}
-                },
-            }
         }
     }
 }

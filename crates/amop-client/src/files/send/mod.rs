@@ -197,8 +197,10 @@ impl Client {
         &self,
         target: Target,
         path: &Path,
-        options: SendOptions,
+        mut options: SendOptions,
     ) -> Result<SendingFile, FileError> {
+        options.patience = options.patience.min(super::FOREVER);
+        options.decide_within = options.decide_within.min(super::FOREVER);
         if self.node().is_some_and(|node| !node.extended) {
             return Err(FileError::Plain2x);
         }

@@ -23,6 +23,9 @@ const ASK_MOST: Duration = Duration::from_secs(1);
 const BELIEVED: Duration = Duration::from_secs(1);
 /// Chunks that a receiver may say are bad although they are as they were hashed.
 const MAX_BAD: u32 = 3;
+/// So many times what a file has, and this, a receiver may acknowledge: with a disk that forgets, say.
+const MAX_TIMES: u64 = 16;
+const MAX_MORE: u64 = 1_024;
 
 /// What is to be sent next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,9 @@ pub(super) struct Stream {
     pause: Duration,
     /// When something was last acknowledged, or it first was there.
     heard: Instant,
+    /// When a chunk was last acknowledged, or it was first to be sent one; and how many were.
+    progressed: Instant,
+    acknowledged: u64,
     /// What was sent by this process, and bytes sent more than once.
     sent: Ranges,
     resent: u64,
@@ -74,6 +80,8 @@ impl Stream {
             paused_until: None,
             pause: Duration::ZERO,
             heard: now,
+            progressed: now,
+            acknowledged: 0,
             sent: Ranges::default(),
             resent: 0,
             bad: 0,
@@ -126,6 +134,16 @@ impl Stream {
         self.heard
     }
 
+    /// When it last took something: what it says beside that does not count.
+    pub(super) fn progressed(&self) -> Instant {
+        self.progressed
+    }
+
+    /// Whether it asks again and again for what it has acknowledged.
+    pub(super) fn is_insatiable(&self) -> bool {
+        self.acknowledged > MAX_TIMES * chunks(self.size) + MAX_MORE
+    }
+
     /// What is to be sent now; the caller sends it.
     pub(super) fn next(&mut self, now: Instant) -> Option<Next> {
         if !self.accepted || self.end.is_some() || self.paused_until.is_some_and(|until| until > now) {
@@ -171,6 +189,9 @@ impl Stream {
         if self.accepted && now - self.heard < BELIEVED {
             return;
         }
+        if !self.accepted {
+            self.progressed = now;
+        }
         self.accepted = true;
         self.heard = now;
         self.take_missing(missing, now);
@@ -180,7 +201,8 @@ impl Stream {
     pub(super) fn stored(&mut self, index: u64, now: Instant) {
         let Some(sent) = self.under_way.remove(&index) else { return };
         self.window.acknowledged(sent, now);
-        self.heard = now;
+        self.acknowledged += 1;
+        (self.heard, self.progressed) = (now, now);
         (self.paused_until, self.pause) = (None, Duration::ZERO);
     }
 

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use amop_auth::transfer::TransferKey;
 use amop_protocol::{
+    Fingerprint,
     broker::event::{Mode, Sender},
     wire::files::{Frame, Id, Offer, Reason, State, Step},
 };
@@ -25,7 +26,7 @@ use super::{
     stream::{Next, Stream},
 };
 use crate::{
-    Client, Delivery, ErrorKind, RequestError, RequestOptions, Subscription,
+    Address, Client, Delivery, ErrorKind, RequestError, RequestOptions, Subscription,
     files::{
         blocking,
         channel::Channel,
@@ -44,6 +45,8 @@ const MAX_RECEIVERS: usize = 1_024;
 /// How often those who look on are told of hashing, and the state is written.
 const TICK: Duration = Duration::from_millis(100);
 const WRITE_EACH: Duration = Duration::from_secs(1);
+/// So many times the patience, a receiver may say that it is there without taking anything.
+const TALK: u32 = 10;
 /// How long receivers are tried to be told that it is over.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -280,14 +283,19 @@ impl Task<'_> {
             while let Some(next) = stream.next(now) {
                 let (client, channel) = (self.sending.client.clone(), self.channel.clone());
                 let receiver = stream.receiver;
+                let to = stream.who.client.fingerprint;
                 let source = self.source.clone();
                 self.work.push(match next {
                     Next::Chunk(index) => Box::pin(async move {
-                        Ended::Chunk(receiver, index, chunk(&client, &channel, source, receiver, index).await)
+                        Ended::Chunk(
+                            receiver,
+                            index,
+                            chunk(&client, &channel, source, (receiver, to), index).await,
+                        )
                     }),
                     Next::Ask => Box::pin(async move {
                         let answered = match channel.encode(Step::Ask) {
-                            Ok(ask) => request(&client, &channel, receiver, ask).await,
+                            Ok(ask) => request(&client, &channel, (receiver, to), ask).await,
                             Err(error) => Answered::Local(error),
                         };
                         Ended::Asked(receiver, answered)
@@ -303,7 +311,10 @@ impl Task<'_> {
         let SendOptions { patience, decide_within, .. } = self.sending.options;
         for stream in self.streams.values_mut().filter(|stream| stream.ended().is_none()) {
             let limit = if stream.is_decided() { patience } else { decide_within };
-            if now - stream.heard() >= limit {
+            let talks = stream.is_decided() && now - stream.progressed() >= patience * TALK;
+            if stream.is_insatiable() {
+                stream.fail(FileError::Insatiable);
+            } else if now - stream.heard() >= limit || talks {
                 let error = if stream.is_decided() {
                     FileError::Stalled(patience)
                 } else {
@@ -576,7 +587,8 @@ impl Task<'_> {
             .filter_map(|stream| {
                 let stop = Step::Stop { reason, why: String::new(), receiver: None };
                 let stop = self.channel.encode(stop).ok()?;
-                Some(request(&self.sending.client, &self.channel, stream.receiver, stop))
+                let to = (stream.receiver, stream.who.client.fingerprint);
+                Some(request(&self.sending.client, &self.channel, to, stop))
             })
             .collect();
         // Whoever is not reached will ask, and hear that nobody knows of it.
@@ -603,19 +615,25 @@ async fn chunk(
     client: &Client,
     channel: &Channel,
     source: Arc<Hashed>,
-    receiver: Id,
+    to: (Id, Fingerprint),
     index: u64,
 ) -> Answered {
     let (transfer, key) = (channel.transfer, channel.key.clone());
     let frame = blocking(move || source.frame(transfer, index, key.as_deref())).await;
     match frame.and_then(|frame| frame) {
-        Ok(frame) => request(client, channel, receiver, frame).await,
+        Ok(frame) => request(client, channel, to, frame).await,
         Err(error) => Answered::Local(error),
     }
 }
 
-async fn request(client: &Client, channel: &Channel, receiver: Id, payload: Bytes) -> Answered {
-    let options = RequestOptions::default().deadline(CHUNK_WITHIN);
+/// Asks a receiver something, and nobody else who subscribes its inbox.
+async fn request(
+    client: &Client,
+    channel: &Channel,
+    (receiver, to): (Id, Fingerprint),
+    payload: Bytes,
+) -> Answered {
+    let options = RequestOptions::default().deadline(CHUNK_WITHIN).to(Address::default().of_client(to));
     match client.request_to(&receiver.inbox(), payload, options).await {
         Ok(answer) => answered(channel, &answer),
         Err(error) => not_sent(&error),

@@ -5,10 +5,11 @@
 //! the one process that receives here; `done` lists what was received, for senders that ask again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, BufRead, BufReader, Read, Seek, Write},
+    io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -16,6 +17,7 @@ use amop_protocol::{Fingerprint, wire::files::Id};
 use parking_lot::Mutex;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::landing::About;
 use crate::files::{error::FileError, name};
@@ -24,6 +26,8 @@ use crate::files::{error::FileError, name};
 const OWN: &str = ".amop";
 /// Transfers that are remembered when they are done.
 const MAX_DONE: usize = 10_000;
+/// Bytes of the list of them that are read, far more than it has.
+const MAX_DONE_LOG: u64 = 8 * 1024 * 1024;
 /// Names tried for one file.
 const MAX_NUMBER: u32 = 10_000;
 /// The longest record of an unfinished file.
@@ -38,17 +42,36 @@ pub(in crate::files) struct Directory {
     /// Locked.
     _held: File,
     done: Mutex<Done>,
+    claims: Mutex<BTreeMap<String, Holder>>,
+}
+
+/// An unfinished file that is worked on; nobody else touches it until this is dropped.
+#[derive(Debug)]
+pub(super) struct Claim {
+    directory: Arc<Directory>,
+    pub(super) key: String,
+}
+
+/// Whoever has claimed an unfinished file.
+#[derive(Clone, Debug)]
+pub(super) struct Holder {
+    /// Asks it to let go.
+    pub(super) make_way: CancellationToken,
+    /// It has let go.
+    pub(super) gone: CancellationToken,
 }
 
 #[derive(Debug)]
 struct Done {
+    path: PathBuf,
     log: File,
-    /// With their keys.
-    transfers: BTreeMap<Transfer, Option<[u8; 32]>>,
+    transfers: BTreeMap<Named, Option<[u8; 32]>>,
+    /// The oldest first.
+    order: VecDeque<Named>,
 }
 
-/// A transfer: its sender, and what that calls it.
-type Transfer = (Fingerprint, Id);
+/// Who sent, and what it calls the transfer.
+type Named = (Fingerprint, Id);
 
 /// A line of the list of what was received.
 #[derive(Serialize, Deserialize)]
@@ -70,11 +93,13 @@ impl Directory {
             let path = path.to_owned();
             move |source| FileError::Directory { path, source }
         };
-        fs::create_dir_all(into).and_then(|()| make(&own)).map_err(failed(&own))?;
+        fs::create_dir_all(into).map_err(no_directory).map_err(failed(into))?;
+        make(&own).map_err(failed(&own))?;
         let (held, receiver) = hold(&own.join("receiver"), into)?;
         let done = Done::open(&own.join("done")).map_err(failed(&own.join("done")))?;
         forget_old(&own, keep).map_err(failed(&own))?;
-        Ok(Self { into: into.to_owned(), own, receiver, _held: held, done: Mutex::new(done) })
+        let (done, claims) = (Mutex::new(done), Mutex::default());
+        Ok(Self { into: into.to_owned(), own, receiver, _held: held, done, claims })
     }
 
     /// Names whoever receives here, again after a restart.
@@ -103,6 +128,10 @@ impl Directory {
             if path.extension().is_some_and(|kind| kind == "json") {
                 match read_record(&path) {
                     Ok(about) => all.push(about),
+                    // What cannot be read now, for want of descriptors say, may be read another time.
+                    Err(error) if !is_malformed(&error) => {
+                        tracing::warn!(path = %path.display(), %error, "the record of an unfinished file cannot be read now");
+                    }
                     Err(error) => {
                         tracing::warn!(path = %path.display(), %error, "the record of an unfinished file cannot be read; it begins anew");
                         remove_all(&path);
@@ -187,50 +216,105 @@ impl Directory {
         self.done.lock().transfers.get(&(sender, transfer)).copied()
     }
 
-    /// Removes what is kept of an unfinished transfer.
+    /// Claims an unfinished file; `make_way` is cancelled when somebody else wants it.
+    ///
+    /// # Errors
+    /// With whoever has it.
+    pub(super) fn claim(self: &Arc<Self>, key: &str, make_way: &CancellationToken) -> Result<Claim, Holder> {
+        let mut claims = self.claims.lock();
+        if let Some(holder) = claims.get(key) {
+            return Err(holder.clone());
+        }
+        let holder = Holder { make_way: make_way.clone(), gone: CancellationToken::new() };
+        claims.insert(key.to_owned(), holder);
+        Ok(Claim { directory: self.clone(), key: key.to_owned() })
+    }
+
+    /// Removes what is kept of an unfinished file; only whoever has claimed it may.
     pub(super) fn discard(&self, key: &str) {
         remove_all(&self.file(key, "json"));
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(holder) = self.directory.claims.lock().remove(&self.key) {
+            holder.gone.cancel();
+        }
     }
 }
 
 impl Done {
     fn open(path: &Path) -> io::Result<Self> {
         let mut log = private(OpenOptions::new().read(true).append(true).create(true)).open(path)?;
-        let mut transfers = BTreeMap::new();
-        let mut lines = Vec::new();
-        for line in BufReader::new(&log).lines() {
-            let line = line?;
-            // A line that a crash cut off says nothing.
-            if let Some((named, key)) = serde_json::from_str::<Line>(&line).ok().and_then(|line| line.read())
-            {
-                transfers.insert(named, key);
-                lines.push(line);
+        let mut text = Vec::new();
+        (&mut log).take(MAX_DONE_LOG).read_to_end(&mut text)?;
+        let mut done =
+            Self { path: path.to_owned(), log, transfers: BTreeMap::new(), order: VecDeque::new() };
+        // Lines that a crash cut off or bent say nothing.
+        let lines = text.split(|byte| *byte == b'\n');
+        for (named, key) in lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok()?.read()) {
+            done.remember(named, key);
+        }
+        let is_long = done.log.metadata()?.len() > text.len() as u64;
+        if done.forget_oldest() || is_long || !(text.is_empty() || text.ends_with(b"\n")) {
+            done.rewrite()?;
+        }
+        Ok(done)
+    }
+
+    fn remember(&mut self, named: Named, key: Option<[u8; 32]>) {
+        if self.transfers.insert(named, key).is_none() {
+            self.order.push_back(named);
+        }
+    }
+
+    /// Of too many, half stay; whether there were too many.
+    fn forget_oldest(&mut self) -> bool {
+        let too_many = self.order.len() > MAX_DONE;
+        if too_many {
+            let surplus = self.order.len() - MAX_DONE / 2;
+            for named in self.order.drain(..surplus) {
+                self.transfers.remove(&named);
             }
         }
-        if lines.len() > MAX_DONE {
-            let kept = &lines[lines.len() - MAX_DONE / 2..];
-            transfers =
-                kept.iter().filter_map(|line| serde_json::from_str::<Line>(line).ok()?.read()).collect();
-            log.set_len(0)?;
-            log.rewind()?;
-            log.write_all(format!("{}\n", kept.join("\n")).as_bytes())?;
-        }
-        Ok(Self { log, transfers })
+        too_many
     }
 
     fn add(&mut self, sender: Fingerprint, transfer: Id, key: Option<[u8; 32]>) -> io::Result<()> {
-        self.transfers.insert((sender, transfer), key);
-        let line = Line {
-            sender: sender.to_hex(),
-            transfer: transfer.to_string(),
-            key: key.map(|key| to_hex(&key)),
-        };
-        self.log.write_all(format!("{}\n", serde_json::to_string(&line)?).as_bytes())
+        self.remember((sender, transfer), key);
+        if self.forget_oldest() {
+            return self.rewrite();
+        }
+        self.log.write_all(Line::new((sender, transfer), key).text()?.as_bytes())
+    }
+
+    /// Writes the list anew, in one go.
+    fn rewrite(&mut self) -> io::Result<()> {
+        let own = self.path.parent().ok_or(io::ErrorKind::NotFound)?;
+        let mut file = tempfile::NamedTempFile::new_in(own)?;
+        for named in &self.order {
+            let key = self.transfers.get(named).copied().flatten();
+            file.write_all(Line::new(*named, key).text()?.as_bytes())?;
+        }
+        let mut log = file.persist(&self.path)?;
+        log.seek(io::SeekFrom::End(0))?;
+        self.log = log;
+        Ok(())
     }
 }
 
 impl Line {
-    fn read(self) -> Option<(Transfer, Option<[u8; 32]>)> {
+    fn new((sender, transfer): Named, key: Option<[u8; 32]>) -> Self {
+        let key = key.map(|key| to_hex(&key));
+        Self { sender: sender.to_hex(), transfer: transfer.to_string(), key }
+    }
+
+    fn text(&self) -> io::Result<String> {
+        Ok(format!("{}\n", serde_json::to_string(self)?))
+    }
+
+    fn read(self) -> Option<(Named, Option<[u8; 32]>)> {
         let key = match self.key {
             Some(key) => Some(hash_from_hex(&key)?),
             None => None,
@@ -255,7 +339,12 @@ pub(in crate::files) fn make(path: &Path) -> io::Result<()> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    builder.create(path).map_err(no_directory)
+}
+
+/// Of a file that is where a directory is to be made the system says that it exists, which helps nobody.
+fn no_directory(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::AlreadyExists { io::ErrorKind::NotADirectory.into() } else { error }
 }
 
 /// For a file that only its owner reads.
@@ -292,6 +381,11 @@ fn hold(path: &Path, into: &Path) -> Result<(File, Id), FileError> {
     Ok((file, id))
 }
 
+/// Whether a record says nothing, rather than that it cannot be read.
+fn is_malformed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
 fn read_record(path: &Path) -> io::Result<About> {
     let mut text = String::new();
     File::open(path)?.take(MAX_RECORD).read_to_string(&mut text)?;
@@ -320,17 +414,22 @@ fn forget_old(own: &Path, keep: Duration) -> io::Result<()> {
         let changed = fs::metadata(path).and_then(|about| about.modified());
         changed.is_ok_and(|changed| now.duration_since(changed).is_ok_and(|age| age > keep))
     };
+    let kind = |path: &Path| path.extension().and_then(|kind| kind.to_str()).map(str::to_owned);
     for entry in fs::read_dir(own)? {
         let path = entry?.path();
-        let is_of_a_crash = path.extension().is_none_or(|kind| kind == "whole")
-            && path.file_stem().is_some_and(|name| name != "receiver" && name != "done");
-        if is_of_a_crash {
-            fs::remove_file(&path)?;
+        let is_of_a_crash = match kind(&path).as_deref() {
+            None => path.file_stem().is_some_and(|name| name != "receiver" && name != "done"),
+            Some("whole") => true,
+            // The record is made after them and removed after them.
+            Some("part" | "journal") => !path.with_extension("json").exists(),
+            _ => false,
+        };
+        if is_of_a_crash && let Err(error) = fs::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "what a crash has left cannot be removed");
         }
-        if path.extension().is_some_and(|kind| kind == "json")
-            && is_old(&path)
-            && is_old(&path.with_extension("journal"))
-        {
+        let is_record = kind(&path).is_some_and(|kind| kind == "json");
+        let journal = path.with_extension("journal");
+        if is_record && is_old(&path) && (is_old(&journal) || !journal.exists()) {
             tracing::info!(path = %path.display(), "an unfinished file is given up: nothing came for long");
             remove_all(&path);
         }

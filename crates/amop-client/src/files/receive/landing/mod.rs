@@ -14,12 +14,12 @@ use std::{
 use amop_protocol::{
     Fingerprint, NodeId,
     broker::event::Sender,
-    wire::files::{CHUNK, Id, Offer, Reason, chunks, extent},
+    wire::files::{CHUNK, Id, MAX_SIZE, Offer, Reason, chunks, extent},
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::directory::{Directory, hash_from_hex, to_hex};
+use super::directory::{Claim, Directory, hash_from_hex, to_hex};
 use crate::files::{
     disk::{read_exact_at, write_all_at},
     error::FileError,
@@ -64,7 +64,7 @@ pub(super) struct Landing {
     about: About,
     size: u64,
     root: [u8; HASH],
-    key: String,
+    claim: Claim,
     part: File,
     journal: File,
     state: Mutex<Progress>,
@@ -134,7 +134,7 @@ impl About {
             Some(key) => Some(hash_from_hex(key)?),
             None => None,
         };
-        let current = self.version == 1;
+        let current = self.version == 1 && self.size <= MAX_SIZE;
         let root = hash_from_hex(&self.root)?;
         Id::from_hex(&self.transfer).filter(|_| current).map(|transfer| Parts { sender, transfer, root, key })
     }
@@ -159,18 +159,18 @@ impl std::fmt::Debug for About {
 }
 
 impl Landing {
-    /// Begins a file, or goes on with it: what is there is read and checked, `checked` told of each
-    /// chunk.
+    /// Begins a file that was claimed, or goes on with it: what is there is read and checked, `checked`
+    /// told of each chunk; an error of it is the end.
     ///
     /// # Errors
-    /// When the directory cannot be used, or the file is being received already.
+    /// When the directory cannot be used, or it was to end.
     pub(super) fn open(
         directory: Arc<Directory>,
         about: About,
-        mut checked: impl FnMut(u64),
+        claim: Claim,
+        mut checked: impl FnMut(u64) -> io::Result<()>,
     ) -> Result<Self, FileError> {
-        let key = about.key();
-        let path = directory.file(&key, "part");
+        let path = directory.file(&claim.key, "part");
         let failed = |source| FileError::Directory { path: path.clone(), source };
         let root =
             about.parts().map(|parts| parts.root).ok_or_else(|| failed(io::ErrorKind::InvalidData.into()))?;
@@ -178,16 +178,12 @@ impl Landing {
         let open =
             |path: PathBuf| OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let part = open(path.clone()).map_err(failed)?;
-        part.try_lock().map_err(|_| FileError::Stopped {
-            reason: Reason::Busy,
-            why: "the same file is being received already".into(),
-        })?;
-        let journal = open(directory.file(&key, "journal")).map_err(failed)?;
-        directory.write_record(&key, &about).map_err(failed)?;
+        let journal = open(directory.file(&claim.key, "journal")).map_err(failed)?;
+        directory.write_record(&claim.key, &about).map_err(failed)?;
         let size = about.size;
         let missing = missing(&part, &journal, size, &mut checked).map_err(failed)?;
         let state = Mutex::new(Progress { missing, unsynced: 0 });
-        Ok(Self { directory, size, root, key, about, part, journal, state })
+        Ok(Self { directory, size, root, claim, about, part, journal, state })
     }
 
     /// What is missing.
@@ -250,20 +246,23 @@ impl Landing {
             return Err(FileError::WrongContent);
         }
         self.part.set_len(self.size).and_then(|()| self.part.sync_all()).map_err(failed)?;
-        let part = self.directory.file(&self.key, "part");
+        let part = self.directory.file(&self.claim.key, "part");
         let name = crate::files::name::safe(&self.about.name);
         let placed = self.directory.place(&part, &name, |name| {
             let about = About { placed: Some(name.to_owned()), ..self.about.clone() };
-            self.directory.write_record(&self.key, &about)
+            self.directory.write_record(&self.claim.key, &about)
         });
         let placed = placed.map_err(failed)?;
-        self.done().map_err(failed)?;
+        // It is there, whatever comes now; the record that stays says so to whoever is next.
+        if let Err(error) = note_done(&self.directory, &self.about) {
+            tracing::warn!(path = %placed.display(), %error, "it cannot be noted that a file is complete");
+        }
         Ok(placed)
     }
 
-    /// The file is in its place.
-    fn done(&self) -> io::Result<()> {
-        note_done(&self.directory, &self.about)
+    /// Removes what is there.
+    pub(super) fn discard(&self) {
+        self.directory.discard(&self.claim.key);
     }
 }
 
@@ -286,7 +285,12 @@ fn note_done(directory: &Directory, about: &About) -> io::Result<()> {
 }
 
 /// What is not there, or not as the journal has it.
-fn missing(part: &File, journal: &File, size: u64, checked: &mut impl FnMut(u64)) -> io::Result<Ranges> {
+fn missing(
+    part: &File,
+    journal: &File,
+    size: u64,
+    checked: &mut impl FnMut(u64) -> io::Result<()>,
+) -> io::Result<Ranges> {
     let mut missing = Ranges::all(chunks(size));
     let noted = journal.metadata()?.len() / HASH as u64;
     let mut data = Vec::new();
@@ -301,7 +305,7 @@ fn missing(part: &File, journal: &File, size: u64, checked: &mut impl FnMut(u64)
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
             Err(error) => return Err(error),
         }
-        checked(len as u64);
+        checked(len as u64)?;
     }
     Ok(missing)
 }
@@ -327,4 +331,4 @@ impl Refused {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
