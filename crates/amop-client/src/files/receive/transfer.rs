@@ -141,7 +141,13 @@ impl Transfer {
     ) -> Result<PathBuf, FileError> {
         let ended = match self.open(&mut incoming, &progress).await {
             Ok(landing) => self.fill(landing, incoming, progress, cancelled).await,
-            Err(error) => Err(error),
+            Err(error) => {
+                drop(incoming);
+                if self.is_to_be_discarded(&error) {
+                    self.discard().await;
+                }
+                Err(error)
+            }
         };
         match &ended {
             // Before the application knows, which may end then.
@@ -192,10 +198,8 @@ impl Transfer {
         let mut stopped = None;
         loop {
             tokio::select! {
-                opened = &mut opening => return match stopped {
-                    Some(error) => Err(self.stopped_early(opened, error).await),
-                    None => opened,
-                },
+                // What it holds is let go of if the sender gave up meanwhile.
+                opened = &mut opening => return stopped.map_or(opened, Err),
                 Some(incoming) = incoming.recv() => {
                     // What else comes, comes again.
                     let Incoming::Frame(arrived) = incoming else { continue };
@@ -211,17 +215,6 @@ impl Transfer {
                 },
             }
         }
-    }
-
-    /// Its sender gave up while what is here was checked.
-    async fn stopped_early(&self, opened: Result<Landing, FileError>, error: FileError) -> FileError {
-        if let Ok(landing) = opened
-            && self.is_to_be_discarded(&error)
-        {
-            // Nothing is lost if that fails but space, for a while.
-            let _ = blocking(move || landing.discard()).await;
-        }
-        error
     }
 
     /// Whoever else receives the same file makes way: its sender has begun anew, and knows nothing of
@@ -252,8 +245,8 @@ impl Transfer {
         }
     }
 
-    /// Removes what has come of a file that was not accepted, if nobody is receiving it by another
-    /// transfer.
+    /// Removes what is there of a file that is not received by this transfer, unless another one receives
+    /// it.
     async fn discard(&self) {
         let (directory, key) = (self.directory.clone(), self.about.key());
         let Ok(claim) = directory.claim(&key, &CancellationToken::new()) else { return };
