@@ -59,10 +59,11 @@ async fn chunks_that_are_no_part_of_the_file_change_nothing() {
     let mesh = Mesh::line(2).await;
     let (from, to) = (mesh.client(0).await, mesh.client(1).await);
     let desk = Desk::new();
-    let received = accept_all(receiver(&to, desk.into.path()).await, 1);
+    let mut offers = receiver(&to, desk.into.path()).await;
     let content = content(2 * CHUNK + 77, 1);
     let mut forger = Forger::new(&from, 1).await;
     assert!(matches!(forger.offer(offer("a.bin", &content)).await, Ok(Step::Seen { .. })));
+    let mut receiving = wait::within("an offer", offers.next()).await.expect("a client").accept();
     let receiver = forger.accepted().await;
     for lie in lies(&content) {
         assert_eq!(forger.say(receiver, lie).await.expect("an answer"), bad(receiver));
@@ -75,7 +76,8 @@ async fn chunks_that_are_no_part_of_the_file_change_nothing() {
         let stored = forger.say(receiver, chunk(&content, index)).await.expect("an answer");
         assert_eq!(stored, Step::Stored { index: index as u64 });
     }
-    assert_eq!(received.await.expect("a receiver"), [desk.into.path().join("a.bin")]);
+    let path = wait::within("a file", receiving.finished()).await.expect("received");
+    assert_eq!(path, desk.into.path().join("a.bin"));
     // After its end, once that is noted.
     wait::until("the end", async || {
         forger

@@ -103,7 +103,7 @@ pub(super) struct Impostor {
     pub(super) client: Client,
     pub(super) receiver: Id,
     topic: Subscription,
-    pub(super) inbox: Subscription,
+    inbox: Subscription,
 }
 
 impl Impostor {
@@ -140,8 +140,23 @@ impl Impostor {
 
     /// Waits for what is sent here.
     pub(super) async fn next(&mut self) -> (Step, Delivery) {
+        let (frame, delivery) = self.next_frame().await;
+        (frame.step, delivery)
+    }
+
+    /// Waits for what is sent here of a transfer; what is left of others is refused.
+    pub(super) async fn next_of(&mut self, transfer: Id) -> Delivery {
+        loop {
+            let (frame, delivery) = self.next_frame().await;
+            if frame.transfer == transfer {
+                return delivery;
+            }
+        }
+    }
+
+    async fn next_frame(&mut self) -> (Frame, Delivery) {
         let delivery = wait::within("a frame", self.inbox.next()).await.expect("a client");
-        (Frame::decode(&delivery.payload).expect("a frame").step, delivery)
+        (Frame::decode(&delivery.payload).expect("a frame"), delivery)
     }
 }
 

@@ -63,7 +63,7 @@ impl Receiver {
     }
 
     /// Its directory, as the process has it.
-    fn into(&self) -> PathBuf {
+    fn home(&self) -> PathBuf {
         let path = self.dir.path().join("into");
         let path = path.strip_prefix("/").expect("an absolute path");
         Path::new("/proc").join(self.child.id().to_string()).join("root").join(path)
@@ -92,7 +92,7 @@ async fn too_little(receiver: &Receiver, from: &Client, path: &Path) {
     assert_eq!(failed["name"], "a.bin");
     assert_eq!(failed["resumable"], true, "{failed}");
     assert!(failed["error"].as_str().is_some_and(|error| error.contains("into")), "{failed}");
-    assert!(!names(&receiver.into()).contains("a.bin"));
+    assert!(!names(&receiver.home()).contains("a.bin"));
 }
 
 /// A file may have two MiB: `EFBIG` is what a full disk is.
@@ -106,10 +106,10 @@ async fn files_that_may_not_be_so_large_are_refused_by_the_disk() {
         let small = "trap '' XFSZ && ulimit -f 4096";
         let receiver = Receiver::start(&mesh, small, &mut Command::new("env"), more).await;
         too_little(&receiver, &from, &path).await;
-        wait::until("what is kept", async || left(&receiver.into()) == kept).await;
+        wait::until("what is kept", async || left(&receiver.home()) == kept).await;
         let little = desk.file("b.bin", b"b");
         send(&from, &little).await.expect("there is room for this one");
-        assert_eq!(fs::read(receiver.into().join("b.bin")).expect("received"), b"b");
+        assert_eq!(fs::read(receiver.home().join("b.bin")).expect("received"), b"b");
     }
 }
 
@@ -129,11 +129,11 @@ async fn a_full_disk_keeps_what_came_until_there_is_room() {
         let small = "mount -t tmpfs -o size=2m none into && head -c 1200000 /dev/zero >into/filler";
         let receiver = Receiver::start(&mesh, small, Command::new("unshare").arg("-rm"), more).await;
         too_little(&receiver, &from, &path).await;
-        wait::until("what is kept", async || left(&receiver.into()) == if resumes { 3 } else { 0 }).await;
-        fs::remove_file(receiver.into().join("filler")).expect("room");
+        wait::until("what is kept", async || left(&receiver.home()) == if resumes { 3 } else { 0 }).await;
+        fs::remove_file(receiver.home().join("filler")).expect("room");
         let receipt = send(&from, &path).await.expect("there is room");
         assert_eq!(receipt.size, content.len() as u64);
-        assert!(fs::read(receiver.into().join("a.bin")).expect("received") == content);
-        wait::until("nothing left", async || left(&receiver.into()) == 0).await;
+        assert!(fs::read(receiver.home().join("a.bin")).expect("received") == content);
+        wait::until("nothing left", async || left(&receiver.home()) == 0).await;
     }
 }

@@ -35,6 +35,8 @@ const MAX_FRAMES: usize = 64;
 const MAX_FRAME: usize = CHUNK as usize + 4 * 1024;
 /// Bytes of frames that wait to be stored, of all transfers.
 const MAX_HELD: usize = 64 * 1024 * 1024;
+/// Bytes of files in one frame that wait to be decided on and written.
+const MAX_WHOLE: usize = 64 * 1024 * 1024;
 /// Transfers put aside that are remembered; more are found when files are next received here.
 const MAX_ASIDE: usize = 1_024;
 /// Senders that are told something at once, beside those of transfers under way.
@@ -56,8 +58,9 @@ pub(super) struct Desk {
     aside: BTreeMap<Key, About>,
     running: JoinSet<Option<Ended>>,
     telling: Arc<Semaphore>,
-    /// What is left of [`MAX_HELD`].
+    /// What is left of [`MAX_HELD`], and of [`MAX_WHOLE`].
     room: Arc<Semaphore>,
+    whole_room: Arc<Semaphore>,
 }
 
 /// A transfer that has ended, and what is on disk of it.
@@ -72,8 +75,21 @@ impl Desk {
         stop: CancellationToken,
     ) -> Self {
         let (transfers, aside, running) = (BTreeMap::new(), BTreeMap::new(), JoinSet::new());
-        let (telling, room) = (Arc::new(Semaphore::new(MAX_TELLING)), Arc::new(Semaphore::new(MAX_HELD)));
-        Self { client, directory, options, offers, stop, transfers, aside, running, telling, room }
+        let [telling, room, whole_room] =
+            [MAX_TELLING, MAX_HELD, MAX_WHOLE].map(|most| Arc::new(Semaphore::new(most)));
+        Self {
+            client,
+            directory,
+            options,
+            offers,
+            stop,
+            transfers,
+            aside,
+            running,
+            telling,
+            room,
+            whole_room,
+        }
     }
 
     pub(super) async fn run(mut self, mut topics: Subscription, mut inbox: Subscription) {
@@ -266,9 +282,12 @@ impl Desk {
 
     /// A file that came in one frame: it is offered with its content here already.
     fn whole(&mut self, name: String, content: Bytes, delivery: Delivery) {
-        if self.running.len() >= self.options.max_transfers {
+        // One that is larger than all the room waits for it to be empty.
+        let bytes = content.len().min(MAX_WHOLE) as u32;
+        let room = self.whole_room.clone().try_acquire_many_owned(bytes);
+        let (Ok(room), true) = (room, self.running.len() < self.options.max_transfers) else {
             return delivery.refuse(REFUSED_NO_FILE);
-        }
+        };
         let file = FileInfo {
             transfer: Id(rand::RngExt::random(&mut rand::rng())),
             topic: delivery.topic.clone(),
@@ -295,6 +314,7 @@ impl Desk {
                 return None;
             };
             let written = blocking(move || put(&directory, &name, &content)).await;
+            drop(room);
             let written = written.and_then(|written| written);
             match &written {
                 Ok(_) => delivery.answer(one_frame::ANSWER),

@@ -139,9 +139,15 @@ impl Transfer {
         progress: watch::Sender<ReceiveProgress>,
         cancelled: &CancellationToken,
     ) -> Result<PathBuf, FileError> {
-        let ended = match self.open(&mut incoming, &progress).await {
+        let ended = match self.open(&mut incoming, &progress, cancelled).await {
             Ok(landing) => self.fill(landing, incoming, progress, cancelled).await,
-            Err(error) => Err(error),
+            Err(error) => {
+                drop(incoming);
+                if self.is_to_be_discarded(&error) {
+                    self.discard().await;
+                }
+                Err(error)
+            }
         };
         match &ended {
             // Before the application knows, which may end then.
@@ -181,13 +187,15 @@ impl Transfer {
         &self,
         incoming: &mut mpsc::Receiver<Incoming>,
         progress: &watch::Sender<ReceiveProgress>,
+        cancelled: &CancellationToken,
     ) -> Result<Landing, FileError> {
         let (directory, about, progress) = (self.directory.clone(), self.about.clone(), progress.clone());
-        let stop = self.stop.clone();
         // A large file takes minutes, and nobody is to wait so long for the end.
+        let halt = self.stop.child_token();
+        let halted = halt.clone();
         let checked = move |bytes| {
             progress.send_modify(|progress| progress.bytes += bytes);
-            if stop.is_cancelled() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+            if halted.is_cancelled() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
         };
         let opening = async {
             let claim = self.claim().await?;
@@ -197,11 +205,13 @@ impl Transfer {
         let mut stopped = None;
         loop {
             tokio::select! {
-                opened = &mut opening => return match stopped {
-                    Some(error) => Err(self.stopped_early(opened, error).await),
-                    None if self.stop.is_cancelled() => Err(FileError::Closed),
-                    None => opened,
-                },
+                // What it holds is let go of if it is over meanwhile.
+                opened = &mut opening => return stopped.map_or(opened, Err),
+                () = self.stop.cancelled(), if stopped.is_none() => stopped = Some(FileError::Closed),
+                () = cancelled.cancelled(), if stopped.is_none() => {
+                    stopped = Some(FileError::Cancelled);
+                    halt.cancel();
+                }
                 Some(incoming) = incoming.recv() => {
                     // What else comes, comes again.
                     let Incoming::Frame(arrived) = incoming else { continue };
@@ -210,24 +220,14 @@ impl Transfer {
                         Some(Step::Ask) => self.answer(delivery, Step::State(State::Working)),
                         Some(Step::Stop { reason, why, .. }) => {
                             self.answer(delivery, Step::Noted);
-                            stopped = Some(FileError::Stopped { reason, why });
+                            stopped.get_or_insert(FileError::Stopped { reason, why });
+                            halt.cancel();
                         }
                         _ => {}
                     }
                 },
             }
         }
-    }
-
-    /// Its sender gave up while what is here was checked.
-    async fn stopped_early(&self, opened: Result<Landing, FileError>, error: FileError) -> FileError {
-        if let Ok(landing) = opened
-            && self.is_to_be_discarded(&error)
-        {
-            // Nothing is lost if that fails but space, for a while.
-            let _ = blocking(move || landing.discard()).await;
-        }
-        error
     }
 
     /// Whoever else receives the same file makes way: its sender has begun anew, and knows nothing of
@@ -258,8 +258,8 @@ impl Transfer {
         }
     }
 
-    /// Removes what has come of a file that was not accepted, if nobody is receiving it by another
-    /// transfer.
+    /// Removes what is there of a file that is not received by this transfer, unless another one receives
+    /// it.
     async fn discard(&self) {
         let (directory, key) = (self.directory.clone(), self.about.key());
         let Ok(claim) = directory.claim(&key, &CancellationToken::new()) else { return };

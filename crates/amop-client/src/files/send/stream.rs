@@ -413,4 +413,26 @@ mod tests {
         assert_eq!((stream.report().bytes, stream.report().resent), (2 * CHUNK, 0));
         assert!((0..=MAX_BAD).all(|times| stream.refused(1, now) == (times == MAX_BAD)));
     }
+
+    #[test]
+    fn who_takes_the_file_over_and_over_is_noticed() {
+        let mut now = Instant::now();
+        let mut stream = stream(100, now);
+        stream.accepted(&all(100), now);
+        let mut taken = 0;
+        while !stream.is_insatiable() {
+            for next in wanted(&mut stream, now) {
+                let Next::Chunk(index) = next else {
+                    stream.lacks(&all(100), now);
+                    continue;
+                };
+                stream.stored(index, now);
+                taken += 1;
+            }
+            assert_eq!(stream.progressed(), now);
+            now += MS;
+            assert!(taken <= 3_000, "for ever");
+        }
+        assert!(taken > 16 * 100, "a disk may forget");
+    }
 }
