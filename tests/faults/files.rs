@@ -200,6 +200,8 @@ async fn either_command_is_killed_at_the_very_end() {
         let sent = sender.ended().await;
         assert_eq!(sent.code, Some(0), "{number}: {sent:?}");
         sent.last("sent");
+        // Before, it would not know what to do about a signal.
+        receiver.said("ready").await;
         receiver.signal("-INT");
         assert_eq!(receiver.ended().await.code, Some(0));
         desk.assert_received(&into);
