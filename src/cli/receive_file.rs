@@ -6,6 +6,7 @@ use amop_client::{
     Client, FileError, FileInfo, FileOffer, FileReceiver, ReceiveOptions, ReceivePhase, ReceiveProgress,
     ReceivingFile,
 };
+use anyhow::Context;
 use futures::{StreamExt, stream::FuturesUnordered};
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -66,14 +67,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut coming = FuturesUnordered::new();
     while left > 0 {
         tokio::select! {
-            offer = receiver.next() => match offer {
-                Some(offer) => {
-                    if let Some(file) = decide(&args, offer)? {
-                        coming.push(follow(&args, file, &bars));
-                    }
+            offer = receiver.next(), if (coming.len() as u64) < left => {
+                let offer = offer.context("the connection is closed")?;
+                if let Some(file) = decide(&args, offer)? {
+                    coming.push(follow(&args, file, &bars));
                 }
-                None => break,
-            },
+            }
             Some(ended) = coming.next(), if !coming.is_empty() => {
                 left -= u64::from(ended?);
             }

@@ -28,6 +28,8 @@ use crate::cli::{
 
 /// The code of what did not reach any node.
 const NO_NODE: i32 = 99;
+/// The code when some receivers have a file and others could not be given it.
+const NOT_ALL: i32 = 101;
 
 /// What to send, and where.
 #[derive(Debug, clap::Args)]
@@ -69,17 +71,17 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let paths = files::expand(&args.files)?;
     let mut signals = Signals::new()?;
-    let Some(client) = signals.unless(connect(&args, &paths)).await else { return Ok(interrupted()) };
+    let Some(client) = signals.unless(connect(&args, &paths)).await else { return Ok(interrupted(0)) };
     let Some(client) = client? else { return Ok(client::exit_code(NO_NODE)) };
     let opening = args.private.open(&client, &args.topic);
-    let Some(target) = signals.unless(opening).await else { return Ok(interrupted()) };
+    let Some(target) = signals.unless(opening).await else { return Ok(interrupted(0)) };
     let (target, bars) = (target?, Bars::new(args.connection.json));
     let mut code = ExitCode::SUCCESS;
-    for path in &paths {
+    for (before, path) in paths.iter().enumerate() {
         match signals.unless(send(&args, &client, &target, &bars, path)).await {
             Some(sent) => code = sent?.err().map_or(code, client::exit_code),
             None => {
-                code = interrupted();
+                code = interrupted(before);
                 break;
             }
         }
@@ -89,8 +91,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-fn interrupted() -> ExitCode {
+fn interrupted(before: usize) -> ExitCode {
     output::note("interrupted; the same command goes on from here");
+    if before > 0 {
+        output::note(format_args!(
+            "but leave out the first {before} of its files: they are sent, and would be again"
+        ));
+    }
     ExitCode::FAILURE
 }
 
@@ -128,7 +135,10 @@ async fn send(
             Err(error) => Err(error),
         },
     };
-    let Err(error) = sent else { return Ok(Ok(())) };
+    let error = match sent {
+        Ok(to_all) => return Ok(if to_all { Ok(()) } else { Err(NOT_ALL) }),
+        Err(error) => error,
+    };
     let code = files::code(&error);
     if args.connection.json {
         let file = path.display().to_string();
@@ -151,7 +161,7 @@ async fn send_whole(
     client: &Client,
     path: &Path,
     started: Instant,
-) -> anyhow::Result<Result<(), FileError>> {
+) -> anyhow::Result<Result<bool, FileError>> {
     let called = file_name(path);
     if !called.is_ascii() {
         output::note(
@@ -170,7 +180,7 @@ async fn send_whole(
         let said = output::say(format_args!("{sent} {called} in one frame: {}", files::rate(bytes, took)));
         unless_unread(said.map_err(Into::into))?;
     }
-    Ok(Ok(()))
+    Ok(Ok(true))
 }
 
 fn options(args: &Args) -> SendOptions {
@@ -191,14 +201,14 @@ fn default_state() -> Option<PathBuf> {
     base.filter(|base| base.is_absolute()).map(|base| base.join("amop/sending"))
 }
 
-/// Shows how a transfer goes, to its end.
+/// Shows how a transfer goes, to its end; whether all have the file that did not decline it.
 async fn follow(
     args: &Args,
     mut sending: SendingFile,
     bars: &Bars,
     path: &Path,
     started: Instant,
-) -> anyhow::Result<Result<(), FileError>> {
+) -> anyhow::Result<Result<bool, FileError>> {
     let progress = sending.progress();
     let size = progress.borrow().size;
     let bar = bars.add(&file_name(path), size);
@@ -216,7 +226,8 @@ async fn follow(
     match ended {
         Ok(receipt) => {
             view.sent(&receipt, started)?;
-            Ok(Ok(()))
+            let failed = |recipient: &FileRecipient| matches!(recipient.state, RecipientState::Failed(_));
+            Ok(Ok(!receipt.recipients.iter().any(failed)))
         }
         Err(error) => Ok(Err(error)),
     }
@@ -228,7 +239,7 @@ struct View<'a> {
     path: &'a Path,
     bar: ProgressBar,
     bars: &'a Bars,
-    /// State of each recipient as it was last told, by fingerprint and place.
+    /// State of each recipient as it was last told, by its place in the list.
     seen: BTreeMap<usize, &'static str>,
     offered: bool,
     told: Instant,
@@ -308,6 +319,7 @@ impl View<'_> {
         let state = match &recipient.state {
             RecipientState::Declined(_) => "declined",
             RecipientState::Failed(_) => "failed",
+            RecipientState::Undecided => return Ok(()),
             _ => "accepted",
         };
         let before = self.seen.insert(at, state);

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
@@ -61,7 +62,6 @@ pub(super) struct Holder {
     pub(super) gone: CancellationToken,
 }
 
-#[derive(Debug)]
 struct Done {
     path: PathBuf,
     log: File,
@@ -241,6 +241,13 @@ impl Drop for Claim {
         if let Some(holder) = self.directory.claims.lock().remove(&self.key) {
             holder.gone.cancel();
         }
+    }
+}
+
+impl fmt::Debug for Done {
+    /// Without the keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Done").field("transfers", &self.order.len()).finish_non_exhaustive()
     }
 }
 
