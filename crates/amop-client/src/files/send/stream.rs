@@ -429,7 +429,6 @@ mod tests {
                 stream.stored(index, now);
                 taken += 1;
             }
-            assert_eq!(stream.progressed(), now);
             now += MS;
             assert!(taken <= 3_000, "for ever");
         }
