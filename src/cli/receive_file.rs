@@ -6,6 +6,7 @@ use amop_client::{
     Client, FileError, FileInfo, FileOffer, FileReceiver, ReceiveOptions, ReceivePhase, ReceiveProgress,
     ReceivingFile,
 };
+use anyhow::Context;
 use futures::{StreamExt, stream::FuturesUnordered};
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -56,25 +57,22 @@ pub(super) struct Args {
 /// Takes files until enough came, or a signal.
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
-    let client = args.connection.open().await?;
-    let mut receiver = tokio::select! {
-        receiver = receive(&args, &client) => receiver?,
-        () = signals.recv() => return Ok(ExitCode::SUCCESS),
-    };
+    let Some(client) = signals.unless(args.connection.open()).await else { return Ok(ExitCode::SUCCESS) };
+    let client = client?;
+    let Some(receiver) = signals.unless(receive(&args, &client)).await else { return Ok(ExitCode::SUCCESS) };
+    let mut receiver = receiver?;
     announce(&args, &client)?;
     let bars = Bars::new(args.connection.json);
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut coming = FuturesUnordered::new();
     while left > 0 {
         tokio::select! {
-            offer = receiver.next() => match offer {
-                Some(offer) => {
-                    if let Some(file) = decide(&args, offer)? {
-                        coming.push(follow(&args, file, &bars));
-                    }
+            offer = receiver.next(), if (coming.len() as u64) < left => {
+                let offer = offer.context("the connection is closed")?;
+                if let Some(file) = decide(&args, offer)? {
+                    coming.push(follow(&args, file, &bars));
                 }
-                None => break,
-            },
+            }
             Some(ended) = coming.next(), if !coming.is_empty() => {
                 left -= u64::from(ended?);
             }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use amop_client::{
-    Client, FileError, FileReceipt, FileRecipient, Mode, RecipientState, SendOptions, SendPhase,
-    SendProgress, SendingFile,
+    Client, ConnectError, FileError, FileReceipt, FileRecipient, Mode, RecipientState, SendOptions,
+    SendPhase, SendProgress, SendingFile,
 };
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -22,9 +22,14 @@ use crate::cli::{
         name,
         private::{self, Target},
     },
-    output,
+    is_broken_pipe, output,
     signals::Signals,
 };
+
+/// The code of what did not reach any node.
+const NO_NODE: i32 = 99;
+/// The code when some receivers have a file and others could not be given it.
+const NOT_ALL: i32 = 101;
 
 /// What to send, and where.
 #[derive(Debug, clap::Args)]
@@ -66,27 +71,52 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let paths = files::expand(&args.files)?;
     let mut signals = Signals::new()?;
-    let client = match args.connection.open_to_send(&args.topic).await? {
-        Ok(client) => client,
-        Err(code) => return Ok(code),
-    };
-    let target = args.private.open(&client, &args.topic).await?;
-    let bars = Bars::new(args.connection.json);
-    let mut code = 0;
-    for path in &paths {
-        let sent = tokio::select! {
-            sent = send(&args, &client, &target, &bars, path) => sent?,
-            () = signals.recv() => {
-                output::note("interrupted; the same command goes on from here");
-                code = 1;
+    let Some(client) = signals.unless(connect(&args, &paths)).await else { return Ok(interrupted(0)) };
+    let Some(client) = client? else { return Ok(client::exit_code(NO_NODE)) };
+    let opening = args.private.open(&client, &args.topic);
+    let Some(target) = signals.unless(opening).await else { return Ok(interrupted(0)) };
+    let (target, bars) = (target?, Bars::new(args.connection.json));
+    let mut code = ExitCode::SUCCESS;
+    for (before, path) in paths.iter().enumerate() {
+        match signals.unless(send(&args, &client, &target, &bars, path)).await {
+            Some(sent) => code = sent?.err().map_or(code, client::exit_code),
+            None => {
+                code = interrupted(before);
                 break;
             }
-        };
-        code = sent.err().unwrap_or(code);
+        }
     }
     drop(target);
     client.close().await;
-    Ok(client::exit_code(code))
+    Ok(code)
+}
+
+fn interrupted(before: usize) -> ExitCode {
+    output::note("interrupted; the same command goes on from here");
+    if before > 0 {
+        output::note(format_args!(
+            "but leave out the first {before} of its files: they are sent, and would be again"
+        ));
+    }
+    ExitCode::FAILURE
+}
+
+/// Connects; `None`, printed, if no node can be connected.
+async fn connect(args: &Args, paths: &[PathBuf]) -> anyhow::Result<Option<Client>> {
+    let error = match args.connection.open_one().await {
+        Ok(client) => return Ok(Some(client)),
+        Err(error @ ConnectError::Failed(_)) => anyhow::Error::from(error),
+        Err(error) => return Err(error.into()),
+    };
+    if !args.connection.json {
+        output::failure(&error);
+        return Ok(None);
+    }
+    for path in paths {
+        let (file, error) = (path.display().to_string(), format!("{error:#}"));
+        tell(&Line::Failed { file, code: NO_NODE, resumable: true, error })?;
+    }
+    Ok(None)
 }
 
 /// Sends one file; what went wrong is printed, its code returned.
@@ -105,11 +135,14 @@ async fn send(
             Err(error) => Err(error),
         },
     };
-    let Err(error) = sent else { return Ok(Ok(())) };
+    let error = match sent {
+        Ok(to_all) => return Ok(if to_all { Ok(()) } else { Err(NOT_ALL) }),
+        Err(error) => error,
+    };
     let code = files::code(&error);
     if args.connection.json {
         let file = path.display().to_string();
-        output::json(&Line::Failed { file, code, resumable: error.is_resumable(), error: chain(error) })?;
+        tell(&Line::Failed { file, code, resumable: error.is_resumable(), error: chain(error) })?;
     } else {
         bars.suspend(|| {
             output::failure(&anyhow::Error::from(error).context(format!("{} was not sent", path.display())))
@@ -128,7 +161,7 @@ async fn send_whole(
     client: &Client,
     path: &Path,
     started: Instant,
-) -> anyhow::Result<Result<(), FileError>> {
+) -> anyhow::Result<Result<bool, FileError>> {
     let called = file_name(path);
     if !called.is_ascii() {
         output::note(
@@ -141,12 +174,13 @@ async fn send_whole(
     };
     let took = started.elapsed();
     if args.connection.json {
-        output::json(&Line::SentWhole { name: &called, size: bytes, seconds: took.as_secs_f64() })?;
+        tell(&Line::SentWhole { name: &called, size: bytes, seconds: took.as_secs_f64() })?;
     } else {
         let (sent, called) = (output::good("sent"), name(&called));
-        output::say(format_args!("{sent} {called} in one frame: {}", files::rate(bytes, took)))?;
+        let said = output::say(format_args!("{sent} {called} in one frame: {}", files::rate(bytes, took)));
+        unless_unread(said.map_err(Into::into))?;
     }
-    Ok(Ok(()))
+    Ok(Ok(true))
 }
 
 fn options(args: &Args) -> SendOptions {
@@ -167,14 +201,14 @@ fn default_state() -> Option<PathBuf> {
     base.filter(|base| base.is_absolute()).map(|base| base.join("amop/sending"))
 }
 
-/// Shows how a transfer goes, to its end.
+/// Shows how a transfer goes, to its end; whether all have the file that did not decline it.
 async fn follow(
     args: &Args,
     mut sending: SendingFile,
     bars: &Bars,
     path: &Path,
     started: Instant,
-) -> anyhow::Result<Result<(), FileError>> {
+) -> anyhow::Result<Result<bool, FileError>> {
     let progress = sending.progress();
     let size = progress.borrow().size;
     let bar = bars.add(&file_name(path), size);
@@ -192,7 +226,8 @@ async fn follow(
     match ended {
         Ok(receipt) => {
             view.sent(&receipt, started)?;
-            Ok(Ok(()))
+            let failed = |recipient: &FileRecipient| matches!(recipient.state, RecipientState::Failed(_));
+            Ok(Ok(!receipt.recipients.iter().any(failed)))
         }
         Err(error) => Ok(Err(error)),
     }
@@ -204,7 +239,7 @@ struct View<'a> {
     path: &'a Path,
     bar: ProgressBar,
     bars: &'a Bars,
-    /// State of each recipient as it was last told, by fingerprint and place.
+    /// State of each recipient as it was last told, by its place in the list.
     seen: BTreeMap<usize, &'static str>,
     offered: bool,
     told: Instant,
@@ -250,7 +285,7 @@ impl View<'_> {
             self.told = Instant::now();
             for recipient in &progress.recipients {
                 let FileRecipient { bytes, resent, .. } = recipient;
-                output::json(&Line::Progress {
+                tell(&Line::Progress {
                     transfer: id(progress),
                     receiver: party(recipient),
                     bytes: *bytes,
@@ -267,7 +302,7 @@ impl View<'_> {
             return Ok(());
         }
         let hash = progress.hash.as_ref().map(files::hash).unwrap_or_default();
-        output::json(&Line::Offered {
+        tell(&Line::Offered {
             transfer: id(progress),
             name: &file_name(self.path),
             size: progress.size,
@@ -284,6 +319,7 @@ impl View<'_> {
         let state = match &recipient.state {
             RecipientState::Declined(_) => "declined",
             RecipientState::Failed(_) => "failed",
+            RecipientState::Undecided => return Ok(()),
             _ => "accepted",
         };
         let before = self.seen.insert(at, state);
@@ -292,13 +328,11 @@ impl View<'_> {
         }
         let (transfer, receiver) = (id(progress), party(recipient));
         match (&recipient.state, self.args.connection.json) {
-            (RecipientState::Declined(why), true) => {
-                output::json(&Line::Declined { transfer, receiver, why })
-            }
+            (RecipientState::Declined(why), true) => tell(&Line::Declined { transfer, receiver, why }),
             (RecipientState::Failed(error), true) => {
-                output::json(&Line::RecipientFailed { transfer, receiver, error })
+                tell(&Line::RecipientFailed { transfer, receiver, error })
             }
-            (_, true) => output::json(&Line::Accepted { transfer, receiver }),
+            (_, true) => tell(&Line::Accepted { transfer, receiver }),
             (RecipientState::Declined(_) | RecipientState::Failed(_), false) => {
                 let who = format!("{} at {}", name(&recipient.client.name), name(&recipient.institution));
                 self.bars
@@ -314,7 +348,7 @@ impl View<'_> {
         let done = || receipt.recipients.iter().filter(|recipient| recipient.state == RecipientState::Done);
         if self.args.connection.json {
             for recipient in done() {
-                output::json(&Line::Sent {
+                tell(&Line::Sent {
                     transfer: receipt.transfer.to_string(),
                     receiver: party(recipient),
                     size: receipt.size,
@@ -334,7 +368,8 @@ impl View<'_> {
         } else {
             to.join(", ")
         };
-        Ok(output::say(format_args!("{sent} {file} to {to}: {}", files::rate(receipt.size, took)))?)
+        let said = output::say(format_args!("{sent} {file} to {to}: {}", files::rate(receipt.size, took)));
+        unless_unread(said.map_err(Into::into))
     }
 }
 
@@ -348,6 +383,15 @@ fn id(progress: &SendProgress) -> String {
 
 fn party(recipient: &FileRecipient) -> JsonParty {
     JsonParty::new(&recipient.institution, &recipient.client)
+}
+
+fn tell(line: &Line<'_>) -> anyhow::Result<()> {
+    unless_unread(output::json(line))
+}
+
+/// Whoever read the output may go; the files are sent all the same.
+fn unless_unread(said: anyhow::Result<()>) -> anyhow::Result<()> {
+    said.or_else(|error| if is_broken_pipe(&error) { Ok(()) } else { Err(error) })
 }
 
 /// One line of `--json`.

@@ -30,4 +30,12 @@ impl Signals {
             _ = self.hang_up.recv() => {}
         }
     }
+
+    /// What comes of `work`; `None` if a signal comes first.
+    pub(super) async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.recv() => None,
+        }
+    }
 }

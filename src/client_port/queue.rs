@@ -83,6 +83,9 @@ struct State {
     gone: bool,
 }
 
+/// The part of the room that unicasts leave to all else.
+const SPARED: usize = 8;
+
 /// The queue.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -110,11 +113,13 @@ impl Queue {
         if state.gone || refused {
             return Err(PushError::Gone);
         }
-        let fits = state.bytes == 0 || state.bytes.saturating_add(cost) <= self.max_bytes;
+        // What has somewhere else to go leaves room for what ends the session if it finds none.
+        let spared = if is_unicast(&item) { self.max_bytes / SPARED } else { 0 };
+        let fits = state.bytes == 0 || state.bytes.saturating_add(cost) <= self.max_bytes - spared;
         if fits {
             state.bytes += cost;
             state.items.push(item);
-        } else if !matches!(&item, Item::Push(push) if push.mode == Mode::Unicast) {
+        } else if !is_unicast(&item) {
             state.ending = Some(Disconnect::Slow);
             self.ended.notify_one();
         }
@@ -175,6 +180,11 @@ impl Queue {
         state.gone = true;
         std::mem::take(&mut state.items).into_items()
     }
+}
+
+/// A message that is for another subscriber if this one has no room.
+fn is_unicast(item: &Item) -> bool {
+    matches!(item, Item::Push(push) if push.mode == Mode::Unicast)
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 //! Beside the integration tests because it takes minutes, and wants the machine for itself:
 //! `cargo test --test faults -- --nocapture`. One scenario runs at a time, whatever the number of threads.
 
+mod commands;
 mod descriptors;
+mod files;
 mod lines;
 mod load;
 mod logs;

@@ -144,11 +144,17 @@ impl Net {
 
     /// A new client of the institution at the first of these nodes, which it connects to in turn.
     pub(crate) async fn client(&self, nodes: &[usize]) -> Client {
-        let name = format!("client-{}", self.certificates.fetch_add(1, Ordering::Relaxed));
-        let dir = self.dir.path().join(&name);
-        self.nodes[nodes[0]].institution.client(&name).write_client_dir(&dir);
+        let dir = self.certificate(nodes[0]);
         let addresses = nodes.iter().map(|index| self.nodes[*index].channel.to_string());
         Client::connect(Options::new(addresses, dir)).await.expect("a connection")
+    }
+
+    /// The directory with the certificate of a new client of a node's institution.
+    pub(crate) fn certificate(&self, node: usize) -> PathBuf {
+        let name = format!("client-{}", self.certificates.fetch_add(1, Ordering::Relaxed));
+        let dir = self.dir.path().join(&name);
+        self.nodes[node].institution.client(&name).write_client_dir(&dir);
+        dir
     }
 }
 

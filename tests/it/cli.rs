@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::process::{AMOP, Devnet, nodes};
 
 /// `amop` with these arguments, and what `--node` and `--certs` must be for a client of a node.
-fn amop(devnet: &Devnet, command: &str, node: &str, arguments: &[&str]) -> Command {
+pub(crate) fn amop(devnet: &Devnet, command: &str, node: &str, arguments: &[&str]) -> Command {
     let announcement = devnet.announcement();
     let clients = announcement["clients"].as_array().expect("clients");
     let client = clients.iter().find(|client| client["node"] == node).expect("a client");
@@ -29,13 +29,13 @@ fn ask(devnet: &Devnet, command: &str, node: &str, arguments: &[&str]) -> Output
     Command::new(AMOP).args([command, "--admin", admin]).args(arguments).output().expect("amop starts")
 }
 
-fn output(mut amop: Command) -> (i32, String, String) {
+pub(crate) fn output(mut amop: Command) -> (i32, String, String) {
     let output = amop.stdin(Stdio::null()).output().expect("amop starts");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().expect("no signal"), text(&output.stdout), text(&output.stderr))
 }
 
-fn json_of(text: &[u8]) -> Value {
+pub(crate) fn json_of(text: &[u8]) -> Value {
     serde_json::from_slice(text).unwrap_or_else(|_| panic!("{} is no JSON", String::from_utf8_lossy(text)))
 }
 

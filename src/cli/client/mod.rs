@@ -44,13 +44,17 @@ impl Connection {
         Client::connect(self.options()).await
     }
 
-    /// Connects to send something. A node that cannot be connected is an outcome of the send:
+    /// Connects to send something: one send needs one node; the others are there if it is lost.
+    pub(super) async fn open_one(&self) -> Result<Client, ConnectError> {
+        let mut options = self.options();
+        options.homes = 1;
+        Client::connect(options).await
+    }
+
+    /// As [`Connection::open_one`]. A node that cannot be connected is an outcome of the send:
     /// code 99, already printed.
     pub(super) async fn open_to_send(&self, topic: &str) -> anyhow::Result<Result<Client, ExitCode>> {
-        let mut options = self.options();
-        // One send needs one node; the others are there if it is lost.
-        options.homes = 1;
-        match Client::connect(options).await {
+        match self.open_one().await {
             Ok(client) => Ok(Ok(client)),
             Err(error @ ConnectError::Failed(_)) => {
                 let error = anyhow::Error::from(error);

@@ -1,6 +1,7 @@
 //! Files between clients of real nodes.
 
 mod attacks;
+mod cli;
 mod forger;
 mod full;
 mod impostors;

@@ -165,7 +165,7 @@ impl Desk {
         let key = (sender.client.fingerprint, transfer);
         if self.directory.done(key.0, key.1).is_none() && !self.transfers.contains_key(&key) {
             if self.transfers.len() >= self.options.max_transfers || self.offers.capacity() == 0 {
-                return stop(transfer, Reason::Busy, self.directory.receiver(), delivery);
+                return self.busy(key, &offer, delivery);
             }
             self.begin(About::new(transfer, delivery.topic.as_str(), sender, &offer));
         }
@@ -186,6 +186,16 @@ impl Desk {
                 }
             }
         }
+    }
+
+    /// There is no room for another transfer now.
+    fn busy(&mut self, (sender, transfer): Key, offer: &Offer, delivery: Delivery) {
+        let receiver = self.directory.receiver();
+        if delivery.is_request() {
+            return stop(transfer, Reason::Busy, receiver, delivery);
+        }
+        let busy = Step::Stop { reason: Reason::Busy, why: String::new(), receiver: Some(receiver) };
+        self.tell(sender, Channel::new(transfer, offer.key), busy);
     }
 
     /// Keeps in mind what is on disk of a transfer. Of one file there is one record, that of the transfer
@@ -220,6 +230,7 @@ impl Desk {
             return;
         };
         let named = (sender.client.fingerprint, transfer);
+        self.aside.remove(&named);
         let file = FileInfo {
             transfer,
             topic,

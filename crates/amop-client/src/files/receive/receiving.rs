@@ -39,7 +39,9 @@ pub(super) struct Receiving<'a> {
     storing: JoinSet<Result<(), Refused>>,
     /// The sender is being told what is missing.
     telling: JoinSet<bool>,
+    /// When it was last heard of, and when it last did something about the file.
     heard: Instant,
+    served: Instant,
     tell_at: Option<Instant>,
     tell_again: Duration,
     bad: u32,
@@ -63,6 +65,7 @@ impl<'a> Receiving<'a> {
             storing,
             telling,
             heard: now,
+            served: now,
             tell_at,
             tell_again,
             bad: 0,
@@ -105,7 +108,7 @@ impl Receiving<'_> {
                     None => return Err(FileError::Closed),
                 },
                 () = sleep_until(tell_at), if self.telling.is_empty() => self.tell(),
-                () = sleep_until(self.heard + patience) => return Err(FileError::Stalled(patience)),
+                () = sleep_until(self.served + patience) => return Err(FileError::Stalled(patience)),
             }
         }
     }
@@ -120,6 +123,7 @@ impl Receiving<'_> {
         };
         let Some(step) = self.transfer.channel.open(frame) else { return Ok(()) };
         self.heard = Instant::now();
+        self.served = self.heard;
         match step {
             Step::Chunk { index, proof, data } => self.store(index, proof, data, (delivery, room)),
             Step::Ask => self.transfer.answer(delivery, Step::State(self.state())),

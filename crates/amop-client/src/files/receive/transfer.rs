@@ -1,7 +1,7 @@
 //! One transfer at its receiver: decided on, checked, [received](super::receiving), and its sender told
 //! of its end.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use amop_protocol::{
     Fingerprint,
@@ -143,7 +143,7 @@ impl Transfer {
         progress: watch::Sender<ReceiveProgress>,
         cancelled: &CancellationToken,
     ) -> Result<PathBuf, FileError> {
-        let ended = match self.open(&mut incoming, &progress).await {
+        let ended = match self.open(&mut incoming, &progress, cancelled).await {
             Ok(landing) => self.fill(landing, incoming, progress, cancelled).await,
             Err(error) => {
                 drop(incoming);
@@ -184,9 +184,16 @@ impl Transfer {
         &self,
         incoming: &mut mpsc::Receiver<Incoming>,
         progress: &watch::Sender<ReceiveProgress>,
+        cancelled: &CancellationToken,
     ) -> Result<Landing, FileError> {
         let (directory, about, progress) = (self.directory.clone(), self.about.clone(), progress.clone());
-        let checked = move |bytes| progress.send_modify(|progress| progress.bytes += bytes);
+        // A large file takes minutes, and nobody is to wait so long for the end.
+        let halt = self.stop.child_token();
+        let halted = halt.clone();
+        let checked = move |bytes| {
+            progress.send_modify(|progress| progress.bytes += bytes);
+            if halted.is_cancelled() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+        };
         let opening = async {
             let claim = self.claim().await?;
             blocking(move || Landing::open(directory, about, claim, checked)).await?
@@ -195,8 +202,13 @@ impl Transfer {
         let mut stopped = None;
         loop {
             tokio::select! {
-                // What it holds is let go of if the sender gave up meanwhile.
+                // What it holds is let go of if it is over meanwhile.
                 opened = &mut opening => return stopped.map_or(opened, Err),
+                () = self.stop.cancelled(), if stopped.is_none() => stopped = Some(FileError::Closed),
+                () = cancelled.cancelled(), if stopped.is_none() => {
+                    stopped = Some(FileError::Cancelled);
+                    halt.cancel();
+                }
                 Some(incoming) = incoming.recv() => {
                     // What else comes, comes again.
                     let Incoming::Frame(arrived) = incoming else { continue };
@@ -205,7 +217,8 @@ impl Transfer {
                         Some(Step::Ask) => self.answer(delivery, Step::State(State::Working)),
                         Some(Step::Stop { reason, why, .. }) => {
                             self.answer(delivery, Step::Noted);
-                            stopped = Some(FileError::Stopped { reason, why });
+                            stopped.get_or_insert(FileError::Stopped { reason, why });
+                            halt.cancel();
                         }
                         _ => {}
                     }

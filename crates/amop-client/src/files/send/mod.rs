@@ -1,7 +1,9 @@
 //! Sending: a file that is offered, and streamed to whoever accepts.
 
 mod offer;
+mod prepare;
 mod record;
+mod request;
 mod stream;
 mod task;
 
@@ -86,7 +88,7 @@ pub struct SendProgress {
     pub hashed: u64,
     /// BLAKE3 of the file, once it has been hashed.
     pub hash: Option<[u8; 32]>,
-    /// Who has accepted or declined, in the order they did.
+    /// Who takes files and was offered it, in the order in which they said so.
     pub recipients: Vec<FileRecipient>,
 }
 
@@ -120,6 +122,8 @@ pub struct FileRecipient {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecipientState {
+    /// It has the offer and has not decided.
+    Undecided,
     /// Chunks go to it.
     Receiving,
     /// It cannot be reached now, or takes nothing.
@@ -304,6 +308,7 @@ fn name_of(path: &Path, options: &SendOptions) -> Result<String, FileError> {
 impl fmt::Display for RecipientState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Undecided => f.write_str("undecided"),
             Self::Receiving => f.write_str("receiving"),
             Self::Waiting => f.write_str("waiting"),
             Self::Done => f.write_str("done"),

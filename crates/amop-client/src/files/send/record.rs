@@ -15,13 +15,14 @@ use std::{
 use amop_protocol::{ClientIdentity, Fingerprint, NodeId, broker::event::Sender, wire::files::Id};
 use serde::{Deserialize, Serialize};
 
+use super::{SendOptions, offer::Target};
 use crate::files::{
     error::FileError,
     receive::directory::{hash_from_hex, make, private, to_hex},
     source::Source,
 };
 
-/// The longest record that is read; with 10,000 receivers it is shorter.
+/// The longest record that is read; with as many receivers as a file may have it is shorter.
 const MAX_RECORD: u64 = 8 * 1024 * 1024;
 
 /// Where the state of one transfer is kept.
@@ -60,6 +61,31 @@ pub(super) struct Receiver {
     pub(super) done: bool,
 }
 
+/// How a file is to be sent: an attempt goes on with what another left only if it is to do the same.
+pub(super) struct How {
+    pub(super) topic: String,
+    pub(super) private: bool,
+    /// Mode, address, name and media type.
+    rest: String,
+}
+
+impl How {
+    pub(super) fn new(target: &Target, options: &SendOptions, name: &str) -> Self {
+        let SendOptions { mode, to, media_type, .. } = options;
+        let rest = format!("{mode:?} {to:?} {name:?} {media_type:?}");
+        Self { topic: target.topic().as_str().to_owned(), private: target.is_private(), rest }
+    }
+
+    /// Names the state of sending this file so.
+    fn key(&self, path: &Path) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for part in [self.topic.as_bytes(), self.rest.as_bytes(), path.as_os_str().as_encoded_bytes()] {
+            hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
+        }
+        hasher.finalize().to_hex()[..32].to_owned()
+    }
+}
+
 /// What a record says, read.
 pub(super) struct Found {
     pub(super) transfer: Id,
@@ -75,15 +101,13 @@ impl Keeper {
     /// When the directory cannot be used, or somebody is sending this file to this topic.
     pub(super) fn claim(
         directory: &Path,
-        topic: &str,
+        how: &How,
         source: &Source,
     ) -> Result<(Self, Option<Found>), FileError> {
         let failed = |source| FileError::State { path: directory.to_owned(), source };
         make(directory).map_err(failed)?;
         let path = fs::canonicalize(source.path()).map_err(failed)?;
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(topic.as_bytes()).update(&[0]).update(path.as_os_str().as_encoded_bytes());
-        let key = hasher.finalize().to_hex()[..32].to_owned();
+        let key = how.key(&path);
         let tree = private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
             .open(directory.join(format!("{key}.tree")))
             .map_err(failed)?;

@@ -170,13 +170,10 @@ impl Stream {
 
     /// When [`Stream::next`] may have something by the clock alone.
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        let waits = self.accepted && self.end.is_none();
-        let asks = self.missing.is_empty() && self.under_way.is_empty() && !self.asking;
-        let at = match self.paused_until {
-            Some(until) => Some(until).filter(|_| self.under_way.is_empty()),
-            None => Some(self.ask_at).filter(|_| asks),
-        };
-        at.filter(|_| waits)
+        let waits = self.accepted && self.end.is_none() && self.under_way.is_empty() && !self.asking;
+        let asks = Some(self.ask_at).filter(|_| self.missing.is_empty());
+        // Neither before the pause is over nor before it is time to ask.
+        self.paused_until.max(asks).filter(|_| waits)
     }
 
     /// It accepts, or says anew what it lacks.
@@ -233,6 +230,7 @@ impl Stream {
     pub(super) fn works(&mut self, now: Instant) {
         self.asking = false;
         self.heard = now;
+        self.go_on();
         self.ask_at = now + self.ask_again;
         self.ask_again = (self.ask_again * 2).min(ASK_MOST);
     }
@@ -245,10 +243,10 @@ impl Stream {
 
     /// For those who look on.
     pub(super) fn report(&self) -> FileRecipient {
-        let waiting = if self.paused_until.is_some() || !self.accepted {
-            RecipientState::Waiting
-        } else {
-            RecipientState::Receiving
+        let waiting = match (self.accepted, self.paused_until) {
+            (false, _) => RecipientState::Undecided,
+            (true, Some(_)) => RecipientState::Waiting,
+            (true, None) => RecipientState::Receiving,
         };
         let under_way: u64 = self.under_way.keys().map(|index| self.len(*index)).sum();
         let last = chunks(self.size).saturating_sub(1);
@@ -399,6 +397,22 @@ mod tests {
         assert_eq!(wanted(&mut stream, now + 2 * MS)[0], Next::Chunk(1));
         stream.accepted(&all(4), now + BELIEVED * 2);
         assert!(stream.missing.contains(0) && !stream.missing.contains(1), "that one is on its way");
+    }
+
+    #[test]
+    fn a_question_that_fails_is_put_again_after_a_pause_and_nothing_spins_meanwhile() {
+        let now = Instant::now();
+        let mut stream = stream(0, now);
+        stream.accepted(&[], now);
+        assert_eq!(wanted(&mut stream, now), [Next::Ask]);
+        stream.not_asked(None, now);
+        let wake = stream.next_wake().unwrap();
+        assert_eq!((wake, wanted(&mut stream, now)), (now + PAUSE, vec![]));
+        assert_eq!(wanted(&mut stream, wake), [Next::Ask]);
+        assert_eq!(stream.next_wake(), None, "it is under way");
+        stream.works(wake);
+        assert_eq!(wanted(&mut stream, wake), []);
+        assert!(stream.next_wake().unwrap() > wake);
     }
 
     #[test]

@@ -4,15 +4,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use amop_auth::transfer::TransferKey;
 use amop_protocol::{
     Fingerprint,
     broker::event::{Mode, Sender},
     wire::files::{Frame, Id, Offer, Reason, State, Step},
 };
-use bytes::Bytes;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use rand::RngExt;
 use tokio::{
     sync::watch,
     time::{Instant, interval, sleep_until, timeout},
@@ -22,11 +19,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     FileReceipt, RecipientState, SendOptions, SendPhase, SendProgress,
     offer::{Offered, Target},
-    record::{Found, Keeper, Record},
+    prepare::{Prepared, prepare},
+    record::{How, Keeper, Record},
+    request::{Answered, chunk, request},
     stream::{Next, Stream},
 };
 use crate::{
-    Address, Client, Delivery, ErrorKind, RequestError, RequestOptions, Subscription,
+    Client, Delivery, Subscription,
     files::{
         blocking,
         channel::Channel,
@@ -36,14 +35,15 @@ use crate::{
     },
 };
 
-/// How long a chunk may take to be acknowledged before it is sent anew.
-const CHUNK_WITHIN: Duration = Duration::from_secs(15);
 /// How long a receiver of an offer to all has to say that it takes files.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
+/// Chunks under way to all receivers of a file: 16 MiB.
+const MAX_UNDER_WAY: usize = 64;
 /// Receivers of one file.
 const MAX_RECEIVERS: usize = 1_024;
-/// How often those who look on are told of hashing, and the state is written.
+/// How often those who look on are told of hashing.
 const TICK: Duration = Duration::from_millis(100);
+/// How often the state is written.
 const WRITE_EACH: Duration = Duration::from_secs(1);
 /// So many times the patience, a receiver may say that it is there without taking anything.
 const TALK: u32 = 10;
@@ -68,15 +68,6 @@ enum Ended {
     Asked(Id, Answered),
 }
 
-/// What a receiver said.
-enum Answered {
-    Step(Step),
-    /// Nothing, or nothing that could be understood; when to try again, if somebody said so.
-    Nothing(Option<Duration>),
-    /// It cannot be sent to anybody.
-    Local(FileError),
-}
-
 impl Sending {
     pub(super) async fn run(self, source: Source) -> Result<FileReceipt, FileError> {
         let hashing = Arc::new(Hashing::default());
@@ -87,7 +78,12 @@ impl Sending {
         };
         hashing.stop.store(true, std::sync::atomic::Ordering::Relaxed);
         let Prepared { source, channel, keeper, record, receivers } = prepared?;
-        let inbox = self.client.subscribe(&channel.transfer.inbox()).await?;
+        let topic = channel.transfer.inbox();
+        let inbox = tokio::select! {
+            inbox = self.client.subscribe(&topic) => inbox?,
+            () = self.stop.cancelled() => return Err(FileError::Closed),
+            () = self.cancelled.cancelled() => return Err(FileError::Cancelled),
+        };
         self.progress.send_modify(|progress| {
             progress.phase = SendPhase::Sending;
             progress.transfer = Some(channel.transfer);
@@ -97,6 +93,7 @@ impl Sending {
         let mut task = Task {
             streams: BTreeMap::new(),
             order: Vec::new(),
+            turn: 0,
             expected: None,
             early: Vec::new(),
             offered: None,
@@ -116,10 +113,9 @@ impl Sending {
 
     /// Hashes the file, or finds the tree of an earlier attempt.
     async fn prepare(&self, source: Source, hashing: Arc<Hashing>) -> Result<Prepared, FileError> {
-        let topic = self.target.topic().as_str().to_owned();
-        let (state, private) = (self.options.state.clone(), self.target.is_private());
-        let counted = hashing.clone();
-        let preparing = blocking(move || prepare(source, state.as_deref(), &topic, private, &counted));
+        let how = How::new(&self.target, &self.options, &self.name);
+        let (state, counted) = (self.options.state.clone(), hashing.clone());
+        let preparing = blocking(move || prepare(source, state.as_deref(), &how, &counted));
         tokio::pin!(preparing);
         let mut tick = interval(TICK);
         loop {
@@ -133,74 +129,6 @@ impl Sending {
     }
 }
 
-struct Prepared {
-    source: Hashed,
-    channel: Channel,
-    keeper: Option<Keeper>,
-    record: Record,
-    receivers: Vec<(Id, Sender)>,
-}
-
-fn prepare(
-    source: Source,
-    state: Option<&std::path::Path>,
-    topic: &str,
-    private: bool,
-    hashing: &Hashing,
-) -> Result<Prepared, FileError> {
-    let (keeper, found) = match state {
-        Some(directory) => {
-            let (keeper, found) = Keeper::claim(directory, topic, &source)?;
-            (Some(keeper), found.filter(|found| found.key.is_some() == private))
-        }
-        None => (None, None),
-    };
-    let tree = match &keeper {
-        Some(keeper) => keeper.tree()?,
-        None => {
-            let path = std::env::temp_dir();
-            tempfile::tempfile_in(&path).map_err(|source| FileError::State { path, source })?
-        }
-    };
-    let mut found = found;
-    let source = match &found {
-        Some(earlier) => {
-            let again = tree.try_clone().map_err(|error| failed(state, error))?;
-            source.hashed(again, earlier.root)
-        }
-        None => Err(source),
-    };
-    let source = match source {
-        Ok(hashed) => hashed,
-        Err(source) => {
-            tree.set_len(0).map_err(|error| failed(state, error))?;
-            source.hash(tree, hashing)?
-        }
-    };
-    // What an earlier attempt sent counts if it is the same file.
-    found = found.filter(|found| found.root == source.root());
-    let (transfer, secret, receivers) = match found {
-        Some(Found { transfer, key, receivers, .. }) => (transfer, key, receivers),
-        None => {
-            let transfer = Id(rand::rng().random());
-            let key = private.then(|| TransferKey::generate(transfer)).transpose();
-            (transfer, key.map_err(FileError::Encryption)?.map(|key| *key.secret()), Vec::new())
-        }
-    };
-    let mut record = Record::new(transfer, topic, &source.source, &source.root(), secret.as_ref());
-    for (receiver, who) in &receivers {
-        record.note(*receiver, who, 0, false);
-    }
-    if let Some(keeper) = &keeper {
-        keeper.write(&record)?;
-    }
-    Ok(Prepared { channel: Channel::new(transfer, secret), source, keeper, record, receivers })
-}
-
-fn failed(state: Option<&std::path::Path>, source: std::io::Error) -> FileError {
-    FileError::State { path: state.map_or_else(std::env::temp_dir, std::path::Path::to_owned), source }
-}
-
 struct Task<'a> {
     sending: &'a Sending,
     source: Arc<Hashed>,
@@ -210,6 +138,8 @@ struct Task<'a> {
     streams: BTreeMap<Id, Stream>,
     /// In the order in which they came.
     order: Vec<Id>,
+    /// Whose turn it is to be sent something.
+    turn: usize,
     /// Of a unicast: who has the offer.
     expected: Option<Id>,
     /// Of a unicast: what came before it was known who has the offer.
@@ -222,8 +152,12 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    /// Offers the file, or goes on with those that have accepted it.
+    /// Offers the file, or goes on with those that have accepted it. On a private topic it is offered
+    /// again all the same: who holds a key that counts may have changed.
     fn begin(&mut self, receivers: Vec<(Id, Sender)>, now: Instant) {
+        if self.sending.target.is_private() {
+            return self.offer();
+        }
         let size = self.source.source.size();
         for (receiver, who) in receivers {
             self.streams.insert(receiver, Stream::resumed(receiver, who, size, now));
@@ -279,31 +213,39 @@ impl Task<'_> {
 
     /// Has everybody sent what it lacks, as far as there is room on the way.
     fn send(&mut self, now: Instant) {
-        for stream in self.streams.values_mut() {
-            while let Some(next) = stream.next(now) {
-                let (client, channel) = (self.sending.client.clone(), self.channel.clone());
-                let receiver = stream.receiver;
-                let to = stream.who.client.fingerprint;
-                let source = self.source.clone();
-                self.work.push(match next {
-                    Next::Chunk(index) => Box::pin(async move {
-                        Ended::Chunk(
-                            receiver,
-                            index,
-                            chunk(&client, &channel, source, (receiver, to), index).await,
-                        )
-                    }),
-                    Next::Ask => Box::pin(async move {
-                        let answered = match channel.encode(Step::Ask) {
-                            Ok(ask) => request(&client, &channel, (receiver, to), ask).await,
-                            Err(error) => Answered::Local(error),
-                        };
-                        Ended::Asked(receiver, answered)
-                    }),
-                });
-            }
+        while self.work.len() < MAX_UNDER_WAY
+            && let Some((to, next)) = self.next(now)
+        {
+            let (client, channel, source) =
+                (self.sending.client.clone(), self.channel.clone(), self.source.clone());
+            let receiver = to.0;
+            self.work.push(match next {
+                Next::Chunk(index) => Box::pin(async move {
+                    Ended::Chunk(receiver, index, chunk(&client, &channel, source, to, index).await)
+                }),
+                Next::Ask => Box::pin(async move {
+                    let answered = match channel.encode(Step::Ask) {
+                        Ok(ask) => request(&client, &channel, to, ask).await,
+                        Err(error) => Answered::Local(error),
+                    };
+                    Ended::Asked(receiver, answered)
+                }),
+            });
         }
         self.report();
+    }
+
+    /// Who is to be sent what; all have their turn.
+    fn next(&mut self, now: Instant) -> Option<((Id, Option<Fingerprint>), Next)> {
+        let count = self.order.len();
+        for at in (0..count).map(|at| (self.turn + at) % count) {
+            let Some(stream) = self.streams.get_mut(&self.order[at]) else { continue };
+            if let Some(next) = stream.next(now) {
+                self.turn = at + 1;
+                return Some(((stream.receiver, Some(stream.who.client.fingerprint)), next));
+            }
+        }
+        None
     }
 
     /// Whoever acknowledges nothing for too long is left.
@@ -433,7 +375,8 @@ impl Task<'_> {
     /// A receiver says that it is over.
     fn stopped(&mut self, receiver: Id, reason: Reason, why: String) {
         let Some(stream) = self.streams.get_mut(&receiver) else { return };
-        if reason == Reason::Busy {
+        // One that has accepted will have room again.
+        if reason == Reason::Busy && stream.is_decided() {
             return;
         }
         // It had accepted before this process began, and has lost what it had: offered anew, somebody
@@ -555,7 +498,13 @@ impl Task<'_> {
             self.say_last(reason).await;
         }
         tracing::debug!(transfer = %self.channel.transfer, took = ?self.begun.elapsed(), ok = ended.is_ok(), "sent a file");
-        let resumable = ended.as_ref().err().is_some_and(FileError::is_resumable);
+        // Of several, some may be gone on with although others have it.
+        let resumable = match &ended {
+            Ok(()) => {
+                self.streams.values_mut().any(|stream| stream.why().is_some_and(|why| why.is_resumable()))
+            }
+            Err(error) => error.is_resumable(),
+        };
         if let Some(keeper) = &self.keeper {
             if resumable { keeper.write(&self.record)? } else { keeper.remove() }
         }
@@ -583,11 +532,14 @@ impl Task<'_> {
     /// Tries for a while to tell all receivers that are left that it is over.
     async fn say_last(&mut self, reason: Reason) {
         let left = self.streams.values().filter(|stream| stream.ended().is_none_or(is_failed));
+        let left = left.map(|stream| (stream.receiver, Some(stream.who.client.fingerprint)));
+        // Whoever has the offer of a unicast and has not decided is not known by a certificate yet.
+        let undecided = self.expected.filter(|receiver| !self.streams.contains_key(receiver));
         let telling: FuturesUnordered<_> = left
-            .filter_map(|stream| {
+            .chain(undecided.map(|receiver| (receiver, None)))
+            .filter_map(|to| {
                 let stop = Step::Stop { reason, why: String::new(), receiver: None };
                 let stop = self.channel.encode(stop).ok()?;
-                let to = (stream.receiver, stream.who.client.fingerprint);
                 Some(request(&self.sending.client, &self.channel, to, stop))
             })
             .collect();
@@ -607,56 +559,5 @@ fn reason_of(error: &FileError) -> Option<Reason> {
         FileError::Changed(_) => Some(Reason::Changed),
         FileError::Source { .. } => Some(Reason::Disk),
         _ => None,
-    }
-}
-
-/// Sends a chunk.
-async fn chunk(
-    client: &Client,
-    channel: &Channel,
-    source: Arc<Hashed>,
-    to: (Id, Fingerprint),
-    index: u64,
-) -> Answered {
-    let (transfer, key) = (channel.transfer, channel.key.clone());
-    let frame = blocking(move || source.frame(transfer, index, key.as_deref())).await;
-    match frame.and_then(|frame| frame) {
-        Ok(frame) => request(client, channel, to, frame).await,
-        Err(error) => Answered::Local(error),
-    }
-}
-
-/// Asks a receiver something, and nobody else who subscribes its inbox.
-async fn request(
-    client: &Client,
-    channel: &Channel,
-    (receiver, to): (Id, Fingerprint),
-    payload: Bytes,
-) -> Answered {
-    let options = RequestOptions::default().deadline(CHUNK_WITHIN).to(Address::default().of_client(to));
-    match client.request_to(&receiver.inbox(), payload, options).await {
-        Ok(answer) => answered(channel, &answer),
-        Err(error) => not_sent(&error),
-    }
-}
-
-/// What an answer says. That a transfer is unknown is said by somebody who has no key for it.
-fn answered(channel: &Channel, answer: &Bytes) -> Answered {
-    match channel.decode(answer) {
-        Some(step) => Answered::Step(step),
-        None => match Frame::decode(answer) {
-            Ok(Frame {
-                transfer,
-                step: step @ Step::Stop { reason: Reason::Unknown | Reason::Busy, .. },
-            }) if transfer == channel.transfer => Answered::Step(step),
-            _ => Answered::Nothing(None),
-        },
-    }
-}
-
-fn not_sent(error: &RequestError) -> Answered {
-    match error.kind() {
-        ErrorKind::TooLarge => Answered::Local(FileError::FrameLimit),
-        _ => Answered::Nothing(error.retry_after()),
     }
 }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
@@ -61,7 +62,6 @@ pub(super) struct Holder {
     pub(super) gone: CancellationToken,
 }
 
-#[derive(Debug)]
 struct Done {
     path: PathBuf,
     log: File,
@@ -93,7 +93,8 @@ impl Directory {
             let path = path.to_owned();
             move |source| FileError::Directory { path, source }
         };
-        fs::create_dir_all(into).and_then(|()| make(&own)).map_err(failed(&own))?;
+        fs::create_dir_all(into).map_err(no_directory).map_err(failed(into))?;
+        make(&own).map_err(failed(&own))?;
         let (held, receiver) = hold(&own.join("receiver"), into)?;
         let done = Done::open(&own.join("done")).map_err(failed(&own.join("done")))?;
         forget_old(&own, keep).map_err(failed(&own))?;
@@ -243,6 +244,13 @@ impl Drop for Claim {
     }
 }
 
+impl fmt::Debug for Done {
+    /// Without the keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Done").field("transfers", &self.order.len()).finish_non_exhaustive()
+    }
+}
+
 impl Done {
     fn open(path: &Path) -> io::Result<Self> {
         let mut log = private(OpenOptions::new().read(true).append(true).create(true)).open(path)?;
@@ -338,7 +346,12 @@ pub(in crate::files) fn make(path: &Path) -> io::Result<()> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    builder.create(path).map_err(no_directory)
+}
+
+/// Of a file that is where a directory is to be made the system says that it exists, which helps nobody.
+fn no_directory(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::AlreadyExists { io::ErrorKind::NotADirectory.into() } else { error }
 }
 
 /// For a file that only its owner reads.

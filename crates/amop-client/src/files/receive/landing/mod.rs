@@ -160,15 +160,15 @@ impl std::fmt::Debug for About {
 
 impl Landing {
     /// Begins a file that was claimed, or goes on with it: what is there is read and checked, `checked`
-    /// told of each chunk.
+    /// told of each chunk; an error of it is the end.
     ///
     /// # Errors
-    /// When the directory cannot be used.
+    /// When the directory cannot be used, or it was to end.
     pub(super) fn open(
         directory: Arc<Directory>,
         about: About,
         claim: Claim,
-        mut checked: impl FnMut(u64),
+        mut checked: impl FnMut(u64) -> io::Result<()>,
     ) -> Result<Self, FileError> {
         let path = directory.file(&claim.key, "part");
         let failed = |source| FileError::Directory { path: path.clone(), source };
@@ -285,7 +285,12 @@ fn note_done(directory: &Directory, about: &About) -> io::Result<()> {
 }
 
 /// What is not there, or not as the journal has it.
-fn missing(part: &File, journal: &File, size: u64, checked: &mut impl FnMut(u64)) -> io::Result<Ranges> {
+fn missing(
+    part: &File,
+    journal: &File,
+    size: u64,
+    checked: &mut impl FnMut(u64) -> io::Result<()>,
+) -> io::Result<Ranges> {
     let mut missing = Ranges::all(chunks(size));
     let noted = journal.metadata()?.len() / HASH as u64;
     let mut data = Vec::new();
@@ -300,7 +305,7 @@ fn missing(part: &File, journal: &File, size: u64, checked: &mut impl FnMut(u64)
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
             Err(error) => return Err(error),
         }
-        checked(len as u64);
+        checked(len as u64)?;
     }
     Ok(missing)
 }

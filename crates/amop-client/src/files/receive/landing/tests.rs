@@ -63,7 +63,7 @@ impl Coming {
 
     fn open_in(&self, directory: Arc<Directory>) -> Result<Landing, FileError> {
         let claim = directory.claim(&self.about.key(), &CancellationToken::new()).expect("nobody else");
-        Landing::open(directory, self.about.clone(), claim, |_| {})
+        Landing::open(directory, self.about.clone(), claim, |_| Ok(()))
     }
 
     fn chunk(&self, index: u64) -> &[u8] {
@@ -112,6 +112,23 @@ fn bytes_are_counted_whatever_the_size() {
             assert!(!coming.file(kind).exists(), "{size} {kind}");
         }
     }
+}
+
+/// As when the receiver is interrupted.
+#[test]
+fn checking_ends_when_it_is_to_and_nothing_is_lost() {
+    let coming = Coming::new(SIZE);
+    coming.store_all(&coming.open());
+    let directory = coming.directory();
+    let claim = directory.claim(&coming.about.key(), &CancellationToken::new()).expect("nobody else");
+    let mut seen = 0;
+    let ended = Landing::open(directory.clone(), coming.about.clone(), claim, |_| {
+        seen += 1;
+        if seen == 2 { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+    });
+    assert!(matches!(ended, Err(FileError::Directory { .. })), "{ended:?}");
+    assert_eq!(seen, 2);
+    assert!(coming.open_in(directory).unwrap().is_complete());
 }
 
 #[test]
