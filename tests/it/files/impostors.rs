@@ -306,7 +306,6 @@ async fn a_directory_that_vanishes_is_said_at_both_ends() {
     assert_eq!(names(desk.into.path()).len(), 0);
     drop(first);
     // In the midst of it.
-    let desk = Desk::new();
     let client = mesh.client(1).await;
     let gone = desk.into.path().join("gone");
     let mut second = client

@@ -85,8 +85,12 @@ impl Transfer {
                 }
                 let left = ended.as_ref().err().is_some_and(|error| !self.is_to_be_discarded(error))
                     && !self.make_way.is_cancelled();
+                let reason = ended.as_ref().err().and_then(reason_of);
                 // Whoever asked may have gone.
                 let _ = result.send(ended);
+                if let Some(reason) = reason {
+                    self.say_last(self.stopped(reason), LAST_WORDS).await;
+                }
                 left.then_some(self.about)
             }
             Some(Decision::Decline(why)) => {
@@ -149,17 +153,10 @@ impl Transfer {
                 Err(error)
             }
         };
-        match &ended {
+        if ended.is_ok() {
             // Before the application knows, which may end then.
-            Ok(_) => {
-                let done = Step::State(State::Done { receiver: self.directory.receiver() });
-                self.say_last(done, DONE).await;
-            }
-            Err(error) => {
-                if let Some(reason) = reason_of(error) {
-                    self.say_last(self.stopped(reason), LAST_WORDS).await;
-                }
-            }
+            let done = Step::State(State::Done { receiver: self.directory.receiver() });
+            self.say_last(done, DONE).await;
         }
         ended
     }
