@@ -49,8 +49,7 @@ struct Scene {
 
 impl Scene {
     async fn new(number: u64) -> Self {
-        let net = Net::ring().await;
-        net.lines().for_each(|line| line.change(|weather| weather.delay = DELAY));
+        let net = Net::slow_ring(DELAY).await;
         let desk = Desk::new(SIZE, number);
         let into = desk.inbox("inbox");
         let receiver = Cli::receiver(&net, TO, &into, "files").await;
@@ -212,8 +211,7 @@ async fn either_command_is_killed_at_the_very_end() {
 /// The one who is not killed has its file as if nothing had happened.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn one_of_two_receivers_is_killed() {
-    let net = Net::line(3).await;
-    net.lines().for_each(|line| line.change(|weather| weather.delay = DELAY));
+    let net = Net::slow_line(3, DELAY).await;
     let desk = Desk::new(SIZE / 2, 1);
     let (near, far) = (desk.inbox("near"), desk.inbox("far"));
     let mut receivers =

@@ -50,15 +50,26 @@ pub(crate) struct Node {
 impl Net {
     /// Four nodes in a ring.
     pub(crate) async fn ring() -> Self {
-        Self::new(4, true).await
+        Self::new(4, true, Duration::ZERO).await
+    }
+
+    /// Four nodes in a ring of slow lines. A line that becomes slow later is another thing: until yamux measures it
+    /// again, after up to 10 s, large messages take several round trips on it.
+    pub(crate) async fn slow_ring(delay: Duration) -> Self {
+        Self::new(4, true, delay).await
     }
 
     /// Nodes in a line.
     pub(crate) async fn line(nodes: usize) -> Self {
-        Self::new(nodes, false).await
+        Self::new(nodes, false, Duration::ZERO).await
     }
 
-    async fn new(nodes: usize, closed: bool) -> Self {
+    /// Nodes in a line of slow lines.
+    pub(crate) async fn slow_line(nodes: usize, delay: Duration) -> Self {
+        Self::new(nodes, false, delay).await
+    }
+
+    async fn new(nodes: usize, closed: bool, delay: Duration) -> Self {
         let turn = TURN.lock().await;
         let consortium = Consortium::new();
         let dir = tempfile::tempdir().expect("a directory");
@@ -70,6 +81,7 @@ impl Net {
             let mut peers = Vec::new();
             for other in before.into_iter().chain(first) {
                 let line = Proxy::new(net.nodes[other].overlay).await;
+                line.change(|weather| weather.delay = delay);
                 peers.push(line.address.to_string());
                 net.lines.push(([index, other], line));
             }
