@@ -10,6 +10,7 @@ use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use amop_protocol::{ClientIdentity, Fingerprint, NodeId, broker::event::Sender, wire::files::Id};
@@ -24,6 +25,9 @@ use crate::files::{
 
 /// The longest record that is read; with as many receivers as a file may have it is shorter.
 const MAX_RECORD: u64 = 8 * 1024 * 1024;
+
+/// How long the state of a file that nobody goes on sending stays.
+const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Where the state of one transfer is kept.
 #[derive(Debug)]
@@ -107,6 +111,7 @@ impl Keeper {
         let failed = |source| FileError::State { path: directory.to_owned(), source };
         make(directory).map_err(failed)?;
         let path = fs::canonicalize(source.path()).map_err(failed)?;
+        forget_old(directory);
         let key = how.key(&path);
         let tree = private(OpenOptions::new().read(true).write(true).create(true).truncate(false))
             .open(directory.join(format!("{key}.tree")))
@@ -169,6 +174,28 @@ impl Keeper {
     fn failed(&self, source: io::Error) -> FileError {
         FileError::State { path: self.directory.clone(), source }
     }
+}
+
+/// Removes what is left of files that nobody went on sending.
+fn forget_old(directory: &Path) {
+    let is_old = |path: &Path| {
+        let changed = fs::metadata(path).and_then(|about| about.modified());
+        changed.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age > KEEP))
+    };
+    // What cannot be removed takes space, and harms nobody.
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let (tree, json) = (entry.path(), entry.path().with_extension("json"));
+        let is_left = tree.extension().is_some_and(|kind| kind == "tree") && is_old(&tree);
+        if is_left && !is_fresh(&json, is_old) && File::open(&tree).is_ok_and(|tree| tree.try_lock().is_ok())
+        {
+            let _ = fs::remove_file(json);
+            let _ = fs::remove_file(tree);
+        }
+    }
+}
+
+fn is_fresh(path: &Path, is_old: impl Fn(&Path) -> bool) -> bool {
+    path.exists() && !is_old(path)
 }
 
 impl Record {
@@ -242,5 +269,37 @@ impl fmt::Debug for Record {
             .field("transfer", &self.transfer)
             .field("path", &self.path)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_goes_on_with_goes_after_a_month() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, age: Duration| {
+            let path = directory.path().join(name);
+            let file = File::create(&path).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+            (path, file)
+        };
+        let (old, young) = (KEEP + Duration::from_secs(60), Duration::from_secs(60));
+        let gone = [file("a.tree", old), file("b.tree", old), file("b.json", old)];
+        let kept = [
+            file("c.tree", old),
+            file("c.json", young),
+            file("d.tree", young),
+            file("e.tree", old),
+            file("other", old),
+        ];
+        kept[3].1.try_lock().unwrap();
+        forget_old(directory.path());
+        assert!(gone.iter().all(|(path, _)| !path.exists()));
+        assert!(kept.iter().all(|(path, _)| path.exists()), "used, young, locked, or none of ours");
+        forget_old(&directory.path().join("none"));
     }
 }
