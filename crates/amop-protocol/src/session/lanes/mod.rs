@@ -4,8 +4,8 @@
 //! turns by flow.
 //!
 //! **Invariant**: ordered flows stay in order: while a large item waits, small ones of its flow behind it wait too.
-//! **Invariant**: a large item never passes a small one that was there before it, and small ones of
-//! different flows never pass each other.
+//! **Invariant**: a large item never passes a small one that was there before it, and a small one passes
+//! another only if that waits behind a large item of its flow.
 //! **Invariant**: nothing starves: small items that pass large ones take as many bytes as those do, and
 //! [`SMALL_TURN`] ahead at most.
 
