@@ -335,3 +335,33 @@ async fn a_directory_that_vanishes_is_said_at_both_ends() {
     // The receiver is as good as before once there is a directory again.
     drop(accept_all(receiver(&client, &desk.into.path().join("new")).await, 0));
 }
+
+/// A node that hears nothing of the first subscriber offers a request to a second one: only one of them gets
+/// the file, and the other one is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_accepts_what_another_has_is_told_so() {
+    let mesh = Mesh::line(2).await;
+    let (from, to) = (mesh.client(0).await, mesh.client(1).await);
+    let desk = Desk::new();
+    let path = desk.file("a.bin", &content(2 * CHUNK, 1));
+    let mut impostor = Impostor::new(to.clone(), 1).await;
+    let _sending = from.send_file("files", &path, SendOptions::default()).await.expect("begun");
+    let transfer = impostor.accept(vec![ALL]).await;
+    let late = Step::Accept { receiver: super::forger::id(2), missing: vec![ALL] };
+    let answered = say(&mesh.client(1).await, transfer, transfer, late).await.expect("an answer");
+    assert!(matches!(answered, Step::Stop { reason: Reason::Cancelled, .. }), "{answered:?}");
+    drop(impostor);
+
+    // And at the other end: a sender that says so.
+    let mut receiver = receiver(&to, desk.into.path()).await;
+    let mut forger = super::forger::Forger::new(&from, 2).await;
+    forger.offer(offer("b.bin", &content(2 * CHUNK, 2))).await.expect("seen");
+    let mut receiving = receiver.next().await.expect("an offer").accept();
+    let delivery = wait::within("an accept", forger.inbox.next()).await.expect("a client");
+    let over =
+        Step::Stop { reason: Reason::Cancelled, why: "another receiver has it".into(), receiver: None };
+    answer(delivery, forger.transfer, over);
+    let error = wait::within("its end", receiving.finished()).await.expect_err("another has it");
+    assert!(error.to_string().ends_with("(another receiver has it)"), "{error}");
+    wait::until("nothing to be left", async || left(desk.into.path()) == 0).await;
+}

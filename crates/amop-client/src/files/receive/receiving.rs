@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ReceivePhase, ReceiveProgress,
     landing::{Landing, Refused},
-    transfer::{Incoming, Room, TELL_AGAIN, TELL_MOST, Transfer, tell},
+    transfer::{Incoming, Room, TELL_AGAIN, TELL_MOST, Told, Transfer, tell},
 };
 use crate::{
     Delivery,
@@ -38,7 +38,7 @@ pub(super) struct Receiving<'a> {
     progress: watch::Sender<ReceiveProgress>,
     storing: JoinSet<Result<(), Refused>>,
     /// The sender is being told what is missing.
-    telling: JoinSet<bool>,
+    telling: JoinSet<Told>,
     /// When it was last heard of, and when it last did something about the file.
     heard: Instant,
     served: Instant,
@@ -102,7 +102,9 @@ impl Receiving<'_> {
                     why: "the same file was offered anew".into(),
                 }),
                 Some(stored) = self.storing.join_next(), if !self.storing.is_empty() => self.stored(stored)?,
-                Some(told) = self.telling.join_next(), if !self.telling.is_empty() => self.told(matches!(told, Ok(true))),
+                Some(told) = self.telling.join_next(), if !self.telling.is_empty() => {
+                    self.told(told.unwrap_or(Told::Nothing))?;
+                }
                 incoming = self.incoming.recv(), if room => match incoming {
                     Some(incoming) => self.handle(incoming)?,
                     None => return Err(FileError::Closed),
@@ -194,20 +196,25 @@ impl Receiving<'_> {
         let Transfer { client, channel, directory, sender, .. } = self.transfer;
         let step = Step::Accept { receiver: directory.receiver(), missing: self.landing.missing().to_wire() };
         let (client, channel, sender) = (client.clone(), channel.clone(), *sender);
-        self.telling.spawn(async move { tell(&client, &channel, sender, step).await.unwrap_or(false) });
+        self.telling.spawn(async move { tell(&client, &channel, sender, step).await });
         self.tell_at = Some(Instant::now());
     }
 
-    fn told(&mut self, understood: bool) {
+    fn told(&mut self, told: Told) -> Result<(), FileError> {
         let now = Instant::now();
-        if understood {
-            (self.tell_at, self.tell_again) = (None, TELL_AGAIN);
-            // It is there; that it has nothing to say for a while is another matter.
-            self.heard = now;
-        } else {
-            self.tell_at = Some(now + self.tell_again);
-            self.tell_again = (self.tell_again * 2).min(TELL_MOST);
+        match told {
+            Told::Noted => {
+                (self.tell_at, self.tell_again) = (None, TELL_AGAIN);
+                // It is there; that it has nothing to say for a while is another matter.
+                self.heard = now;
+            }
+            Told::Over(reason, why) => return Err(FileError::Stopped { reason, why }),
+            Told::Nothing => {
+                self.tell_at = Some(now + self.tell_again);
+                self.tell_again = (self.tell_again * 2).min(TELL_MOST);
+            }
         }
+        Ok(())
     }
 
     /// Checks the whole and gives it its name, and answers those who ask meanwhile.

@@ -20,7 +20,7 @@ use super::{
     receiving::Receiving,
 };
 use crate::{
-    Address, Client, Delivery, RequestError, RequestOptions,
+    Address, Client, Delivery, RequestOptions,
     files::{blocking, channel::Channel, error::FileError},
 };
 
@@ -56,18 +56,28 @@ pub(super) struct Transfer {
     pub(super) make_way: CancellationToken,
 }
 
-/// Tells the sender something, and nobody else who subscribes its inbox; true if it has understood.
-pub(super) async fn tell(
-    client: &Client,
-    channel: &Channel,
-    sender: Fingerprint,
-    step: Step,
-) -> Result<bool, RequestError> {
-    let Ok(payload) = channel.encode(step) else { return Ok(false) };
+/// What a sender answers that is told something.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// It has understood.
+    Noted,
+    /// It is over: somebody else has the file, say.
+    Over(Reason, String),
+    /// It was not reached, or did not understand.
+    Nothing,
+}
+
+/// Tells the sender something, and nobody else who subscribes its inbox.
+pub(super) async fn tell(client: &Client, channel: &Channel, sender: Fingerprint, step: Step) -> Told {
+    let Ok(payload) = channel.encode(step) else { return Told::Nothing };
     let inbox = channel.transfer.inbox();
     let options = RequestOptions::default().deadline(TELL).to(Address::default().of_client(sender));
-    let answer = client.request_to(&inbox, payload, options).await?;
-    Ok(channel.decode(&answer) == Some(Step::Noted))
+    let Ok(answer) = client.request_to(&inbox, payload, options).await else { return Told::Nothing };
+    match channel.decode(&answer) {
+        Some(Step::Noted) => Told::Noted,
+        Some(Step::Stop { reason, why, .. }) => Told::Over(reason, why),
+        _ => Told::Nothing,
+    }
 }
 
 impl Transfer {
@@ -276,7 +286,7 @@ impl Transfer {
     async fn say_last(&self, step: Step, within: Duration) {
         let telling = async {
             let mut again = TELL_AGAIN;
-            while !matches!(tell(&self.client, &self.channel, self.sender, step.clone()).await, Ok(true)) {
+            while let Told::Nothing = tell(&self.client, &self.channel, self.sender, step.clone()).await {
                 sleep(again).await;
                 again = (again * 2).min(TELL_MOST);
             }

@@ -238,6 +238,11 @@ impl Record {
         self.receivers.remove(&receiver.to_string()).is_some()
     }
 
+    /// Whether anybody has accepted.
+    pub(super) fn has_receivers(&self) -> bool {
+        !self.receivers.is_empty()
+    }
+
     fn found(&self) -> Option<Found> {
         let key = match &self.key {
             Some(key) => Some(hash_from_hex(key)?),

@@ -407,10 +407,23 @@ impl Task<'_> {
         if !self.is_of_whom_it_was_offered(&who, receiver) {
             return;
         }
-        if let Ok(noted) = self.channel.encode(Step::Noted) {
-            delivery.answer(noted);
+        // An offer that was answered too late went to another, too.
+        let is_late = self.sending.options.mode == Mode::Unicast
+            && self.expected.is_some_and(|expected| expected != receiver);
+        let answer = match is_late {
+            true => Step::Stop {
+                reason: Reason::Cancelled,
+                why: "another receiver has it".into(),
+                receiver: None,
+            },
+            false => Step::Noted,
+        };
+        if let Ok(answer) = self.channel.encode(answer) {
+            delivery.answer(answer);
         }
-        self.decided(who, receiver, step);
+        if !is_late {
+            self.decided(who, receiver, step);
+        }
     }
 
     /// Whether this may be a receiver: it is one of those addressed, and the name it gives itself is not that of
@@ -503,6 +516,8 @@ impl Task<'_> {
             Ok(()) => {
                 self.streams.values_mut().any(|stream| stream.why().is_some_and(|why| why.is_resumable()))
             }
+            // Those who had accepted before may be there another time.
+            Err(FileError::NotOffered(_) | FileError::NotPublished(_)) => self.record.has_receivers(),
             Err(error) => error.is_resumable(),
         };
         if let Some(keeper) = &self.keeper {
