@@ -7,7 +7,7 @@
 //! **Invariant**: a large item never passes a small one that was there before it, and a small one passes
 //! another only if that waits behind a large item of its flow.
 //! **Invariant**: nothing starves: small items that pass large ones take as many bytes as those do, and
-//! [`SMALL_TURN`] ahead at most.
+//! `SMALL_TURN` ahead at most.
 
 use std::collections::{BTreeMap, VecDeque};
 
