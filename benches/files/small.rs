@@ -25,6 +25,8 @@ const PAYLOAD: usize = 128;
 /// Requests a second, sent on a schedule.
 const SCHEDULED: u32 = 500;
 const WARM_UP: usize = 500;
+/// The same at most, so that a transfer does not end meanwhile.
+const WARM_TIME: Duration = Duration::from_millis(500);
 /// More than any transfer here moves in a second, so that none ends while it is measured.
 const FASTEST: u64 = 200_000_000;
 /// Largest wait that is told apart from larger ones, microseconds.
@@ -85,8 +87,12 @@ pub(crate) async fn run(args: &Args, seed: u64, report: &mut Report) -> anyhow::
 /// One request at a time, for so long.
 async fn one_in_flight(client: &Client, time: Duration) -> anyhow::Result<Histogram<u64>> {
     let mut waits = waits()?;
+    let began = Instant::now();
     for _ in 0..WARM_UP {
         client.request("small", vec![7; PAYLOAD]).await?;
+        if began.elapsed() > WARM_TIME {
+            break;
+        }
     }
     let end = Instant::now() + time;
     while Instant::now() < end {
