@@ -9,7 +9,7 @@
 //!
 //! - [`tree`]: what a chunk is verified with; [`window`]: how many are on their way; [`ranges`]: what is missing.
 //! - [`source`] and [`send`]: the sender's end. [`receive`]: the receiver's.
-//! - [`channel`]: the frames of one transfer, sealed on private topics.
+//! - [`channel`]: the frames of one transfer, sealed on private topics. [`kept`]: what both ends keep in files.
 //! - [`name`]: names that are safe; [`one_frame`]: how the Java demo sends files.
 //!
 //! **Invariant**: nothing appears under its final name that is not complete and verified.
@@ -18,6 +18,7 @@
 mod channel;
 mod disk;
 mod error;
+mod kept;
 mod name;
 mod one_frame;
 mod ranges;

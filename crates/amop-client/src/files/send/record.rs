@@ -9,17 +9,16 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
-use amop_protocol::{ClientIdentity, Fingerprint, NodeId, broker::event::Sender, wire::files::Id};
+use amop_protocol::{broker::event::Sender, wire::files::Id};
 use serde::{Deserialize, Serialize};
 
 use super::{SendOptions, offer::Target};
 use crate::files::{
     error::FileError,
-    receive::directory::{hash_from_hex, make, private, to_hex},
+    kept::{Party, hash_from_hex, key_of, make, private, to_hex},
     source::Source,
 };
 
@@ -56,10 +55,8 @@ pub(super) struct Record {
 /// A receiver that accepted.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Receiver {
-    institution: String,
-    node: String,
-    name: String,
-    fingerprint: String,
+    #[serde(flatten)]
+    who: Party,
     /// Bytes that it has, for people.
     pub(super) bytes: u64,
     pub(super) done: bool,
@@ -82,11 +79,7 @@ impl How {
 
     /// Names the state of sending this file so.
     fn key(&self, path: &Path) -> String {
-        let mut hasher = blake3::Hasher::new();
-        for part in [self.topic.as_bytes(), self.rest.as_bytes(), path.as_os_str().as_encoded_bytes()] {
-            hasher.update(&(part.len() as u64).to_be_bytes()).update(part);
-        }
-        hasher.finalize().to_hex()[..32].to_owned()
+        key_of(&[self.topic.as_bytes(), self.rest.as_bytes(), path.as_os_str().as_encoded_bytes()])
     }
 }
 
@@ -221,14 +214,7 @@ impl Record {
 
     /// Notes how a receiver fares; whether that is worth writing at once.
     pub(super) fn note(&mut self, receiver: Id, who: &Sender, bytes: u64, done: bool) -> bool {
-        let noted = Receiver {
-            institution: who.institution.to_string(),
-            node: who.node.to_hex(),
-            name: who.client.name.to_string(),
-            fingerprint: who.client.fingerprint.to_hex(),
-            bytes,
-            done,
-        };
+        let noted = Receiver { who: who.into(), bytes, done };
         let before = self.receivers.insert(receiver.to_string(), noted);
         before.is_none_or(|before| before.done != done)
     }
@@ -249,21 +235,10 @@ impl Record {
             None => None,
         };
         let receivers = self.receivers.iter().filter(|(_, receiver)| !receiver.done);
-        let receivers = receivers.filter_map(|(id, receiver)| Some((Id::from_hex(id)?, receiver.who()?)));
+        let receivers =
+            receivers.filter_map(|(id, receiver)| Some((Id::from_hex(id)?, receiver.who.read()?)));
         let root = hash_from_hex(&self.root)?;
         Some(Found { transfer: Id::from_hex(&self.transfer)?, root, key, receivers: receivers.collect() })
-    }
-}
-
-impl Receiver {
-    fn who(&self) -> Option<Sender> {
-        let fingerprint = Fingerprint::from_hex(&self.fingerprint)?;
-        let client = Arc::new(ClientIdentity { fingerprint, name: self.name.as_str().into() });
-        Some(Sender {
-            institution: self.institution.as_str().into(),
-            node: NodeId::from_hex(&self.node)?,
-            client,
-        })
     }
 }
 

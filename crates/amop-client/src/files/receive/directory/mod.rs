@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -21,7 +21,11 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::landing::About;
-use crate::files::{error::FileError, name};
+use crate::files::{
+    error::FileError,
+    kept::{hash_from_hex, make, no_directory, private, to_hex},
+    name,
+};
 
 /// What is kept in.
 const OWN: &str = ".amop";
@@ -328,37 +332,6 @@ impl Line {
         };
         Some(((Fingerprint::from_hex(&self.sender)?, Id::from_hex(&self.transfer)?), key))
     }
-}
-
-/// 64 hex digits.
-pub(in crate::files) fn to_hex(bytes: &[u8; 32]) -> String {
-    Fingerprint::new(*bytes).to_hex()
-}
-
-/// Reads 64 hex digits.
-pub(in crate::files) fn hash_from_hex(hex: &str) -> Option<[u8; 32]> {
-    Fingerprint::from_hex(hex).map(|bytes| *bytes.as_bytes())
-}
-
-/// A directory that only its owner reads.
-pub(in crate::files) fn make(path: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(no_directory)
-}
-
-/// Of a file that is where a directory is to be made the system says that it exists, which helps nobody.
-fn no_directory(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::AlreadyExists { io::ErrorKind::NotADirectory.into() } else { error }
-}
-
-/// For a file that only its owner reads.
-pub(in crate::files) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-    options
 }
 
 /// Locks the file that names the receiver; makes it if there is none.

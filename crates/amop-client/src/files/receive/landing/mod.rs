@@ -12,17 +12,17 @@ use std::{
 };
 
 use amop_protocol::{
-    Fingerprint, NodeId,
     broker::event::Sender,
     wire::files::{CHUNK, Id, MAX_SIZE, Offer, Reason, chunks, extent},
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::directory::{Claim, Directory, hash_from_hex, to_hex};
+use super::directory::{Claim, Directory};
 use crate::files::{
     disk::{read_exact_at, write_all_at},
     error::FileError,
+    kept::{Party, hash_from_hex, key_of, to_hex},
     ranges::Ranges,
     tree::{HASH, leaf, root_of, verify},
 };
@@ -36,7 +36,7 @@ pub(in crate::files) struct About {
     version: u32,
     transfer: String,
     topic: String,
-    sender: From,
+    sender: Party,
     /// As its sender has it.
     pub(super) name: String,
     pub(super) size: u64,
@@ -47,14 +47,6 @@ pub(in crate::files) struct About {
     /// The name that it is being given.
     #[serde(skip_serializing_if = "Option::is_none")]
     placed: Option<String>,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-struct From {
-    institution: String,
-    node: String,
-    name: String,
-    fingerprint: String,
 }
 
 /// The file.
@@ -91,12 +83,7 @@ impl About {
             version: 1,
             transfer: transfer.to_string(),
             topic: topic.to_owned(),
-            sender: From {
-                institution: sender.institution.to_string(),
-                node: sender.node.to_hex(),
-                name: sender.client.name.to_string(),
-                fingerprint: sender.client.fingerprint.to_hex(),
-            },
+            sender: sender.into(),
             name: offer.name.clone(),
             size: offer.size,
             media_type: offer.media_type.clone(),
@@ -109,12 +96,9 @@ impl About {
     /// Names the files: the same for the same content under the same name from the same sender, so that
     /// an offer that is made anew goes on where the first one was.
     pub(super) fn key(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        for part in [&self.sender.fingerprint, &self.topic, &self.root, &self.name] {
-            hasher.update(&(part.len() as u64).to_be_bytes()).update(part.as_bytes());
-        }
-        hasher.update(&self.size.to_be_bytes());
-        hasher.finalize().to_hex()[..32].to_owned()
+        let Self { sender, topic, root, name, size, .. } = self;
+        let texts = [&sender.fingerprint, topic, root, name].map(|text| text.as_bytes());
+        key_of(&[texts[0], texts[1], texts[2], texts[3], &size.to_be_bytes()])
     }
 
     pub(super) fn topic(&self) -> &str {
@@ -123,13 +107,7 @@ impl About {
 
     /// Who sends, which transfer, its root and its key, if the record makes sense.
     pub(super) fn parts(&self) -> Option<Parts> {
-        let From { institution, node, name, fingerprint } = &self.sender;
-        let client = amop_protocol::ClientIdentity {
-            fingerprint: Fingerprint::from_hex(fingerprint)?,
-            name: name.as_str().into(),
-        };
-        let node = NodeId::from_hex(node)?;
-        let sender = Sender { institution: institution.as_str().into(), node, client: Arc::new(client) };
+        let sender = self.sender.read()?;
         let key = match &self.key {
             Some(key) => Some(hash_from_hex(key)?),
             None => None,

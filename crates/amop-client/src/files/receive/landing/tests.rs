@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use amop_protocol::ClientIdentity;
+use amop_protocol::{ClientIdentity, Fingerprint, NodeId};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
