@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use amop_protocol::wire::files::{MAX_RANGES, Range};
+use amop_protocol::wire::files::{CHUNK, MAX_RANGES, Range, chunks};
 
 /// Chunk numbers, kept as disjoint ranges that do not touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,9 +39,11 @@ impl Ranges {
         wire
     }
 
-    /// How many.
-    pub(super) fn len(&self) -> u64 {
-        self.count
+    /// How many bytes they are of a file of `size` bytes, whose last chunk may be shorter.
+    pub(super) fn bytes(&self, size: u64) -> u64 {
+        let count = chunks(size);
+        let short = if count > 0 && self.contains(count - 1) { count * CHUNK - size } else { 0 };
+        self.count * CHUNK - short
     }
 
     /// Whether there are none.
@@ -122,7 +124,7 @@ mod tests {
                 1 => assert_eq!(ranges.pop_first(), model.pop_first()),
                 _ => assert_eq!(ranges.remove(first), model.remove(&first)),
             }
-            assert_eq!(ranges.len(), model.len() as u64);
+            assert_eq!(ranges.count, model.len() as u64);
             assert_eq!(ranges.contains(first), model.contains(&first));
             assert_eq!(Ranges::of(&ranges.to_wire(), u64::MAX), ranges, "and comes back");
         }
@@ -140,9 +142,21 @@ mod tests {
     }
 
     #[test]
+    fn the_last_chunk_may_be_shorter() {
+        for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK] {
+            let mut ranges = Ranges::all(chunks(size));
+            assert_eq!(ranges.bytes(size), size);
+            if let Some(last) = chunks(size).checked_sub(1) {
+                ranges.remove(last);
+                assert_eq!(ranges.bytes(size), last * CHUNK);
+            }
+        }
+    }
+
+    #[test]
     fn what_the_file_has_not_is_not_missing() {
         let wire = [Range { first: 2, count: 3 }, Range { first: 9, count: 5 }];
         let ranges = Ranges::of(&wire, 4);
-        assert_eq!((ranges.len(), ranges.contains(4)), (2, false));
+        assert_eq!((ranges.count, ranges.contains(4)), (2, false));
     }
 }

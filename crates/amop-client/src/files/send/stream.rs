@@ -249,18 +249,11 @@ impl Stream {
             (true, None) => RecipientState::Receiving,
         };
         let under_way: u64 = self.under_way.keys().map(|index| self.len(*index)).sum();
-        let last = chunks(self.size).saturating_sub(1);
-        let short = if self.missing.contains(last) {
-            extent(self.size, 0).map_or(0, |(_, full)| full as u64) - self.len(last)
-        } else {
-            0
-        };
-        let missing = self.missing.len() * extent(self.size, 0).map_or(0, |(_, full)| full as u64) - short;
         FileRecipient {
             client: self.who.client.clone(),
             institution: self.who.institution.clone(),
             state: self.end.clone().unwrap_or(waiting),
-            bytes: self.size - (missing + under_way).min(self.size),
+            bytes: self.size.saturating_sub(self.missing.bytes(self.size) + under_way),
             resent: self.resent,
         }
     }

@@ -13,7 +13,7 @@ use std::{
 
 use amop_protocol::{
     broker::event::Sender,
-    wire::files::{CHUNK, Id, MAX_SIZE, Offer, Reason, chunks, extent},
+    wire::files::{Id, MAX_SIZE, Offer, Reason, chunks, extent},
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -175,11 +175,7 @@ impl Landing {
 
     /// Bytes that are there, verified.
     pub(super) fn verified(&self) -> u64 {
-        let missing = &self.state.lock().missing;
-        let last = chunks(self.size).saturating_sub(1);
-        // The last chunk may be shorter.
-        let short = if missing.contains(last) { CHUNK * chunks(self.size) - self.size } else { 0 };
-        self.size - (missing.len() * CHUNK - short)
+        self.size - self.state.lock().missing.bytes(self.size)
     }
 
     /// Takes a chunk; whether it was missing.
