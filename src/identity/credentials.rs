@@ -60,6 +60,7 @@ struct Inner {
     client_port_own: ClientTls,
     overlay_server: Arc<rustls::ServerConfig>,
     overlay_client: Arc<rustls::ClientConfig>,
+    overlay_data_client: Arc<rustls::ClientConfig>,
 }
 
 /// Why a node has no usable identity.
@@ -194,6 +195,8 @@ impl Credentials {
         let node_key = node_key(&subject).map_err(|error| unusable(error.into()))?;
         let pair = key_pair(&chain, &key, paths)?;
         let tls_key = || PrivateKeyDer::Pkcs8(key.clone_key());
+        let overlay_client =
+            |protocol| tls::overlay_client(&authority, chain.clone(), tls_key(), protocol).map(Arc::new);
         let client_port = |own| {
             tls::client_port_server(&authority, own, chain.clone(), tls_key())
                 .map(|server| ClientTls::consortium(server, &chain[0]))
@@ -202,7 +205,8 @@ impl Credentials {
             client_port: client_port(None)?,
             client_port_own: client_port(Some(subject.institution.clone()))?,
             overlay_server: Arc::new(tls::overlay_server(&authority, chain.clone(), tls_key())?),
-            overlay_client: Arc::new(tls::overlay_client(&authority, chain.clone(), tls_key())?),
+            overlay_client: overlay_client(tls::OVERLAY_ALPN)?,
+            overlay_data_client: overlay_client(tls::OVERLAY_DATA_ALPN)?,
             subject,
             node_key,
             chain,
@@ -258,6 +262,11 @@ impl Credentials {
     /// TLS 1.3 for links that this node dials. The server name is not looked at.
     pub fn overlay_client(&self) -> Arc<rustls::ClientConfig> {
         self.0.overlay_client.clone()
+    }
+
+    /// As [`Credentials::overlay_client`], for the data connections of those links.
+    pub fn overlay_data_client(&self) -> Arc<rustls::ClientConfig> {
+        self.0.overlay_data_client.clone()
     }
 
     /// Signs `bytes` for the purpose `label`: ECDSA over P-256 and SHA-256, 64 bytes.

@@ -31,7 +31,7 @@ pub use self::{
     credentials::{Credentials, LoadError, Paths},
     fisco::{Agency, FiscoPaths},
     handshakes::{BACKLOG, Handshake, Handshakes, keep_unsent_low},
-    tls::OVERLAY_ALPN,
+    tls::{OVERLAY_ALPN, OVERLAY_DATA_ALPN},
 };
 pub use amop_protocol::certificate::{Role, Subject};
 pub use amop_tls::fisco::Kind as FiscoKind;

@@ -17,6 +17,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 /// The application protocol that nodes speak among themselves.
 pub const OVERLAY_ALPN: &[u8] = b"amop/1";
 
+/// The application protocol of the connections that carry the data frames of a link.
+pub const OVERLAY_DATA_ALPN: &[u8] = b"amop-data/1";
+
 pub(super) fn client_port_server(
     authority: &Authority,
     own_institution: Option<Arc<str>>,
@@ -41,7 +44,7 @@ pub(super) fn overlay_server(
         .with_client_cert_verifier(Verifier::logging(Holder::node(authority)))
         .with_single_cert(chain, key)?;
     refuse_resumption(&mut config);
-    config.alpn_protocols = vec![OVERLAY_ALPN.to_vec()];
+    config.alpn_protocols = [OVERLAY_ALPN, OVERLAY_DATA_ALPN].map(<[u8]>::to_vec).into();
     Ok(config)
 }
 
@@ -49,6 +52,7 @@ pub(super) fn overlay_client(
     authority: &Authority,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    protocol: &[u8],
 ) -> Result<ClientConfig, rustls::Error> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider::default()))
         .with_protocol_versions(&[&TLS13])?
@@ -57,7 +61,7 @@ pub(super) fn overlay_client(
         .with_client_auth_cert(chain, key)?;
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
-    config.alpn_protocols = vec![OVERLAY_ALPN.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(config)
 }
 

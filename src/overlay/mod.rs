@@ -1,8 +1,8 @@
 //! The links between nodes, and the only place that names libp2p.
 //!
 //! Owns: listening and dialling, mutual TLS, who may link, one link per peer, framing, queues
-//! towards peers. Does not: route, decide what a message means, or know of clients. Frames of the
-//! data substream go to a [`Router`] inline, in the task that read them; everything else comes
+//! towards peers. Does not: route, decide what a message means, or know of clients. Data frames
+//! go to a [`Router`] inline, in the task that read them; everything else comes
 //! out as [`Event`]s, in order per link, through one bounded queue. If the node does not take
 //! them, links wait, and their peers with them.
 //!
@@ -15,6 +15,7 @@
 mod behaviour;
 mod coalesce;
 mod config;
+mod direct;
 mod driver;
 mod duplicates;
 mod limits;
@@ -47,7 +48,7 @@ const COMMANDS: usize = 64;
 /// Reports of links waiting for the driver. Full: the links wait.
 const REPORTS: usize = 256;
 
-/// What takes the frames of the data substreams.
+/// What takes the frames of the data connections.
 pub trait Router: Send + Sync + 'static {
     /// A whole frame came from this neighbour. Called in the link's reader task, frame by frame
     /// in order; must not block.

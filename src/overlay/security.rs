@@ -2,12 +2,12 @@
 //!
 //! TLS 1.3 with our own ALPN from the first byte, then yamux; no negotiation in the clear. A
 //! 64 KiB buffer under TLS saves system calls when reading, [`Coalesced`] between TLS and yamux when
-//! writing.
+//! writing. A connection that comes with the protocol of data connections goes to the [`Desk`] instead.
 //!
 //! Invariant: a `PeerId` leaves here only with a certificate chain that the authority accepted
 //! for role node, and is derived from that certificate's key.
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use amop_protocol::{NodeId, NodeKey, certificate::Subject};
 use libp2p::{
@@ -22,11 +22,18 @@ use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
-use super::{coalesce::Coalesced, config::Config, metrics::Metrics};
-use crate::identity::{BACKLOG, Credentials, Handshakes, OVERLAY_ALPN, keep_unsent_low, node_key};
+use super::{
+    coalesce::Coalesced,
+    config::Config,
+    direct::{Desk, Unwanted},
+    metrics::Metrics,
+};
+use crate::identity::{
+    BACKLOG, Credentials, Handshakes, OVERLAY_ALPN, OVERLAY_DATA_ALPN, keep_unsent_low, node_key,
+};
 
 /// Buffer under TLS: one read brings several records.
-const READ_BUFFER: usize = 64 * 1024;
+pub(super) const READ_BUFFER: usize = 64 * 1024;
 /// What yamux lets all substreams of a connection buffer together, in bytes: not to be changed
 /// through libp2p.
 const YAMUX_BUFFERS: usize = 1 << 30;
@@ -37,7 +44,7 @@ const YAMUX_LEAST: usize = 256 << 10;
 /// keep small frames waiting behind what a slow reader has not taken yet.
 pub(super) const MAX_BUFFERED: usize = 8 << 20;
 /// Substreams that yamux is told to expect; what it sets aside for them, others cannot have. A
-/// link needs two, ping and identify a few; further ones are refused when they are negotiated.
+/// link needs one, ping and identify a few; further ones are refused when they are negotiated.
 pub(super) const MAX_SUBSTREAMS: usize = (YAMUX_BUFFERS - MAX_BUFFERED) / YAMUX_LEAST;
 
 /// Who a peer is, by its certificate.
@@ -81,22 +88,58 @@ pub(super) enum UpgradeError {
     Certificate,
     #[error("multiplexing could not start")]
     Multiplex(#[source] io::Error),
+    #[error(transparent)]
+    Unwanted(#[from] Unwanted),
+    /// No failure: the swarm has no part in it.
+    #[error("a data connection was handed to its link")]
+    Handed,
+}
+
+impl UpgradeError {
+    /// Whether what the swarm reports as an error is a data connection that came as it should.
+    pub(super) fn is_handed(error: &io::Error) -> bool {
+        let mut error: Option<&(dyn Error + 'static)> = Some(error);
+        while let Some(this) = error {
+            if let Some(Self::Handed) = this.downcast_ref() {
+                return true;
+            }
+            // What an `io::Error` holds is not its source but the error itself.
+            let held = this.downcast_ref().and_then(io::Error::get_ref).map(|held| held as _);
+            error = held.or_else(|| this.source());
+        }
+        false
+    }
+}
+
+/// Makes connections out of sockets.
+struct Upgrade {
+    credentials: Credentials,
+    verified: Verified,
+    /// Handshakes of others under way.
+    inbound: Arc<Handshakes>,
+    desk: Arc<Desk>,
+    silence: Duration,
 }
 
 /// TCP, TLS, yamux. Inbound handshakes are bounded in number, all in time.
 pub(super) fn transport(
     credentials: &Credentials,
     verified: Verified,
+    desk: Arc<Desk>,
     config: &Config,
     metrics: Metrics,
 ) -> Boxed<(PeerId, StreamMuxerBox)> {
-    let credentials = credentials.clone();
     let timeout = config.handshake_timeout;
-    let inbound = Arc::new(Handshakes::new(config.max_pending_inbound));
+    let upgrade = Arc::new(Upgrade {
+        credentials: credentials.clone(),
+        verified,
+        inbound: Arc::new(Handshakes::new(config.max_pending_inbound)),
+        desk,
+        silence: config.silence,
+    });
     tcp::tokio::Transport::new(tcp::Config::new().nodelay(true).listen_backlog(BACKLOG))
         .and_then(move |tcp, endpoint| async move {
-            let upgraded = upgrade(tcp.0, &endpoint, &credentials, &verified, &inbound);
-            let result = match tokio::time::timeout(timeout, upgraded).await {
+            let result = match tokio::time::timeout(timeout, upgrade.run(tcp.0, &endpoint)).await {
                 Ok(result) => result,
                 Err(_) => Err(UpgradeError::Slow(timeout)),
             };
@@ -134,50 +177,83 @@ pub(super) fn public_key(key: &NodeKey) -> Option<identity::PublicKey> {
     identity::ecdsa::PublicKey::try_from_bytes(&point).ok().map(Into::into)
 }
 
-async fn upgrade(
-    tcp: tokio::net::TcpStream,
-    endpoint: &ConnectedPoint,
-    credentials: &Credentials,
-    verified: &Verified,
-    inbound: &Arc<Handshakes>,
-) -> Result<(PeerId, StreamMuxerBox), UpgradeError> {
-    let is_dialer = match endpoint {
-        ConnectedPoint::Dialer { role_override, .. } => *role_override == Endpoint::Dialer,
-        ConnectedPoint::Listener { .. } => false,
-    };
-    let address = tcp.peer_addr().map_err(UpgradeError::Tls)?;
-    keep_unsent_low(&tcp);
-    let tcp = BufReader::with_capacity(READ_BUFFER, tcp);
-    if is_dialer {
-        let connector = TlsConnector::from(credentials.overlay_client());
+impl Upgrade {
+    async fn run(
+        &self,
+        tcp: tokio::net::TcpStream,
+        endpoint: &ConnectedPoint,
+    ) -> Result<(PeerId, StreamMuxerBox), UpgradeError> {
+        let is_dialer = match endpoint {
+            ConnectedPoint::Dialer { role_override, .. } => *role_override == Endpoint::Dialer,
+            ConnectedPoint::Listener { .. } => false,
+        };
+        let address = tcp.peer_addr().map_err(UpgradeError::Tls)?;
+        keep_unsent_low(&tcp);
+        let tcp = BufReader::with_capacity(READ_BUFFER, tcp);
+        if is_dialer { self.dial(tcp, address).await } else { self.accept(tcp, address).await }
+    }
+
+    async fn dial(
+        &self,
+        tcp: BufReader<tokio::net::TcpStream>,
+        address: SocketAddr,
+    ) -> Result<(PeerId, StreamMuxerBox), UpgradeError> {
+        let connector = TlsConnector::from(self.credentials.overlay_client());
         let name = ServerName::IpAddress(address.ip().into());
         let tls = connector.connect(name, tcp).await.map_err(UpgradeError::Tls)?;
-        let peer = identify(tls.get_ref().1, verified)?;
+        if tls.get_ref().1.alpn_protocol() != Some(OVERLAY_ALPN) {
+            return Err(UpgradeError::Protocol);
+        }
+        let peer = self.identify(tls.get_ref().1)?;
         Ok((peer, multiplex(tls, upgrade::OutboundConnectionUpgrade::upgrade_outbound).await?))
-    } else {
-        let acceptor = TlsAcceptor::from(credentials.overlay_server());
-        let handshake = inbound.begin(address.ip());
+    }
+
+    async fn accept(
+        &self,
+        tcp: BufReader<tokio::net::TcpStream>,
+        address: SocketAddr,
+    ) -> Result<(PeerId, StreamMuxerBox), UpgradeError> {
+        let acceptor = TlsAcceptor::from(self.credentials.overlay_server());
+        let handshake = self.inbound.begin(address.ip());
         let tls = tokio::select! {
             biased;
             () = handshake.evicted() => return Err(UpgradeError::Evicted),
             accepted = acceptor.accept(tcp) => accepted.map_err(UpgradeError::Tls)?,
         };
-        drop(handshake);
-        let peer = identify(tls.get_ref().1, verified)?;
-        Ok((peer, multiplex(tls, upgrade::InboundConnectionUpgrade::upgrade_inbound).await?))
+        match tls.get_ref().1.alpn_protocol() {
+            Some(OVERLAY_ALPN) => {
+                drop(handshake);
+                let peer = self.identify(tls.get_ref().1)?;
+                Ok((peer, multiplex(tls, upgrade::InboundConnectionUpgrade::upgrade_inbound).await?))
+            }
+            Some(OVERLAY_DATA_ALPN) => {
+                let peer = identity_of(tls.get_ref().1)?.key.id();
+                let received = self.desk.receive(peer, tls, self.silence);
+                tokio::select! {
+                    biased;
+                    () = handshake.evicted() => return Err(UpgradeError::Evicted),
+                    received = received => received?,
+                }
+                Err(UpgradeError::Handed)
+            }
+            _ => Err(UpgradeError::Protocol),
+        }
+    }
+
+    fn identify(&self, tls: &CommonState) -> Result<PeerId, UpgradeError> {
+        let identity = identity_of(tls)?;
+        let peer = peer_id(&identity.key).ok_or(UpgradeError::Certificate)?;
+        self.verified.0.lock().insert(peer, identity);
+        Ok(peer)
     }
 }
 
-fn identify(tls: &CommonState, verified: &Verified) -> Result<PeerId, UpgradeError> {
-    if tls.alpn_protocol() != Some(OVERLAY_ALPN) {
-        return Err(UpgradeError::Protocol);
-    }
+/// Who is at the other end, by the certificate that was verified.
+pub(super) fn identity_of(tls: &CommonState) -> Result<Identity, UpgradeError> {
     let leaf = tls.peer_certificates().and_then(|chain| chain.first()).ok_or(UpgradeError::Certificate)?;
     let subject = Subject::parse(leaf).map_err(|_| UpgradeError::Certificate)?;
     let key = node_key(&subject).map_err(|_| UpgradeError::Certificate)?;
-    let peer = peer_id(&key).ok_or(UpgradeError::Certificate)?;
-    verified.0.lock().insert(peer, Identity { key, subject: Arc::new(subject) });
-    Ok(peer)
+    Ok(Identity { key, subject: Arc::new(subject) })
 }
 
 /// A TLS stream as yamux takes it.

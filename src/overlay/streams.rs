@@ -1,24 +1,19 @@
-//! The two substreams of a link, opened by the side that dialled, bound to their connection.
+//! The control substream of a link, opened by the side that dialled, bound to its connection.
 //!
 //! A peer may for a moment have several connections (both dialled; it restarted). Which of them
-//! carries the link is decided later, so the pair must be known to come from one connection.
-//! Nothing else may open substreams of these protocols: a third one is dropped.
+//! carries the link is decided later, so a substream must be known to come from one connection.
+//! Nothing else may open substreams of this protocol: a second one is dropped.
 
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    future::{Ready, ready},
     io,
     task::{Context, Poll, Waker},
 };
 
 use libp2p::{
     Multiaddr, PeerId,
-    core::{
-        Endpoint,
-        transport::PortUse,
-        upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo},
-    },
+    core::{Endpoint, transport::PortUse, upgrade::ReadyUpgrade},
     swarm::{
         ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
         NetworkBehaviour, Stream, StreamProtocol, StreamUpgradeError, SubstreamProtocol, THandler,
@@ -28,22 +23,14 @@ use libp2p::{
 };
 
 const CONTROL: StreamProtocol = StreamProtocol::new("/amop/control/1");
-const DATA: StreamProtocol = StreamProtocol::new("/amop/data/1");
 
-/// One of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
-    Control,
-    Data,
-}
-
-/// What became of a connection's pair.
+/// What became of a connection's substream.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and there are few")]
 pub(super) enum Event {
-    /// Both substreams are there.
-    Opened { connection: ConnectionId, control: Stream, data: Stream },
-    /// They cannot be opened.
+    /// It is there.
+    Opened { connection: ConnectionId, control: Stream },
+    /// It cannot be opened.
     Failed { connection: ConnectionId, error: io::Error },
 }
 
@@ -65,7 +52,7 @@ impl NetworkBehaviour for Behaviour {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new([]))
+        Ok(Handler::new(Role::Dialled))
     }
 
     fn handle_established_outbound_connection(
@@ -76,7 +63,7 @@ impl NetworkBehaviour for Behaviour {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new([Lane::Control, Lane::Data]))
+        Ok(Handler::new(Role::Dialler))
     }
 
     fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
@@ -88,7 +75,7 @@ impl NetworkBehaviour for Behaviour {
         event: THandlerOutEvent<Self>,
     ) {
         self.events.push_back(match event {
-            Ok((control, data)) => Event::Opened { connection, control, data },
+            Ok(control) => Event::Opened { connection, control },
             Err(error) => Event::Failed { connection, error },
         });
         if let Some(waker) = self.waker.take() {
@@ -105,56 +92,56 @@ impl NetworkBehaviour for Behaviour {
     }
 }
 
-/// Collects the pair of one connection.
+/// Brings about the substream of one connection.
 #[derive(Debug)]
 pub(super) struct Handler {
-    /// Lanes still to be asked for; empty on the side that was dialled.
-    wanted: VecDeque<Lane>,
-    control: Option<Stream>,
-    data: Option<Stream>,
-    opened: Opened,
-    failed: Option<io::Error>,
+    step: Step,
 }
 
-/// Whether the pair was handed on. There is only one in a connection's life.
-#[derive(Debug, PartialEq, Eq)]
-enum Opened {
+#[derive(Clone, Copy)]
+enum Role {
+    Dialler,
+    Dialled,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// It is yet to be asked for.
+    Asking,
     Waiting,
+    Opened(Stream),
+    Failed(io::Error),
+    /// There is only one in a connection's life.
     Done,
 }
 
 impl Handler {
-    fn new(wanted: impl IntoIterator<Item = Lane>) -> Self {
+    fn new(role: Role) -> Self {
         Self {
-            wanted: wanted.into_iter().collect(),
-            control: None,
-            data: None,
-            opened: Opened::Waiting,
-            failed: None,
+            step: match role {
+                Role::Dialler => Step::Asking,
+                Role::Dialled => Step::Waiting,
+            },
         }
     }
 
-    fn collect(&mut self, lane: Lane, stream: Stream) {
-        let slot = match lane {
-            Lane::Control => &mut self.control,
-            Lane::Data => &mut self.data,
-        };
-        if self.opened == Opened::Waiting && slot.is_none() {
-            *slot = Some(stream);
+    fn opened(&mut self, stream: Stream) {
+        if let Step::Waiting = self.step {
+            self.step = Step::Opened(stream);
         }
     }
 }
 
 impl ConnectionHandler for Handler {
     type FromBehaviour = Infallible;
-    type ToBehaviour = Result<(Stream, Stream), io::Error>;
-    type InboundProtocol = Lanes;
-    type OutboundProtocol = Lanes;
+    type ToBehaviour = io::Result<Stream>;
+    type InboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
     type InboundOpenInfo = ();
     type OutboundOpenInfo = ();
 
-    fn listen_protocol(&self) -> SubstreamProtocol<Lanes> {
-        SubstreamProtocol::new(Lanes(vec![CONTROL, DATA]), ())
+    fn listen_protocol(&self) -> SubstreamProtocol<ReadyUpgrade<StreamProtocol>> {
+        SubstreamProtocol::new(ReadyUpgrade::new(CONTROL), ())
     }
 
     /// The driver closes what it does not use, so nothing else may.
@@ -162,41 +149,43 @@ impl ConnectionHandler for Handler {
         true
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Lanes, (), Self::ToBehaviour>> {
-        if let Some(lane) = self.wanted.pop_front() {
-            let protocol = SubstreamProtocol::new(Lanes(vec![lane.protocol()]), ());
-            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
+    fn poll(
+        &mut self,
+        _: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<ReadyUpgrade<StreamProtocol>, (), Self::ToBehaviour>> {
+        match std::mem::replace(&mut self.step, Step::Done) {
+            Step::Asking => {
+                self.step = Step::Waiting;
+                let protocol = self.listen_protocol();
+                Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })
+            }
+            Step::Opened(stream) => Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Ok(stream))),
+            Step::Failed(error) => Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Err(error))),
+            step @ (Step::Waiting | Step::Done) => {
+                self.step = step;
+                // Woken by the connection, which polls again after every event it hands in.
+                Poll::Pending
+            }
         }
-        if let Some(error) = self.failed.take() {
-            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Err(error)));
-        }
-        if self.control.is_some()
-            && let Some(data) = self.data.take()
-            && let Some(control) = self.control.take()
-        {
-            self.opened = Opened::Done;
-            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(Ok((control, data))));
-        }
-        // Woken by the connection, which polls again after every event it hands in.
-        Poll::Pending
     }
 
     fn on_behaviour_event(&mut self, event: Infallible) {
         match event {}
     }
 
-    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Lanes, Lanes>) {
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<'_, ReadyUpgrade<StreamProtocol>, ReadyUpgrade<StreamProtocol>>,
+    ) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
-                protocol: (lane, stream),
-                ..
-            })
-            | ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
-                protocol: (lane, stream),
-                ..
-            }) => self.collect(lane, stream),
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
+                self.opened(protocol);
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, .. }) => {
+                self.opened(protocol);
+            }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
-                self.failed = Some(match error {
+                self.step = Step::Failed(match error {
                     StreamUpgradeError::Timeout => io::ErrorKind::TimedOut.into(),
                     StreamUpgradeError::NegotiationFailed => {
                         io::Error::new(io::ErrorKind::Unsupported, "the peer does not accept links")
@@ -208,50 +197,4 @@ impl ConnectionHandler for Handler {
             _ => {}
         }
     }
-}
-
-impl Lane {
-    fn protocol(self) -> StreamProtocol {
-        match self {
-            Self::Control => CONTROL,
-            Self::Data => DATA,
-        }
-    }
-}
-
-/// Negotiates any of these lanes.
-#[derive(Clone, Debug)]
-pub(super) struct Lanes(Vec<StreamProtocol>);
-
-impl UpgradeInfo for Lanes {
-    type Info = StreamProtocol;
-    type InfoIter = std::vec::IntoIter<StreamProtocol>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.clone().into_iter()
-    }
-}
-
-impl<S> InboundUpgrade<S> for Lanes {
-    type Output = (Lane, S);
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Output, Infallible>>;
-
-    fn upgrade_inbound(self, stream: S, protocol: StreamProtocol) -> Self::Future {
-        ready(Ok((lane(&protocol), stream)))
-    }
-}
-
-impl<S> OutboundUpgrade<S> for Lanes {
-    type Output = (Lane, S);
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Output, Infallible>>;
-
-    fn upgrade_outbound(self, stream: S, protocol: StreamProtocol) -> Self::Future {
-        ready(Ok((lane(&protocol), stream)))
-    }
-}
-
-fn lane(protocol: &StreamProtocol) -> Lane {
-    if *protocol == CONTROL { Lane::Control } else { Lane::Data }
 }

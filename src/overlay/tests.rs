@@ -157,6 +157,15 @@ impl ServerCertVerifier for Trusting {
 
 /// A bare TLS connection with this certificate, to the point where the server may still refuse it.
 async fn bare_tls(leaf: &Leaf, address: SocketAddr) -> tokio_rustls::client::TlsStream<TcpStream> {
+    bare_tls_for(leaf, address, crate::identity::OVERLAY_ALPN).await
+}
+
+/// The same for another protocol.
+async fn bare_tls_for(
+    leaf: &Leaf,
+    address: SocketAddr,
+    protocol: &[u8],
+) -> tokio_rustls::client::TlsStream<TcpStream> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -165,7 +174,7 @@ async fn bare_tls(leaf: &Leaf, address: SocketAddr) -> tokio_rustls::client::Tls
         .with_custom_certificate_verifier(Arc::new(Trusting))
         .with_client_auth_cert(leaf.chain(), leaf.key().into())
         .unwrap();
-    config.alpn_protocols = vec![crate::identity::OVERLAY_ALPN.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     let tcp = TcpStream::connect(address).await.unwrap();
     let name = ServerName::IpAddress(address.ip().into());
     tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap()
@@ -187,6 +196,8 @@ async fn a_link_comes_up_both_ways_and_carries_frames() {
     assert_eq!(a.frame().await, (b.id, data(2, 0)));
     link_a.send_control(Message::Heartbeat(Heartbeat::default())).unwrap();
     assert!(matches!(b.event().await, Event::Control { message: Message::Heartbeat(_), .. }));
+    // The swarm calls it an error that a data connection is not its own.
+    assert_eq!(a.overlay.metrics().inbound_failures.get(), 0);
 
     a.overlay.shutdown().await;
     assert!(matches!(a.down().await, DownReason::Shutdown));
@@ -394,6 +405,31 @@ async fn certificates_of_clients_and_strangers_are_refused() {
     let mut stranger = start(&foreign.node("b"), 1, config(&[node.address])).await;
     reaches(&stranger.overlay.metrics().dial_failures, 1).await;
     assert!(node.events.try_recv().is_err() && stranger.events.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_data_connection_that_no_link_waits_for_is_closed() {
+    let institution = institution();
+    let mut hasty = config(&[]);
+    hasty.handshake_timeout = Duration::from_millis(300);
+    let mut node = start(&institution.node("a"), 1, hasty).await;
+    let mut b = start(&institution.node("b"), 1, config(&[node.address])).await;
+    let (_, link) = b.up().await;
+    let protocol = crate::identity::OVERLAY_DATA_ALPN;
+    let mut guessing = bare_tls_for(&institution.node("c"), node.address, protocol).await;
+    guessing.write_all(&[7; 16]).await.unwrap();
+    let silent = bare_tls_for(&institution.node("c"), node.address, protocol).await;
+    for mut stream in [guessing, silent] {
+        let mut bytes = Vec::new();
+        // An error is as good as an end.
+        let _ = timeout(DEADLINE, stream.read_to_end(&mut bytes)).await.expect("closed");
+        assert!(bytes.is_empty());
+    }
+    reaches(&node.overlay.metrics().inbound_failures, 2).await;
+    reaches(&node.overlay.metrics().handshake_timeouts, 1).await;
+    // The link that is up has its own.
+    link.try_send(data(1, 1)).unwrap();
+    node.frame().await;
 }
 
 #[tokio::test]

@@ -200,7 +200,8 @@ fn nodes_link_and_nobody_else_does() {
 
     let application = consortium.institution("bank-a").client("c");
     let as_client =
-        tls::overlay_client(two.authority(), application.chain(), application.key().into()).unwrap();
+        tls::overlay_client(two.authority(), application.chain(), application.key().into(), OVERLAY_ALPN)
+            .unwrap();
     let refused = handshake(as_client.into(), two.overlay_server()).unwrap_err();
     assert!(refused.to_string().contains("ApplicationVerificationFailure"), "{refused}");
 }
@@ -280,7 +281,8 @@ fn a_refusal_is_one_log_line_that_finds_the_certificate() {
     let bank = Consortium::new().institution("bank-a");
     let node = credentials(&bank.node("n")).unwrap();
     let client = bank.leaf("c\nforged", "client").expired().build();
-    let dialler = tls::overlay_client(node.authority(), client.chain(), client.key().into()).unwrap();
+    let dialler =
+        tls::overlay_client(node.authority(), client.chain(), client.key().into(), OVERLAY_ALPN).unwrap();
     tracing::subscriber::with_default(subscriber, || {
         assert!(handshake(dialler.into(), node.overlay_server()).is_err());
     });

@@ -17,10 +17,11 @@ use tokio::sync::oneshot;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use tracing::Instrument;
 
-use crate::identity::Throttle;
+use crate::identity::{Credentials, Throttle};
 use crate::overlay::{
     DownReason, Failure, Link, LinkId,
     behaviour::Behaviour,
+    direct::{Desk, Direct},
     duplicates::{self, Dialler, Standing, Winner},
     link::{self, Candidate, Context, Verdict},
     peers::{Peers, Target, Tell},
@@ -29,10 +30,12 @@ use crate::overlay::{
 
 /// All connections with a verified identity, and the links on them.
 ///
-/// A connection is `Opening` until its substreams are there, then its link task runs until it
+/// A connection is `Opening` until its substream is there, then its link task runs until it
 /// reports its end. A node has at most one link up, and one waiting to take its place.
 pub(super) struct Links {
     context: Arc<Context>,
+    credentials: Credentials,
+    desk: Arc<Desk>,
     connections: BTreeMap<LinkId, Connection>,
     by_connection: HashMap<ConnectionId, LinkId>,
     nodes: BTreeMap<NodeId, Node>,
@@ -53,7 +56,7 @@ struct Connection {
 }
 
 enum State {
-    /// Waiting for the substreams.
+    /// Waiting for the substream.
     Opening { since: Instant },
     /// Its task runs; hellos under way.
     Greeting,
@@ -79,9 +82,11 @@ pub(super) struct New {
 }
 
 impl Links {
-    pub(super) fn new(context: Arc<Context>) -> Self {
+    pub(super) fn new(context: Arc<Context>, credentials: Credentials, desk: Arc<Desk>) -> Self {
         Self {
             context,
+            credentials,
+            desk,
             connections: BTreeMap::new(),
             by_connection: HashMap::new(),
             nodes: BTreeMap::new(),
@@ -141,18 +146,28 @@ impl Links {
         })
     }
 
-    /// The substreams are there: hellos can begin.
-    pub(super) fn handle_opened(&mut self, connection: ConnectionId, control: Stream, data: Stream) {
+    /// The substream is there: hellos can begin.
+    pub(super) fn handle_opened(&mut self, connection: ConnectionId, control: Stream) {
         let Some(id) = self.by_connection.get(&connection) else { return };
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.state = State::Greeting;
+        let (peer, silence) = (connection.link.peer(), self.context.config.silence);
+        let data = match connection.target {
+            Some(_) => Direct::Dial {
+                credentials: self.credentials.clone(),
+                address: connection.address,
+                peer,
+                silence,
+            },
+            None => Direct::Await(self.desk.expect(peer)),
+        };
         let candidate = Candidate {
             link: connection.link.clone(),
             key: connection.identity.key,
             subject: connection.identity.subject.clone(),
             address: connection.address,
             control: control.compat(),
-            data: data.compat(),
+            data,
         };
         let span = tracing::info_span!("link", peer = %connection.link.peer(), link = %id);
         let task = link::run(candidate, self.context.clone()).instrument(span);

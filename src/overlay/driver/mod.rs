@@ -35,9 +35,10 @@ use super::{
     Command, Config, Event, StartError,
     behaviour::{Behaviour, BehaviourEvent},
     config::Address,
+    direct::Desk,
     link::{Context, DownReason, Report},
     peers::{Learned, Peers, Target, Tell},
-    security::{self, Verified},
+    security::{self, UpgradeError, Verified},
     streams,
 };
 use crate::identity::Credentials;
@@ -91,7 +92,9 @@ impl Driver {
         let behaviour = Behaviour::new(config, &own)?;
         let own_peer = security::peer_id(&own).ok_or(super::NotAKey(own.id()))?;
         let verified = Verified::default();
-        let upgraded = security::transport(credentials, verified.clone(), config, context.metrics.clone());
+        let desk = Arc::new(Desk::default());
+        let upgraded =
+            security::transport(credentials, verified.clone(), desk.clone(), config, context.metrics.clone());
         let patience = config.dial_timeout + config.handshake_timeout;
         let transport = TransportTimeout::with_outgoing_timeout(upgraded, patience).boxed();
         let tasks = context.tasks.clone();
@@ -103,7 +106,7 @@ impl Driver {
             swarm,
             verified,
             peers: Peers::new(config, now),
-            links: Links::new(context.clone()),
+            links: Links::new(context.clone(), credentials.clone(), desk),
             listener,
             dials: HashMap::new(),
             inputs,
@@ -279,6 +282,10 @@ impl Driver {
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 self.handle_outgoing_error(connection_id, &error);
             }
+            SwarmEvent::IncomingConnectionError {
+                error: ListenError::Transport(TransportError::Other(error)),
+                ..
+            } if UpgradeError::is_handed(&error) => {}
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 self.context.metrics.inbound_failures.inc();
                 if let ListenError::Denied { .. } = error {
@@ -311,11 +318,11 @@ impl Driver {
                     self.context.metrics.round_trips_dropped.inc();
                 }
             }
-            BehaviourEvent::Streams(streams::Event::Opened { connection, control, data }) => {
-                self.links.handle_opened(connection, control, data);
+            BehaviourEvent::Streams(streams::Event::Opened { connection, control }) => {
+                self.links.handle_opened(connection, control);
             }
             BehaviourEvent::Streams(streams::Event::Failed { connection, error }) => {
-                tracing::debug!(%error, "a peer's substreams could not be opened");
+                tracing::debug!(%error, "a peer's substream could not be opened");
                 self.swarm.close_connection(connection);
             }
             _ => {}

@@ -1,4 +1,4 @@
-//! The hellos: first on the control substream, both ways at once.
+//! The hellos: first on the control stream, both ways at once.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use amop_protocol::{
         link::{self, FRAGMENT, LinkFrame},
     },
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Context, Failure, LinkStream, PeerFault};
@@ -30,13 +30,24 @@ pub struct Incompatible {
     pub max: u32,
 }
 
-/// Sends our hello and reads the peer's; gives its epoch and what was read beyond the hello.
+/// What came of the hellos.
+pub(super) struct Greeted {
+    /// The peer's epoch.
+    pub(super) epoch: u64,
+    /// What a data connection is to show to the peer, if we make it.
+    pub(super) ticket: Bytes,
+    /// What was read beyond the hello.
+    pub(super) rest: BytesMut,
+}
+
+/// Sends our hello, with the ticket that the peer is to show, and reads the peer's.
 pub(super) async fn exchange<S: LinkStream>(
     control: &mut S,
+    ticket: Bytes,
     context: &Context,
     peer: NodeId,
-) -> Result<(u64, BytesMut), Failure> {
-    send(control, context).await.map_err(Failure::Lost)?;
+) -> Result<Greeted, Failure> {
+    send(control, ticket, context).await.map_err(Failure::Lost)?;
     let mut input = BytesMut::with_capacity(FRAGMENT);
     let frame = loop {
         if let Some(frame) = link::decode(&mut input, FRAGMENT).map_err(PeerFault::from)? {
@@ -49,15 +60,17 @@ pub(super) async fn exchange<S: LinkStream>(
     let Ok(Some(Body::Hello(hello))) = frame.into_control() else {
         return Err(PeerFault::Hello.into());
     };
-    Ok((check(&hello, peer)?, input))
+    let epoch = check(&hello, peer)?;
+    Ok(Greeted { epoch, ticket: hello.data_ticket, rest: input })
 }
 
-async fn send<S: LinkStream>(control: &mut S, context: &Context) -> io::Result<()> {
+async fn send<S: LinkStream>(control: &mut S, ticket: Bytes, context: &Context) -> io::Result<()> {
     let hello = generated::Hello {
         min_version: *VERSIONS.start(),
         max_version: *VERSIONS.end(),
         node: context.own.as_bytes().to_vec().into(),
         epoch: context.epoch,
+        data_ticket: ticket,
     };
     let mut bytes = BytesMut::new();
     LinkFrame::control(Body::Hello(hello)).encode(&mut bytes).map_err(io::Error::other)?;

@@ -116,7 +116,7 @@ impl Link {
         self.0.peer
     }
 
-    /// Queues a frame for the substream its kind names.
+    /// Queues a frame for the stream its kind names.
     ///
     /// # Errors
     ///
@@ -156,7 +156,7 @@ impl Link {
         self.try_send(LinkFrame::control(message))
     }
 
-    /// Bytes queued, on both substreams together.
+    /// Bytes queued, on both streams together.
     pub fn queued(&self) -> usize {
         [&self.0.control, &self.0.data].map(|outgoing| outgoing.queue.lock().queued()).iter().sum()
     }

@@ -1,10 +1,10 @@
 //! One link: hellos, then frames both ways until either side ends it.
 //!
 //! A link is two ordered byte streams to one peer, control and data. Nothing here knows what
-//! carries them; whatever gives a verified identity and two [`LinkStream`]s will do.
+//! carries them; whatever gives a verified identity, a [`LinkStream`] and a [`DataSource`] will do.
 //!
 //! Tasks per link: `link` (hellos, then control reader and the end), and once it is up
-//! `link-writer` twice and `link-reader` for data, so that neither direction nor substream
+//! `link-writer` twice and `link-reader` for data, so that neither direction nor stream
 //! waits for another. They wake on bytes, on queued frames, and on the link's end; they may wait
 //! on the stream and (control reader) on the node's event queue.
 //!
@@ -17,7 +17,7 @@ mod pump;
 mod reason;
 mod turn;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use amop_protocol::{
     NodeId, NodeKey,
@@ -25,7 +25,7 @@ use amop_protocol::{
     limits::{MAX_CONTROL_FRAME, MAX_LINK_FRAME},
     wire::interleave::{Assembler, Budget},
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -52,6 +52,21 @@ pub trait LinkStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> LinkStream for S {}
 
+/// Brings about the data stream of a link, between the hellos and the link's life.
+pub(super) trait DataSource: Send + 'static {
+    /// What it gives.
+    type Stream: LinkStream;
+
+    /// What our hello names, for the peer to show; empty if we show something.
+    fn ticket(&self) -> Bytes;
+
+    /// Gives the stream; `shown` is what the peer's hello named. Bounded in time by the caller.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    fn open(self, shown: Bytes) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
 /// Everything a link needs beside its streams; one for all links.
 pub(super) struct Context {
     pub(super) own: NodeId,
@@ -67,13 +82,13 @@ pub(super) struct Context {
 }
 
 /// A connection with a verified identity that may become a link.
-pub(super) struct Candidate<S> {
+pub(super) struct Candidate<S, D> {
     pub(super) link: Link,
     pub(super) key: NodeKey,
     pub(super) subject: Arc<Subject>,
     pub(super) address: SocketAddr,
     pub(super) control: S,
-    pub(super) data: S,
+    pub(super) data: D,
 }
 
 /// What a link tells the driver.
@@ -93,7 +108,7 @@ pub(super) enum Verdict {
 }
 
 /// Runs a candidate to its end; tells the driver when it is over.
-pub(super) async fn run<S: LinkStream>(candidate: Candidate<S>, context: Arc<Context>) {
+pub(super) async fn run<S: LinkStream, D: DataSource>(candidate: Candidate<S, D>, context: Arc<Context>) {
     let link = candidate.link.clone();
     let failure = attempt(candidate, &context).await.err();
     let report = Report::Ended { link: link.id(), failure };
@@ -101,12 +116,19 @@ pub(super) async fn run<S: LinkStream>(candidate: Candidate<S>, context: Arc<Con
     let _ = context.reports.send(report).await;
 }
 
-async fn attempt<S: LinkStream>(candidate: Candidate<S>, context: &Arc<Context>) -> Result<(), Failure> {
+async fn attempt<S: LinkStream, D: DataSource>(
+    candidate: Candidate<S, D>,
+    context: &Arc<Context>,
+) -> Result<(), Failure> {
     let Candidate { link, key, subject, address, mut control, data } = candidate;
     let limit = context.config.handshake_timeout;
-    let greeting = greet::exchange(&mut control, context, link.peer());
+    let greeting = async {
+        let greeted = greet::exchange(&mut control, data.ticket(), context, link.peer()).await?;
+        let data = data.open(greeted.ticket).await.map_err(Failure::Data)?;
+        Ok::<_, Failure>((greeted.epoch, greeted.rest, data))
+    };
     let greeted = link.0.end.cut.run_until_cancelled(tokio::time::timeout(limit, greeting)).await;
-    let (epoch, rest) = match greeted {
+    let (epoch, rest, data) = match greeted {
         None => return Err(Failure::Duplicate),
         Some(Err(_)) => {
             context.metrics.handshake_timeouts.inc();
@@ -129,12 +151,12 @@ async fn attempt<S: LinkStream>(candidate: Candidate<S>, context: &Arc<Context>)
 }
 
 /// The link's life, from `LinkUp` to `LinkDown`.
-async fn live<S: LinkStream>(
+async fn live<S: LinkStream, D: LinkStream>(
     peer: Peer,
     link: &Link,
     control: S,
     rest: BytesMut,
-    data: S,
+    data: D,
     context: &Arc<Context>,
 ) {
     let id = peer.id;
@@ -154,7 +176,13 @@ async fn live<S: LinkStream>(
     }
 }
 
-async fn pump<S: LinkStream>(link: &Link, control: S, rest: BytesMut, data: S, context: &Arc<Context>) {
+async fn pump<S: LinkStream, D: LinkStream>(
+    link: &Link,
+    control: S,
+    rest: BytesMut,
+    data: D,
+    context: &Arc<Context>,
+) {
     let (control_in, control_out) = tokio::io::split(control);
     let (data_in, data_out) = tokio::io::split(data);
     let control_assembler = Assembler::new(context.control_budget.clone(), MAX_CONTROL_FRAME);
@@ -170,9 +198,8 @@ async fn pump<S: LinkStream>(link: &Link, control: S, rest: BytesMut, data: S, c
         };
         context.tasks.spawn(name, task.instrument(span.clone()));
     };
-    let writer = |out, flow| Box::pin(pump::write(link.clone(), out, flow));
-    spawn("link-writer", writer(control_out, Flow::Control));
-    spawn("link-writer", writer(data_out, Flow::Data));
+    spawn("link-writer", Box::pin(pump::write(link.clone(), control_out, Flow::Control)));
+    spawn("link-writer", Box::pin(pump::write(link.clone(), data_out, Flow::Data)));
     let reader = pump::read_data(link.clone(), data_in, data_assembler, context.clone());
     spawn("link-reader", Box::pin(reader));
     drop(alive);

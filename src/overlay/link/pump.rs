@@ -20,7 +20,7 @@ const MIN_ROOM: usize = 16 * 1024;
 /// Bytes written and flushed at once. Memory of a batch is kept for the next.
 const BATCH: usize = 64 * 1024;
 
-/// Which of the two substreams.
+/// Which of the two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
     Control,
@@ -93,7 +93,7 @@ pub(super) async fn read_data(
                 }
             };
             if frame.kind != Kind::Data {
-                return Err(PeerFault::WrongSubstream(frame.kind).into());
+                return Err(PeerFault::WrongStream(frame.kind).into());
             }
             context.router.handle_data(link.peer(), frame).map_err(PeerFault::Data)?;
             // Other links and clients have their turn, however much there is to read.
@@ -136,7 +136,7 @@ pub(super) async fn read_control(
 
 fn finish(link: &Link, result: Option<Result<std::convert::Infallible, DownReason>>) {
     match result {
-        // What is still on its way, on this side or on the other substream, gets its chance.
+        // What is still on its way, on this side or on the other stream, gets its chance.
         Some(Err(reason @ (DownReason::ClosedByPeer | DownReason::Lost(_)))) => link.drain(reason),
         Some(Err(reason)) => link.close(reason),
         _ => {}
@@ -147,7 +147,7 @@ fn finish(link: &Link, result: Option<Result<std::convert::Infallible, DownReaso
 /// The message in a control frame; `None` if it is of a kind that is newer than this node.
 fn control_message(frame: LinkFrame) -> Result<Option<Body>, PeerFault> {
     if frame.kind != Kind::Control {
-        return Err(PeerFault::WrongSubstream(frame.kind));
+        return Err(PeerFault::WrongStream(frame.kind));
     }
     match frame.into_control().map_err(|_| PeerFault::Control)? {
         Some(Body::Hello(_)) => Err(PeerFault::Hello),

@@ -46,9 +46,9 @@ pub enum PeerFault {
     /// Fragments do not fit together.
     #[error(transparent)]
     Fragment(#[from] amop_protocol::wire::interleave::Fault),
-    /// A control frame on the data substream, or the reverse.
-    #[error("a {0:?} frame came on the other substream")]
-    WrongSubstream(Kind),
+    /// A control frame on the data stream, or the reverse.
+    #[error("a {0:?} frame came on the other stream")]
+    WrongStream(Kind),
     /// A control frame that is no `Control` message.
     #[error("a control frame cannot be decoded")]
     Control,
@@ -72,8 +72,8 @@ pub enum PeerFault {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The hellos were not exchanged in time.
-    #[error("no hello came within {0:?}")]
+    /// The hellos were not exchanged, or the data connection was not there, in time.
+    #[error("the hellos and the data connection took longer than {0:?}")]
     Slow(Duration),
     /// The stream ended or broke.
     #[error("the connection was lost during the hellos: {0}")]
@@ -84,6 +84,9 @@ pub enum Failure {
     /// The peer speaks other versions.
     #[error(transparent)]
     Incompatible(#[from] Incompatible),
+    /// The data connection could not be made.
+    #[error("no data connection: {0}")]
+    Data(#[source] io::Error),
     /// Another connection to the peer is better.
     #[error("another connection to the same peer is kept")]
     Duplicate,

@@ -30,7 +30,22 @@ impl Router for Counting {
     fn handle_dropped(&self, _: NodeId, _: LinkFrame) {}
 }
 
-/// The peer's end of both substreams, and what the link tells.
+/// A data stream that is there.
+struct There(DuplexStream);
+
+impl DataSource for There {
+    type Stream = DuplexStream;
+
+    fn ticket(&self) -> Bytes {
+        Bytes::from_static(b"ours")
+    }
+
+    async fn open(self, shown: Bytes) -> io::Result<DuplexStream> {
+        if *shown == *b"theirs" { Ok(self.0) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+}
+
+/// The peer's end of both streams, and what the link tells.
 struct Peering {
     control: DuplexStream,
     data: DuplexStream,
@@ -73,7 +88,7 @@ fn peering(change: impl FnOnce(&mut Config)) -> Peering {
         subject: Arc::new(subject()),
         address: "127.0.0.1:1".parse().unwrap(),
         control: own_control,
-        data: own_data,
+        data: There(own_data),
     };
     context.tasks.spawn("link", run(candidate, context.clone()));
     Peering { control, data, events: event_queue, reports: report_queue, link, context, router }
@@ -81,7 +96,14 @@ fn peering(change: impl FnOnce(&mut Config)) -> Peering {
 
 fn hello(node: NodeId, min_version: u32, max_version: u32) -> LinkFrame {
     let node = node.as_bytes().to_vec().into();
-    LinkFrame::control(Body::Hello(generated::Hello { min_version, max_version, node, epoch: 9 }))
+    let data_ticket = Bytes::from_static(b"theirs");
+    LinkFrame::control(Body::Hello(generated::Hello {
+        min_version,
+        max_version,
+        node,
+        epoch: 9,
+        data_ticket,
+    }))
 }
 
 fn bytes(frame: &LinkFrame) -> BytesMut {
@@ -134,6 +156,17 @@ async fn our_hello_says_who_we_are() {
     };
     let Ok(Some(Body::Hello(hello))) = frame.into_control() else { panic!("a hello") };
     assert_eq!((&hello.node[..], hello.epoch), (&OWN.as_bytes()[..], 7));
+    assert_eq!(hello.data_ticket, b"ours"[..]);
+}
+
+#[tokio::test]
+async fn without_a_data_stream_there_is_no_link() {
+    let mut peering = peering(|_| {});
+    let node = PEER.id().as_bytes().to_vec().into();
+    let strange = generated::Hello { min_version: 1, max_version: 1, node, ..Default::default() };
+    peering.control.write_all(&bytes(&LinkFrame::control(Body::Hello(strange)))).await.unwrap();
+    assert!(matches!(peering.failure().await, Failure::Data(_)));
+    assert!(peering.events.try_recv().is_err(), "never up, never down");
 }
 
 #[tokio::test]
@@ -183,12 +216,12 @@ async fn frames_on_the_wrong_substream_and_late_hellos_are_faults() {
     let mut one = peering(|_| {});
     one.up().await;
     one.data.write_all(&bytes(&control)).await.unwrap();
-    assert_eq!(one.fault().await, PeerFault::WrongSubstream(Kind::Control));
+    assert_eq!(one.fault().await, PeerFault::WrongStream(Kind::Control));
 
     let mut two = peering(|_| {});
     two.up().await;
     two.control.write_all(&bytes(&data)).await.unwrap();
-    assert_eq!(two.fault().await, PeerFault::WrongSubstream(Kind::Data));
+    assert_eq!(two.fault().await, PeerFault::WrongStream(Kind::Data));
 
     let mut three = peering(|_| {});
     three.up().await;

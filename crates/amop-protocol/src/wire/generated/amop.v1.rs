@@ -203,6 +203,9 @@ pub struct Hello {
     pub node: ::prost::bytes::Bytes,
     #[prost(uint64, tag = "4")]
     pub epoch: u64,
+    /// from the side that was dialled: what the data connection shows first
+    #[prost(bytes = "bytes", tag = "5")]
+    pub data_ticket: ::prost::bytes::Bytes,
 }
 /// Every 5 seconds to each neighbour.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
