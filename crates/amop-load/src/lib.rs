@@ -5,7 +5,10 @@
 //! neither ours nor another, nor TLS.
 
 pub mod clock;
+pub mod meter;
 pub mod payload;
 pub mod record;
+pub mod report;
 mod sink;
 pub mod system;
+pub mod work;
