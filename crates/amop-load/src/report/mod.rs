@@ -48,7 +48,7 @@ pub struct Report {
     pub count: u64,
     /// What it took, and how long measuring was.
     pub usage: Usage,
-    /// How long each took: of those that began while measuring. In an open loop, from when it was due.
+    /// How long each took that began or ended while measuring. In an open loop, from when it was due.
     pub latencies: Latencies,
     /// In an open loop: from when a message was due until it was handed to the system's client. Above tens of microseconds the load
     /// generator is short of CPU.

@@ -9,7 +9,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::{JoinSet, coop::consume_budget},
+    time::timeout,
+};
 
 use crate::{
     clock,
@@ -121,6 +124,7 @@ async fn send<R: Requester>(
         let (next, done) = (next.clone(), done.clone());
         tasks.spawn(async move {
             while next.fetch_add(1, Ordering::Relaxed) < total {
+                consume_budget().await;
                 let began = clock::now();
                 let late = || Failure::new("no_outcome", format!("no outcome within {patience:?}"));
                 let asked = timeout(patience, ends::ask(&*requester, &template, 0)).await;
