@@ -55,7 +55,11 @@ impl Default for Bulk {
 }
 
 impl Bulk {
-    fn check(&self) -> Result<(), Error> {
+    /// Whether it can be.
+    ///
+    /// # Errors
+    /// What cannot, and what can be instead.
+    pub fn check(&self) -> Result<(), Error> {
         let Self { bytes, chunk, in_flight, .. } = self;
         let text = match () {
             () if !(payload::HEADER..=payload::MOST).contains(chunk) => {
