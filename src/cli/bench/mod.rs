@@ -86,7 +86,7 @@ impl Work {
     }
 }
 
-/// Measures, and prints what was measured. Messages that fail are counted in the report, and do not make the command fail.
+/// Measures, and prints what was measured. Messages that fail are counted in the report; the command fails if none succeeds.
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (work, place) = (&args.work, args.work.place());
     work.check()?;
@@ -115,7 +115,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(picture) = picture {
         picture.draw(&report)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if report.count > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn interrupted() -> ExitCode {

@@ -75,7 +75,9 @@ pub(super) fn print(report: &Report, json: bool) -> anyhow::Result<()> {
         };
         output::say(format_args!("{}{text}", output::dim(format_args!("{name:INDENT$}"))))?;
     }
-    for warning in report.warnings() {
+    let unoptimised = "this is a debug build: figures of a release build are several times better";
+    let unoptimised = cfg!(debug_assertions).then(|| unoptimised.to_owned());
+    for warning in report.warnings().into_iter().chain(unoptimised) {
         output::note(format_args!("{} {warning}", output::warning("!")));
     }
     Ok(())

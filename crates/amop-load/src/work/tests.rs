@@ -368,7 +368,8 @@ async fn connections_starts_and_idle_clients_are_counted() {
 
     let idle = Idle { clients: 100, settle: duration, duration, ..Idle::default() };
     let report = idle::run(&local, &idle, &progress).await.expect("measured");
-    assert_eq!((report.count, local.0.connected.load(Ordering::Relaxed)), (100, 0));
+    assert_eq!((report.count, report.latencies.samples()), (100, 100));
+    assert_eq!(local.0.connected.load(Ordering::Relaxed), 0);
     assert_eq!(
         report.idle.is_some_and(|idle| idle.resident_per_client_kib.is_some()),
         cfg!(target_os = "linux")
