@@ -55,7 +55,7 @@ impl Work {
     }
 
     /// Clients that are connected at a time.
-    fn clients(&self) -> usize {
+    fn connected(&self) -> usize {
         match self {
             Self::Request(options) => options.clients.all(),
             Self::FanOut(options) => options.clients.all(),
@@ -66,8 +66,8 @@ impl Work {
     }
 
     /// Clients that a node of ours must take; `None` if it takes so many by default.
-    fn most_clients(&self) -> Option<usize> {
-        let clients = self.clients();
+    fn clients(&self) -> Option<usize> {
+        let clients = self.connected();
         (clients > 1_000).then_some(clients + 1_000)
     }
 
@@ -97,7 +97,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (work, place) = (&args.work, args.work.place());
     work.check()?;
     let picture = place.svg.as_deref().map(Picture::prepare).transpose()?;
-    enough_files(work.clients())?;
+    enough_files(work.connected())?;
     let mut signals = Signals::new()?;
     let Some(raised) = signals.unless(raise(work, place)).await else { return Ok(interrupted()) };
     let (network, mut own) = raised?;
@@ -132,7 +132,7 @@ async fn raise(work: &Work, place: &Place) -> anyhow::Result<(Arc<Network>, Opti
     let (nodes, own) = match place.running() {
         Some(nodes) => (nodes, None),
         None => {
-            let own = Quiet::start(place.nodes, work.most_clients()).await?;
+            let own = Quiet::start(place.nodes, work.clients()).await?;
             let node = |at: crate::cli::devnet::Endpoint| cluster::Node {
                 address: at.node.to_string(),
                 certs: at.certs,
