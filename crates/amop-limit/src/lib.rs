@@ -1,0 +1,18 @@
+//! The limit: what is left of a node when everything is taken away that TLS does not need.
+//!
+//! ```text
+//! client ── mutual TLS ── relay ── mutual TLS ── relay ── mutual TLS ── client
+//! ```
+//!
+//! A [`relay`] forwards length-prefixed frames ([`frame`]) or bare bytes. It has no topics, no routes, no
+//! identities beyond TLS, no acknowledgements, no timeouts, no log and no metrics; it is no product, it is what the
+//! figures of products are divided by. [`client`] is its other end. The cryptography is pinned in [`tls`].
+//!
+//! Never a dependency of what ships: benches measure with it.
+
+pub mod child;
+pub mod client;
+pub mod frame;
+pub mod relay;
+mod stream;
+pub mod tls;
