@@ -1,12 +1,17 @@
 //! Processes that end with the one that started them, however that ends.
 
 use std::{
+    fs::File,
     io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::process::CommandExt,
-    process::{Command, ExitCode},
+    path::Path,
+    process::{Child, Command, ExitCode, Stdio},
 };
 
-use rustix::process::{Resource, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
+use amop_load::system::Failure;
+use parking_lot::Mutex;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 
 /// Has the system kill this process when the thread that started it ends. Outlives `exec`.
 ///
@@ -19,15 +24,14 @@ pub fn end_with_parent() -> io::Result<()> {
 }
 
 /// Becomes another program, which then ends with the parent of this one. Returns only what went wrong.
-pub fn become_program(program: &str, arguments: &[String]) -> ExitCode {
+#[expect(clippy::print_stderr, reason = "the one who started this reads it")]
+pub fn become_program(command: &[String]) -> ExitCode {
+    let Some((program, arguments)) = command.split_first() else { return ExitCode::FAILURE };
     let error = match end_with_parent() {
         Ok(()) => Command::new(program).args(arguments).exec(),
         Err(error) => error,
     };
-    #[expect(clippy::print_stderr, reason = "the one who started this reads it")]
-    {
-        eprintln!("cannot run {program}: {error}");
-    }
+    eprintln!("cannot run {program}: {error}");
     ExitCode::FAILURE
 }
 
@@ -36,7 +40,68 @@ pub fn become_program(program: &str, arguments: &[String]) -> ExitCode {
 /// # Errors
 /// When the system refuses.
 pub fn raise_open_files() -> io::Result<()> {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    Ok(setrlimit(Resource::Nofile, limit)?)
+    let limit = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
+}
+
+/// An address on the loopback interface that is free now, for a process that has to be told where to listen.
+///
+/// # Errors
+/// When there is none.
+pub fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+/// The processes of a cluster, killed when dropped.
+#[derive(Debug, Default)]
+pub struct Children {
+    running: Vec<Mutex<Child>>,
+    names: Vec<String>,
+    ids: Vec<u32>,
+}
+
+impl Children {
+    /// Starts one more. What it says goes to the file `log`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&mut self, name: &str, command: &mut Command, log: &Path) -> Result<(), Failure> {
+        let failed = |error: io::Error| Failure::new("start", format!("cannot start {name}: {error}"));
+        let to = File::create(log).map_err(failed)?;
+        command.stdin(Stdio::null()).stdout(to.try_clone().map_err(failed)?).stderr(to);
+        let child = command.spawn().map_err(failed)?;
+        self.ids.push(child.id());
+        self.names.push(format!("{name}, see {}", log.display()));
+        self.running.push(Mutex::new(child));
+        Ok(())
+    }
+
+    /// Their process ids, in the order they were started.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Fails when one has ended.
+    ///
+    /// # Errors
+    /// Which, and how.
+    pub fn alive(&self) -> Result<(), Failure> {
+        for (child, name) in self.running.iter().zip(&self.names) {
+            if let Ok(Some(status)) = child.lock().try_wait() {
+                return Err(Failure::new("died", format!("a process has ended ({status}): {name}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        for child in &self.running {
+            let mut child = child.lock();
+            // It fails only if the process has ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }

@@ -4,6 +4,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use amop_load::system::Security;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     client::Resumption,
@@ -13,8 +14,14 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 
-/// The cipher suite and key exchange, for reports.
-pub const PINNED: &str = "TLS 1.3, TLS_AES_128_GCM_SHA256, X25519, mutual, P-256 certificates";
+/// What is pinned, for reports.
+pub fn security() -> Security {
+    Security {
+        protocol: "TLS 1.3".into(),
+        cipher_suite: "TLS13_AES_128_GCM_SHA256".into(),
+        key_exchange: "X25519".into(),
+    }
+}
 
 /// Whom every certificate of a bench names.
 pub const HOST: &str = "localhost";
