@@ -3,6 +3,7 @@
 use std::{collections::HashMap, io, net::SocketAddr, path::PathBuf, process::Command, sync::Arc};
 
 use amop_load::{
+    children::{Children, free_addresses},
     payload::acknowledgement,
     system::{Cluster, Failure, Publisher, Requester, Security, Sink, System},
 };
@@ -18,7 +19,6 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    child::{Children, free_address},
     frame::{Kind, Role, bodies, encode},
     relay::{Mode, Settings},
     stream::{Bulk, Gather, write_queue},
@@ -67,7 +67,8 @@ impl System for Line {
     type Cluster = Relays;
 
     async fn start(&self) -> Result<Relays, Failure> {
-        let [clients, peers] = [addresses(self.relays)?, addresses(self.relays)?];
+        let mut clients = free_addresses(2 * self.relays)?;
+        let peers = clients.split_off(self.relays);
         let mut children = Children::default();
         for at in 0..self.relays {
             let Some((program, arguments)) = self.program.split_first() else {
@@ -81,12 +82,6 @@ impl System for Line {
         let tls = tls::client(&self.certs, "sdk").map_err(|error| Failure::new("tls", error.to_string()))?;
         Ok(Relays { name: self.name(), mode: self.mode, children, clients, tls: Arc::new(tls) })
     }
-}
-
-fn addresses(count: usize) -> Result<Vec<SocketAddr>, Failure> {
-    // All bound at once, so that none comes twice.
-    let found: io::Result<Vec<_>> = (0..count).map(|_| free_address()).collect();
-    found.map_err(failed("start"))
 }
 
 /// Running relays. One requester and one responder at a time; topics are not looked at.

@@ -10,7 +10,6 @@
 //!
 //! Never a dependency of what ships: benches measure with it.
 
-pub mod child;
 pub mod client;
 pub mod frame;
 pub mod relay;

@@ -6,6 +6,7 @@ mod pipes;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
+use amop_load::children;
 use clap::{Args, ValueEnum};
 use socket2::{Domain, Socket, Type};
 use tokio::{
@@ -15,7 +16,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
-use crate::{child, stream::Bulk, tls};
+use crate::{stream::Bulk, tls};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -84,8 +85,8 @@ pub enum Error {
 /// # Errors
 /// When certificates cannot be used, or an address is taken.
 pub fn run(settings: &Settings) -> Result<(), Error> {
-    child::end_with_parent()?;
-    child::raise_open_files()?;
+    children::end_with_parent()?;
+    children::raise_open_files()?;
     let ends = Ends::new(settings)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(async {

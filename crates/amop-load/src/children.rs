@@ -9,9 +9,10 @@ use std::{
     process::{Child, Command, ExitCode, Stdio},
 };
 
-use amop_load::system::Failure;
 use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
+
+use crate::system::Failure;
 
 /// Has the system kill this process when the thread that started it ends. Outlives `exec`.
 ///
@@ -44,12 +45,17 @@ pub fn raise_open_files() -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
 }
 
-/// An address on the loopback interface that is free now, for a process that has to be told where to listen.
+/// So many addresses on the loopback interface that are free now, for processes that have to be told
+/// where to listen.
 ///
 /// # Errors
-/// When there is none.
-pub fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+/// When there are not so many.
+pub fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, Failure> {
+    // All bound before the first is given back, so that none comes twice.
+    let bound: io::Result<Vec<_>> = (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect();
+    let found = bound.and_then(|bound| bound.iter().map(TcpListener::local_addr).collect());
+    found
+        .map_err(|error| Failure::new("start", format!("no free address on the loopback interface: {error}")))
 }
 
 /// The processes of a cluster, killed when dropped.
