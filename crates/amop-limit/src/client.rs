@@ -21,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     frame::{Kind, Role, bodies, encode},
     relay::{Mode, Settings},
+    setup::failed,
     stream::{Bulk, Gather, write_queue},
     tls,
 };
@@ -79,7 +80,7 @@ impl System for Line {
             let log = self.logs.join(format!("{}-{at}.log", self.name()));
             children.start(self.name(), &mut command, &log)?;
         }
-        let tls = tls::client(&self.certs, "sdk").map_err(|error| Failure::new("tls", error.to_string()))?;
+        let tls = tls::client(&self.certs, "sdk").map_err(failed("tls"))?;
         Ok(Relays { name: self.name(), mode: self.mode, children, clients, tls: Arc::new(tls) })
     }
 }
@@ -118,7 +119,7 @@ impl Relays {
             }
             Ok(tokio::io::split(stream))
         };
-        connect.await.map_err(failed("connect"))
+        connect.await.map_err(failed::<io::Error>("connect"))
     }
 
     /// A client whose frames of this kind are handed over in runs, and a queue to it.
@@ -262,10 +263,6 @@ fn number(payload: &[u8]) -> Option<u64> {
 
 fn closed() -> Failure {
     Failure::new("closed", "the connection has ended")
-}
-
-fn failed(cause: &'static str) -> impl Fn(io::Error) -> Failure {
-    move |error| Failure::new(cause, error.to_string())
 }
 
 fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {

@@ -6,7 +6,6 @@ mod pipes;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use amop_load::children;
 use clap::{Args, ValueEnum};
 use socket2::{Domain, Socket, Type};
 use tokio::{
@@ -80,13 +79,11 @@ pub enum Error {
     Io(#[from] io::Error),
 }
 
-/// Runs a relay on one thread, until the process is killed or its parent ends.
+/// Runs a relay on this thread, for ever.
 ///
 /// # Errors
 /// When certificates cannot be used, or an address is taken.
 pub fn run(settings: &Settings) -> Result<(), Error> {
-    children::end_with_parent()?;
-    children::raise_open_files()?;
     let ends = Ends::new(settings)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(async {
