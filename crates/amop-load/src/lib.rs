@@ -6,7 +6,10 @@
 
 pub mod children;
 pub mod clock;
+pub mod meter;
 pub mod payload;
 pub mod record;
+pub mod report;
 mod sink;
 pub mod system;
+pub mod work;

@@ -54,17 +54,18 @@ impl Template {
 /// What a responder answers to this payload: 32 bytes, of which the first 8 are the payload's first 8.
 pub fn acknowledgement(payload: &[u8]) -> Bytes {
     let mut answer = [0; ACKNOWLEDGEMENT];
-    for (to, from) in answer.iter_mut().zip(payload.iter().take(8)) {
-        *to = *from;
-    }
+    answer.iter_mut().zip(number(payload)).for_each(|(to, from)| *to = from);
     Bytes::copy_from_slice(&answer)
 }
 
-/// Whether this is the [`acknowledgement`] of this payload.
-pub fn acknowledges(answer: &[u8], payload: &[u8]) -> bool {
-    answer.len() == ACKNOWLEDGEMENT
-        && payload.len() >= 8
-        && answer.iter().zip(payload.iter().take(8)).all(|(a, b)| a == b)
+/// The number of a payload; zeros if it is too short to have one.
+pub fn number(payload: &[u8]) -> [u8; 8] {
+    payload.first_chunk().copied().unwrap_or_default()
+}
+
+/// Whether this is the [`acknowledgement`] of the payload with this [`number`].
+pub fn acknowledges(answer: &[u8], number: [u8; 8]) -> bool {
+    answer.len() == ACKNOWLEDGEMENT && answer.starts_with(&number)
 }
 
 /// When this payload was to be sent; `None` if it is not to be timed, or too short to say.
@@ -95,8 +96,8 @@ mod tests {
         let (one, two) = (template.fill(0), template.fill(0));
         let answer = acknowledgement(&one);
         assert_eq!(answer.len(), ACKNOWLEDGEMENT);
-        assert!(acknowledges(&answer, &one) && !acknowledges(&answer, &two));
-        assert!(!acknowledges(&answer[..31], &one) && !acknowledges(b"", b""));
+        assert!(acknowledges(&answer, number(&one)) && !acknowledges(&answer, number(&two)));
+        assert!(!acknowledges(&answer[..31], number(&one)) && !acknowledges(b"", number(b"")));
         assert_eq!(acknowledgement(b"abc").len(), ACKNOWLEDGEMENT);
     }
 }

@@ -57,6 +57,11 @@ pub trait Cluster: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Ends the processes, if they are ours, and resolves when they have ended. Dropping the cluster ends them too.
+    fn stop(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// A client at `node` that answers every message to `topic` with its [`acknowledgement`], after it has told `sink`.
     /// Resolves when it is connected and subscribed.
     ///
