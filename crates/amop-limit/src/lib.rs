@@ -13,8 +13,8 @@
 //! Never a dependency of what ships: benches measure with it.
 
 pub mod client;
-pub mod frame;
 pub mod compare;
+pub mod frame;
 pub mod relay;
 pub mod setup;
 mod stream;

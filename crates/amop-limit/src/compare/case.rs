@@ -169,18 +169,19 @@ pub(super) async fn put<S: System>(systems: &[S], case: Case, scale: Scale) -> R
             Ok(of_bulk(&bulk::run(&cluster, &bulk, &progress).await?))
         }
         Case::Idle { clients } => {
-            let idle = Idle { clients, duration: scale.duration, ..Idle::default() };
+            let idle = Idle { clients, settle: scale.duration, duration: scale.duration, ..Idle::default() };
             Ok(of_idle(&idle::run(&cluster, &idle, &progress).await?))
         }
         Case::Start | Case::Hops { .. } => Ok(Figures::default()),
     }
 }
 
-/// Starts it and waits until clients can connect to each node.
+/// Starts it and waits until clients can connect to the first node and the last, once each: what pipes join is
+/// one of either.
 async fn serving<S: System>(system: &S) -> Result<Arc<S::Cluster>, Error> {
     let cluster = Arc::new(system.start().await.map_err(Error::Start)?);
     let began = Instant::now();
-    for node in 0..cluster.nodes() {
+    for node in [0, cluster.nodes().saturating_sub(1)] {
         while let Err(failure) = cluster.idle(node).await {
             cluster.alive().map_err(Error::Died)?;
             if began.elapsed() > SERVE {
@@ -227,7 +228,7 @@ fn of_requests(report: &Report) -> Figures {
 
 fn of_bulk(report: &Report) -> Figures {
     let gib = report.count as f64 / f64::from(1 << 30);
-    let peak = report.memory.iter().map(|memory| memory.peak_kib).max();
+    let peak = report.memory.iter().map(|memory| memory.after.peak_kib).max();
     base(report)
         .with(Metric::Throughput, report.rate() / f64::from(1 << 20))
         .with(Metric::CpuPerGib, report.usage.nodes.map(|cpu| cpu / gib))

@@ -89,7 +89,7 @@ impl Metric {
 /// Figures of one system in one case of one round.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
-    values: BTreeMap<Metric, f64>,
+    pub(super) values: BTreeMap<Metric, f64>,
     /// Which part of the machine others used meanwhile, 0 to 1.
     pub foreign: f64,
     /// Messages that failed.
@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_no_figure() {
-        let figures = Figures::default().with(Metric::P50, f64::NAN).with(Metric::Rate, None).with(Metric::P99, 1.0);
+        let figures =
+            Figures::default().with(Metric::P50, f64::NAN).with(Metric::Rate, None).with(Metric::P99, 1.0);
         assert_eq!(figures.iter().collect::<Vec<_>>(), [(Metric::P99, 1.0)]);
     }
 }

@@ -65,8 +65,11 @@ impl Results {
 
     /// Aims, and whether `name` has reached them.
     pub fn aims(&self, plan: &Plan, name: &str, aims: &[Aim]) -> String {
-        let mut text = String::from("| work | figure | compared with | aim | measured |\n|---|---|---|---:|---:|\n");
-        let Some(own) = plan.contenders.iter().position(|contender| contender.name() == name) else { return text };
+        let mut text =
+            String::from("| work | figure | compared with | aim | measured |\n|---|---|---|---:|---:|\n");
+        let Some(own) = plan.contenders.iter().position(|contender| contender.name() == name) else {
+            return text;
+        };
         for aim in aims {
             let Some((others, values)) = self.measured(plan, own, aim) else { continue };
             let found = median(values.iter().map(|(_, value)| *value));
@@ -138,7 +141,12 @@ impl Results {
             let _ = write!(text, "| {} |", contender.name());
             for metric in case.metrics() {
                 let values = self.rounds(case, number, *metric);
-                let _ = write!(text, " {} | {} |", spread(*metric, &values), ratio(&values, &self.rounds(case, 0, *metric)));
+                let _ = write!(
+                    text,
+                    " {} | {} |",
+                    spread(*metric, &values),
+                    ratio(&values, &self.rounds(case, 0, *metric))
+                );
                 if best {
                     let _ = write!(text, " {} |", ratio(&values, &self.best(plan, case, *metric)));
                 }
@@ -171,9 +179,9 @@ impl Results {
     fn best(&self, plan: &Plan, case: Case, metric: Metric) -> Rounds {
         let peers: Vec<_> = peers(plan).collect();
         let of_round = |round| {
-            let values = peers.iter().filter_map(|number| {
-                self.figures.get(&(case, *number))?.get(&round)?.value(metric)
-            });
+            let values = peers
+                .iter()
+                .filter_map(|number| self.figures.get(&(case, *number))?.get(&round)?.value(metric));
             values.reduce(|one, other| match metric.better() {
                 Better::More => one.max(other),
                 Better::Less => one.min(other),
@@ -212,7 +220,8 @@ fn spread(metric: Metric, values: &Rounds) -> String {
     let values: Vec<f64> = values.iter().map(|(_, value)| *value).collect();
     let Some(middle) = median(values.iter().copied()) else { return "–".into() };
     let show = |value: f64| format!("{value:.*}", metric.decimals(middle));
-    let (least, most) = values.iter().fold((middle, middle), |(least, most), value| (least.min(*value), most.max(*value)));
+    let (least, most) =
+        values.iter().fold((middle, middle), |(least, most), value| (least.min(*value), most.max(*value)));
     match values.len() {
         1 => show(middle),
         _ => format!("**{}** [{}–{}]", show(middle), show(least), show(most)),
