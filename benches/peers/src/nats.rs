@@ -3,7 +3,7 @@
 //! The server's TLS library takes TLS_AES_128_GCM_SHA256 first where the processor has AES; its clients here offer nothing else.
 //! Which suite routes use cannot be set; both ends of them are that library. The key exchange can, and is.
 
-use std::{path::{Path, PathBuf}, process::Command, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use amop_limit::{
     setup::{Setup, failed},
@@ -64,16 +64,6 @@ impl System for Nats {
 }
 
 impl Nats {
-    /// The version that is installed, and how it is set up.
-    pub(crate) fn about(program: &Path) -> String {
-        let version = Command::new(program).arg("--version").output();
-        let version = version.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned());
-        format!(
-            "{}, async-nats 0.51; a cluster, core request and reply, TLS with verify on clients and routes, defaults otherwise",
-            version.unwrap_or_else(|error| error.to_string())
-        )
-    }
-
     fn tls_block(&self) -> String {
         let certs = self.setup.certs();
         let certs = certs.display();

@@ -269,3 +269,87 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<(
     #[expect(clippy::disallowed_methods, reason = "it ends with its handle")]
     AbortOnDropHandle::new(tokio::spawn(task))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use amop_load::payload::Template;
+
+    use super::*;
+    use crate::{relay, setup::Setup};
+
+    /// Relays on threads of this process, which nothing ends but the process.
+    fn line(relays: usize, mode: Mode) -> Relays {
+        let dir = tempfile::tempdir().unwrap().keep();
+        let line = Setup::new(&dir).unwrap().relays(relays, mode);
+        let mut clients = free_addresses(2 * relays).unwrap();
+        let peers = clients.split_off(relays);
+        for at in 0..relays {
+            let settings = line.settings(&clients, &peers, at);
+            thread::spawn(move || relay::run(&settings));
+        }
+        let tls = Arc::new(tls::client(&line.certs, "sdk").unwrap());
+        Relays { name: line.name(), mode, children: Children::default(), clients, tls }
+    }
+
+    /// Relays listen soon after they have been started.
+    async fn until_connected<T>(connect: impl AsyncFn() -> Result<T, Failure>) -> T {
+        let began = std::time::Instant::now();
+        loop {
+            match connect().await {
+                Ok(client) => return client,
+                Err(failure) => assert!(began.elapsed().as_secs() < 20, "{failure}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn check_requests(relays: usize, mode: Mode) {
+        let line = line(relays, mode);
+        let sink = Arc::new(Sink::new());
+        let _responder = until_connected(async || line.responder(relays - 1, "", sink.clone()).await).await;
+        let requester = until_connected(async || line.requester(0, "").await).await;
+        for size in [16, 1024, 300_000] {
+            let payload = Template::new(size).fill(0);
+            let mut answer = requester.request(payload.clone());
+            // With frames, a request may come before the relays are linked, and is lost then.
+            let found = loop {
+                let patience = std::time::Duration::from_millis(500);
+                match tokio::time::timeout(patience, answer).await {
+                    Ok(found) => break found.unwrap(),
+                    Err(_) => answer = requester.request(payload.clone()),
+                }
+            };
+            assert_eq!(found, acknowledgement(&payload), "{size} bytes");
+        }
+        assert!(sink.messages() >= 3);
+    }
+
+    #[tokio::test]
+    async fn requests_come_back_through_frames_and_pipes() {
+        for relays in [1, 2, 3] {
+            check_requests(relays, Mode::Frames).await;
+        }
+        for relays in [2, 3] {
+            check_requests(relays, Mode::Pipes).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn multicast_reaches_subscribers_at_all_relays() {
+        let line = line(3, Mode::Frames);
+        let sinks: Vec<_> = (0..3).map(|_| Arc::new(Sink::new())).collect();
+        let mut subscribers = Vec::new();
+        for (node, sink) in sinks.iter().enumerate() {
+            subscribers.push(until_connected(async || line.subscriber(node, "", sink.clone()).await).await);
+        }
+        let publisher = until_connected(async || line.publisher(1, "").await).await;
+        let began = std::time::Instant::now();
+        while sinks.iter().any(|sink| sink.messages() == 0) {
+            publisher.publish(Template::new(64).fill(0)).await.unwrap();
+            tokio::task::yield_now().await;
+            assert!(began.elapsed().as_secs() < 20, "{sinks:?}");
+        }
+    }
+}

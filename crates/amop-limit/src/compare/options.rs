@@ -180,3 +180,46 @@ const AIMS: &[Aim] = &[
     aim(HOP, Metric::HopCpu, LIMIT, 1.5),
     aim(HOP_BUSY, Metric::HopCpu, LIMIT, 1.5),
 ];
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(arguments: &str) -> Options {
+        Program::parse_from(format!("bench {arguments}").split_whitespace()).options
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_what_can() {
+        for (arguments, words) in [
+            ("--works nothing", "request, 128 B, 1 in flight"),
+            ("--systems nobody", "there is no system \"nobody\""),
+            ("--seconds 0", "use 0.1 to 600"),
+            ("--seconds nan", "use 0.1 to 600"),
+        ] {
+            let error = options(arguments).plan(Vec::new()).err().expect(words);
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn works_are_chosen_by_words() {
+        let plan = options("--works multicast,idle --rounds 0").plan(Vec::new()).expect("a plan");
+        assert_eq!((plan.cases.len(), plan.rounds), (3, 1));
+    }
+
+    #[test]
+    fn aims_are_of_works_and_figures_that_are_measured() {
+        for aim in AIMS {
+            assert!(ALL.contains(&aim.case) && aim.case.metrics().contains(&aim.metric), "{aim:?}");
+        }
+    }
+}
