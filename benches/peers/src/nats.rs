@@ -46,7 +46,8 @@ impl System for Nats {
         let mut children = Children::default();
         for (number, (client, route)) in clients.iter().zip(routes).enumerate() {
             let others = routes.iter().filter(|other| *other != route);
-            let others: Vec<_> = others.map(|other| format!("\"nats-route://{other}\"")).collect();
+            let others: Vec<_> =
+                others.map(|other| format!("\"nats-route://{}:{}\"", tls::HOST, other.port())).collect();
             let tls = self.tls_block();
             let text = format!(
                 "server_name: n{number}\nlisten: {client}\n{tls}\n\
