@@ -48,7 +48,7 @@ pub struct Report {
     pub count: u64,
     /// What it took, and how long measuring was.
     pub usage: Usage,
-    /// How long each took: of those that began while measuring. In an open loop, from when it was due.
+    /// How long each took that began or ended while measuring. In an open loop, from when it was due.
     pub latencies: Latencies,
     /// In an open loop: from when a message was due until it was handed to the system's client. Above tens of microseconds the load
     /// generator is short of CPU.
@@ -97,8 +97,8 @@ pub struct Idleness {
 }
 
 impl Report {
-    /// Of a work that has measured nothing yet.
-    pub(crate) fn new<C: Cluster>(work: &'static str, cluster: &C, unit: Unit, setting: Setting) -> Self {
+    /// Of a work that has measured nothing yet; for works that are those of one system alone.
+    pub fn new<C: Cluster>(work: &'static str, cluster: &C, unit: Unit, setting: Setting) -> Self {
         Self {
             work,
             system: cluster.name().to_owned(),
@@ -142,7 +142,7 @@ impl Report {
     }
 
     /// Memory of these processes now, and what it was before, as far as it is known.
-    pub(crate) fn memory_since(&mut self, pids: &[u32], before: &[Option<Memory>]) {
+    pub fn memory_since(&mut self, pids: &[u32], before: &[Option<Memory>]) {
         let grown = |(number, pid): (usize, &u32)| {
             let before = before.get(number).copied().flatten();
             Some(Grown { before_kib: before.map(|memory| memory.resident_kib), after: meter::memory(*pid)? })

@@ -6,7 +6,6 @@ use crate::work::{Pacing, Traffic, bulk::Bulk, connect::Connect, idle::Idle};
 
 /// What was asked for; what does not apply to a work is left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[non_exhaustive]
 pub struct Setting {
     /// Bytes of each message.
     #[serde(skip_serializing_if = "Option::is_none")]

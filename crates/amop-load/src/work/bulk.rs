@@ -9,7 +9,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::{JoinSet, coop::consume_budget},
+    time::timeout,
+};
 
 use crate::{
     clock,
@@ -52,7 +55,11 @@ impl Default for Bulk {
 }
 
 impl Bulk {
-    fn check(&self) -> Result<(), Error> {
+    /// Whether it can be.
+    ///
+    /// # Errors
+    /// What cannot, and what can be instead.
+    pub fn check(&self) -> Result<(), Error> {
         let Self { bytes, chunk, in_flight, .. } = self;
         let text = match () {
             () if !(payload::HEADER..=payload::MOST).contains(chunk) => {
@@ -121,6 +128,7 @@ async fn send<R: Requester>(
         let (next, done) = (next.clone(), done.clone());
         tasks.spawn(async move {
             while next.fetch_add(1, Ordering::Relaxed) < total {
+                consume_budget().await;
                 let began = clock::now();
                 let late = || Failure::new("no_outcome", format!("no outcome within {patience:?}"));
                 let asked = timeout(patience, ends::ask(&*requester, &template, 0)).await;

@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
-    task::JoinSet,
+    task::{JoinSet, coop::consume_budget},
     time::{sleep, timeout},
 };
 
@@ -241,6 +241,7 @@ impl<P: Publisher> Herald<P> {
                 let _ = timeout(LOOK, self.group.moved.notified()).await;
             }
             for _ in 0..claimed {
+                consume_budget().await;
                 number += 1;
                 let timed = stage.is_measuring() && u64::is_multiple_of(number, TIMED);
                 let moment = if timed { clock::now() } else { 0 };

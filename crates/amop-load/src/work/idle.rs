@@ -2,8 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
+
 use crate::{
+    clock,
     meter::{self, Meter},
+    record::Latencies,
     report::{Idleness, Report, Setting, Unit},
     system::Cluster,
     work::{Error, Phase, Progress, ends, traffic},
@@ -32,7 +36,7 @@ impl Default for Idle {
     }
 }
 
-/// Connects the clients, and lets them be. Count, rate and CPU are those of connecting, without disconnecting.
+/// Connects the clients, and lets them be. Count, rate, latencies and CPU are those of connecting, without disconnecting.
 ///
 /// # Errors
 /// When `idle` cannot be, a client cannot be connected, or a node dies.
@@ -43,13 +47,19 @@ pub async fn run<C: Cluster>(cluster: &Arc<C>, idle: &Idle, progress: &Progress)
         }
     }
     progress.enter(Phase::Connecting, idle.clients as u64);
+    let latencies = Arc::new(Mutex::new(Latencies::default()));
     let connect = |count| {
         ends::connect("client", count, idle.at_once, progress, |_| {
-            let cluster = cluster.clone();
-            async move { cluster.idle(0).await }
+            let (cluster, latencies, began) = (cluster.clone(), latencies.clone(), clock::now());
+            async move {
+                let client = cluster.idle(0).await?;
+                latencies.lock().record(clock::since(began));
+                Ok(client)
+            }
         })
     };
     let _first = connect(FIRST).await?;
+    *latencies.lock() = Latencies::default();
     ends::watch(&**cluster, progress, Phase::Reaching, idle.settle / 6).await?;
     let node = cluster.servers().first().copied();
     let servers = node.as_slice();
@@ -65,6 +75,7 @@ pub async fn run<C: Cluster>(cluster: &Arc<C>, idle: &Idle, progress: &Progress)
     ends::watch(&**cluster, progress, Phase::Measuring, idle.duration).await?;
     let quiet = meter.stop();
     (report.count, report.usage) = (idle.clients as u64, usage);
+    report.latencies = std::mem::take(&mut *latencies.lock());
     let grown = report.memory.first().map(|memory| memory.grown_kib() / idle.clients as f64);
     let cores = quiet.nodes.map(|cpu| cpu / quiet.seconds);
     report.idle = Some(Idleness { resident_per_client_kib: grown, node_cores: cores });

@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     sync::Semaphore,
-    task::JoinSet,
+    task::{JoinSet, coop::consume_budget},
     time::{Instant, sleep, timeout, timeout_at},
 };
 
@@ -159,6 +159,8 @@ impl Senders {
 /// One loop of a closed loop.
 async fn turn<S: Sender>(sender: S, stage: Arc<Stage>, tally: Arc<Mutex<Tally>>, patience: Duration) {
     while !stage.is_over() {
+        // A system that never waits must not keep others from running.
+        consume_budget().await;
         let (due, measured) = (clock::now(), stage.is_measuring());
         let under_way = UnderWay::new(due, measured, tally.clone());
         let outcome = send(&sender, due, measured, patience).await;

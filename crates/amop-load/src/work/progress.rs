@@ -47,7 +47,13 @@ impl Progress {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    pub(crate) fn set(&self, done: u64) {
+    /// Measuring begins, of something that ends when so much is done.
+    pub fn measuring(&self, total: u64) {
+        self.enter(Phase::Measuring, total);
+    }
+
+    /// So much of it is done.
+    pub fn set(&self, done: u64) {
         self.done.store(done, Ordering::Relaxed);
     }
 

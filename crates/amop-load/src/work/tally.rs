@@ -96,8 +96,8 @@ impl Serialize for Errors {
     }
 }
 
-/// A message under way. If it is measured and dropped without an outcome, it counts as unfinished, and has taken at least as long
-/// as until then: what is left out would be the slowest.
+/// A message under way. Dropped without an outcome, it counts as unfinished, be it from the warm-up, and has taken at
+/// least as long as until then: what is left out would be the slowest.
 #[derive(Debug)]
 pub(crate) struct UnderWay {
     /// When it was to be sent.
@@ -120,11 +120,12 @@ impl UnderWay {
         match outcome {
             Ok(()) => {
                 tally.in_time += u64::from(in_time);
-                if self.measured {
+                // One that began before is part of what users saw meanwhile.
+                if self.measured || in_time {
                     tally.latencies.record(took);
                 }
             }
-            Err(failure) if self.measured => tally.errors.add(&failure),
+            Err(failure) if self.measured || in_time => tally.errors.add(&failure),
             Err(_) => {}
         }
     }
@@ -132,7 +133,7 @@ impl UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        if let Some(tally) = self.tally.take().filter(|_| self.measured) {
+        if let Some(tally) = self.tally.take() {
             let mut tally = tally.lock();
             tally.latencies.record(clock::since(self.due));
             tally.unfinished += 1;
@@ -167,11 +168,11 @@ mod tests {
         for measured in [true, false] {
             let under_way = || UnderWay::new(due, measured, tally.clone());
             under_way().ended(Ok(()), measured);
-            under_way().ended(Err(Failure::new("refused", "no")), true);
+            under_way().ended(Err(Failure::new("refused", "no")), measured);
             drop(under_way());
         }
         let tally = tally.lock();
-        assert_eq!((tally.latencies.samples(), tally.in_time, tally.unfinished), (2, 1, 1));
+        assert_eq!((tally.latencies.samples(), tally.in_time, tally.unfinished), (3, 1, 2));
         assert_eq!(tally.errors.total(), 1);
     }
 }
