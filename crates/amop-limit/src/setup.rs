@@ -20,6 +20,8 @@ use crate::{
 
 /// The most nodes a system is started with.
 const MOST_NODES: usize = 4;
+/// Where certificates are.
+const CERTS: &str = "certs";
 
 /// What a bench is as a process of its own. A bench has these as subcommands.
 #[derive(Clone, Debug, Subcommand)]
@@ -76,9 +78,8 @@ impl Setup {
     pub fn new(dir: &Path) -> io::Result<Self> {
         let bank = Consortium::new().institution("bank");
         let leaf = |name: &str, role| bank.leaf(name, role).hosts([tls::HOST]).build();
-        leaf("node", "node").write_node_dir(&dir.join("asking"));
-        leaf("asking", "client").write_client_dir(&dir.join("asking"));
-        leaf("answering", "client").write_client_dir(&dir.join("answering"));
+        leaf("node", "node").write_node_dir(&dir.join(CERTS));
+        leaf("client", "client").write_client_dir(&dir.join(CERTS));
         let nodes = (0..MOST_NODES).map(|number| {
             let own = dir.join(format!("node-{number}"));
             leaf(&format!("node-{number}"), "node").write_node_dir(&own);
@@ -89,12 +90,7 @@ impl Setup {
 
     /// `ca.crt`, `node.crt`, `node.key`, `sdk.crt` and `sdk.key`.
     pub fn certs(&self) -> PathBuf {
-        self.dir.join("asking")
-    }
-
-    /// `ca.crt`, `sdk.crt` and `sdk.key` of clients that answer and subscribe, where that makes a difference.
-    pub fn answering(&self) -> PathBuf {
-        self.dir.join("answering")
+        self.dir.join(CERTS)
     }
 
     /// A directory with `ca.crt`, `node.crt` and `node.key` for each of so many nodes of ours, at most those there are.
@@ -146,8 +142,7 @@ pub fn contenders(setup: &Arc<Setup>, amop: &Path) -> Vec<Box<dyn Contender>> {
         let (setup, program) = (setup.clone(), setup.program(amop));
         move |nodes| amop_rig::Line {
             nodes: setup.nodes(nodes),
-            asking: setup.certs(),
-            answering: setup.answering(),
+            certs: setup.certs(),
             program: program.clone(),
         }
     };

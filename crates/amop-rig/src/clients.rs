@@ -1,84 +1,74 @@
 //! Clients of the SDK at nodes that run.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::VecDeque, error::Error, path::PathBuf, sync::Arc, time::Duration};
 
-use amop_client::{Cause, Client, Delivery, Options};
+use amop_client::{Cause, Client, Options, PublishOptions, RequestOptions, Subscription};
 use amop_load::{
     children::Children,
-    payload::acknowledgement,
-    system::{Cluster, Failure, Publisher, Requester, Security, Sink},
+    system::{Cluster, Failure, Publisher, Requester, Security, Sink, acknowledgement},
 };
 use bytes::Bytes;
 use futures::StreamExt;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::{sync::Semaphore, task::JoinSet};
 
-/// Publications of one client under way; more wait with whoever publishes.
-const PUBLISHING: u32 = 256;
+/// Publications of one client without an outcome; further ones wait.
+const UNDER_WAY: u32 = 512;
+/// How long a send may take.
+const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Where clients connect, and as whom.
+/// Where clients of one node connect, and as whom.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// The client port, `host:port`.
+    /// `IP:PORT`.
     pub address: String,
-    /// `ca.crt`, `sdk.crt` and `sdk.key` of those who ask and publish.
-    pub asking: PathBuf,
-    /// The same of those who answer and subscribe. Another certificate: an application is handed no
-    /// multicast of its own.
-    pub answering: PathBuf,
+    /// Directory with `ca.crt`, `sdk.crt` and `sdk.key`.
+    pub certs: PathBuf,
 }
 
-/// Nodes that run, in the order of the line they form.
-#[derive(Debug)]
+/// Nodes, in the order of the line they form: messages go from the first to the last.
 pub struct Nodes {
     nodes: Vec<Node>,
-    /// Their processes, unless they are somebody else's.
+    /// Their processes; empty if they are not ours.
+    pids: Vec<u32>,
+    /// Those of them that end with this.
     children: Children,
-}
-
-/// A client that is connected as long as this lives.
-pub struct Connected {
-    _task: Option<AbortOnDropHandle<()>>,
-    _client: Client,
+    /// How long a send may take.
+    deadline: Duration,
 }
 
 impl Nodes {
-    /// Nodes that somebody else runs.
-    pub fn running(nodes: Vec<Node>) -> Self {
-        Self { nodes, children: Children::default() }
+    /// Nodes that somebody else runs. `pids` are their processes, if they are to be measured; empty otherwise.
+    pub fn new(nodes: Vec<Node>, pids: Vec<u32>) -> Self {
+        Self { nodes, pids, children: Children::default(), deadline: DEADLINE }
     }
 
     /// Nodes that end with this.
-    pub fn started(nodes: Vec<Node>, children: Children) -> Self {
-        Self { nodes, children }
+    pub(crate) fn started(nodes: Vec<Node>, children: Children) -> Self {
+        Self { pids: children.ids().to_vec(), children, ..Self::new(nodes, Vec::new()) }
     }
 
-    async fn connect(&self, node: usize, certs: impl Fn(&Node) -> &PathBuf) -> Result<Client, Failure> {
-        let Some(node) = self.nodes.get(node) else {
-            return Err(Failure::new("misuse", format!("there is no node {node}")));
-        };
-        let options = Options::new([&node.address], certs(node));
-        Client::connect(options).await.map_err(|error| Failure::new("connect", error.to_string()))
+    /// With another bound on how long a send may take; 30 s without it.
+    #[must_use]
+    pub fn deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
     }
 
-    async fn subscribed(
-        &self,
-        node: usize,
-        topic: &str,
-        take: impl Fn(Delivery) + Send + 'static,
-    ) -> Result<Connected, Failure> {
-        let client = self.connect(node, |node| &node.answering).await?;
-        let subscription = client.subscribe(topic).await;
-        let mut subscription = subscription.map_err(|error| Failure::new("subscribe", error.to_string()))?;
-        let task = async move {
-            while let Some(delivery) = subscription.next().await {
-                take(delivery);
-            }
-        };
-        #[expect(clippy::disallowed_methods, reason = "it ends with its handle")]
-        let task = AbortOnDropHandle::new(tokio::spawn(task));
-        Ok(Connected { _task: Some(task), _client: client })
+    /// Connects a client to a node.
+    ///
+    /// # Errors
+    /// When it cannot be connected, or there is no such node.
+    pub async fn connect(&self, node: usize) -> Result<Client, Failure> {
+        let missing = || Failure::new("no_node", format!("there is no node {}", node + 1));
+        let node = self.nodes.get(node).ok_or_else(missing)?;
+        let mut options = Options::new([node.address.clone()], &node.certs);
+        options.name = concat!("amop-bench/", env!("CARGO_PKG_VERSION")).into();
+        Client::connect(options).await.map_err(|error| refused("not_connected", &error))
+    }
+
+    async fn subscribe(&self, node: usize, topic: &str) -> Result<Subscription, Failure> {
+        let subscribed = self.connect(node).await?.subscribe(topic).await;
+        subscribed.map_err(|error| refused("not_subscribed", &error))
     }
 }
 
@@ -88,7 +78,7 @@ impl Cluster for Nodes {
     type Guard = Connected;
 
     fn name(&self) -> &str {
-        "amop"
+        concat!("amop ", env!("CARGO_PKG_VERSION"))
     }
 
     fn nodes(&self) -> usize {
@@ -96,49 +86,73 @@ impl Cluster for Nodes {
     }
 
     fn servers(&self) -> &[u32] {
-        self.children.ids()
+        &self.pids
     }
 
-    fn alive(&self) -> Result<(), Failure> {
-        self.children.alive()
-    }
-
-    /// What a node and this SDK agree on under the default profile, and so do two nodes.
     fn security(&self) -> Option<Security> {
-        Some(Security {
+        // Both ends of every hop are ours, and prefer these. Of another network it is not known.
+        (!self.pids.is_empty()).then(|| Security {
             protocol: "TLS 1.3".into(),
             cipher_suite: "TLS13_AES_128_GCM_SHA256".into(),
             key_exchange: "X25519".into(),
         })
     }
 
+    fn alive(&self) -> Result<(), Failure> {
+        self.children.alive()
+    }
+
     async fn responder(&self, node: usize, topic: &str, sink: Arc<Sink>) -> Result<Connected, Failure> {
-        let answer = move |delivery: Delivery| {
-            sink.deliver(&delivery.payload);
-            let answer = acknowledgement(&delivery.payload);
-            delivery.answer(answer);
-        };
-        self.subscribed(node, topic, answer).await
+        let mut requests = self.subscribe(node, topic).await?;
+        Ok(Connected::running(async move {
+            while let Some(request) = requests.next().await {
+                sink.deliver(&request.payload);
+                let answer = acknowledgement(&request.payload);
+                request.answer(answer);
+            }
+        }))
     }
 
     async fn requester(&self, node: usize, topic: &str) -> Result<Asking, Failure> {
-        let client = self.connect(node, |node| &node.asking).await?;
-        Ok(Asking { client, topic: topic.into() })
+        let options = RequestOptions::default().deadline(self.deadline);
+        Ok(Asking { client: self.connect(node).await?, topic: topic.into(), options })
     }
 
     async fn subscriber(&self, node: usize, topic: &str, sink: Arc<Sink>) -> Result<Connected, Failure> {
-        self.subscribed(node, topic, move |delivery| sink.deliver(&delivery.payload)).await
+        let mut messages = self.subscribe(node, topic).await?;
+        Ok(Connected::running(async move {
+            while let Some(message) = messages.next().await {
+                sink.deliver(&message.payload);
+            }
+        }))
     }
 
     async fn publisher(&self, node: usize, topic: &str) -> Result<Publishing, Failure> {
-        let client = self.connect(node, |node| &node.asking).await?;
-        let permits = Arc::new(Semaphore::new(PUBLISHING as usize));
-        Ok(Publishing { client, topic: topic.into(), permits, failed: Arc::default() })
+        let options = PublishOptions::default().deadline(self.deadline);
+        let client = self.connect(node).await?;
+        let room = Arc::new(Semaphore::new(UNDER_WAY as usize));
+        let under_way = Mutex::new(JoinSet::new());
+        Ok(Publishing { client, topic: topic.into(), options, room, failures: Arc::default(), under_way })
     }
 
     async fn idle(&self, node: usize) -> Result<Connected, Failure> {
-        let client = self.connect(node, |node| &node.answering).await?;
-        Ok(Connected { _task: None, _client: client })
+        let client = self.connect(node).await?;
+        Ok(Connected { _client: Some(client), _task: JoinSet::new() })
+    }
+}
+
+/// A client that stays connected; what it runs ends with it.
+pub struct Connected {
+    _client: Option<Client>,
+    _task: JoinSet<()>,
+}
+
+impl Connected {
+    /// For a subscription, which keeps its client.
+    fn running(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(task);
+        Self { _client: None, _task: tasks }
     }
 }
 
@@ -146,59 +160,72 @@ impl Cluster for Nodes {
 pub struct Asking {
     client: Client,
     topic: Arc<str>,
+    options: RequestOptions,
 }
 
 impl Requester for Asking {
     async fn request(&self, payload: Bytes) -> Result<Bytes, Failure> {
-        let answer = self.client.request(&self.topic, payload).await;
-        answer.map_err(|error| failure(error.code(), error.cause(), error.to_string()))
+        let answer = self.client.request_with(&self.topic, payload, self.options.clone()).await;
+        answer.map_err(|error| failure(error.cause(), error.code(), &error))
     }
 }
 
-/// A client that publishes.
+/// A client that publishes, and does not wait for one outcome before it publishes the next.
 pub struct Publishing {
     client: Client,
     topic: Arc<str>,
-    permits: Arc<Semaphore>,
-    failed: Arc<Mutex<Option<Failure>>>,
+    options: PublishOptions,
+    room: Arc<Semaphore>,
+    /// Not told yet; as many as publications at most.
+    failures: Arc<Mutex<VecDeque<Failure>>>,
+    under_way: Mutex<JoinSet<()>>,
 }
 
 impl Publishing {
-    fn outcome(&self) -> Result<(), Failure> {
-        self.failed.lock().take().map_or(Ok(()), Err)
+    /// The failure that has waited longest to be told.
+    fn told(&self) -> Result<(), Failure> {
+        self.failures.lock().pop_front().map_or(Ok(()), Err)
     }
 }
 
 impl Publisher for Publishing {
     async fn publish(&self, payload: Bytes) -> Result<(), Failure> {
-        let permit = self.permits.clone().acquire_owned().await.map_err(|_| closed())?;
-        self.outcome()?;
-        let (client, topic, failed) = (self.client.clone(), self.topic.clone(), self.failed.clone());
-        let publish = async move {
-            if let Err(error) = client.publish(&topic, payload).await {
-                *failed.lock() = Some(failure(error.code(), error.cause(), error.to_string()));
+        let Ok(room) = self.room.clone().acquire_owned().await else { return self.told() };
+        let (client, topic, options) = (self.client.clone(), self.topic.clone(), self.options.clone());
+        let failures = self.failures.clone();
+        let mut under_way = self.under_way.lock();
+        while under_way.try_join_next().is_some() {}
+        under_way.spawn(async move {
+            if let Err(error) = client.publish_with(&topic, payload, options).await {
+                failures.lock().push_back(failure(error.cause(), error.code(), &error));
             }
-            drop(permit);
-        };
-        #[expect(clippy::disallowed_methods, reason = "it ends with the outcome, which always comes")]
-        tokio::spawn(publish);
-        Ok(())
+            drop(room);
+        });
+        drop(under_way);
+        self.told()
     }
 
     async fn flush(&self) -> Result<(), Failure> {
-        let _all = self.permits.acquire_many(PUBLISHING).await.map_err(|_| closed())?;
-        self.outcome()
+        // All room is there when nothing is under way.
+        drop(self.room.acquire_many(UNDER_WAY).await);
+        self.told()
     }
 }
 
-fn failure(code: i32, cause: Cause, message: String) -> Failure {
-    let failure = Failure::new(cause.to_string(), message);
-    match u16::try_from(code) {
-        Ok(code) => failure.code(code),
-        Err(_) => failure,
-    }
+fn failure(cause: Cause, code: i32, error: &dyn Error) -> Failure {
+    let name = cause.as_str_name();
+    let name = name.strip_prefix("CAUSE_").unwrap_or(name).to_ascii_lowercase();
+    let failure = Failure::new(name, error.to_string());
+    u16::try_from(code).map_or(failure.clone(), |code| failure.code(code))
 }
 
-fn closed() -> Failure {
-    Failure::new("closed", "the client is closed")
+/// With everything that led to it.
+fn refused(cause: &'static str, error: &dyn Error) -> Failure {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(deeper) = source {
+        message.push_str(&format!(": {deeper}"));
+        source = deeper.source();
+    }
+    Failure::new(cause, message)
 }

@@ -14,10 +14,8 @@ use crate::{Node, Nodes};
 pub struct Line {
     /// Directories with `ca.crt`, `node.crt` and `node.key` each; configuration and log are put there.
     pub nodes: Vec<PathBuf>,
-    /// Certificates of the clients that ask and publish.
-    pub asking: PathBuf,
-    /// Certificates of the clients that answer and subscribe.
-    pub answering: PathBuf,
+    /// `ca.crt`, `sdk.crt` and `sdk.key` of all clients.
+    pub certs: PathBuf,
     /// What runs `amop` with the arguments it is given.
     pub program: Vec<String>,
 }
@@ -44,8 +42,7 @@ impl System for Line {
             let mut command = Command::new(program);
             command.args(arguments).args(["node", "--config"]).arg(&config);
             children.start(&format!("node {number}"), &mut command, &directory.join("node.log"))?;
-            let (asking, answering) = (self.asking.clone(), self.answering.clone());
-            nodes.push(Node { address: client.to_string(), asking, answering });
+            nodes.push(Node { address: client.to_string(), certs: self.certs.clone() });
             before = Some(overlay);
         }
         Ok(Nodes::started(nodes, children))
