@@ -1,7 +1,9 @@
 //! How a run is shown: a bar while it runs, then lines or JSON, and a plot.
 
 use std::{
+    fs::Permissions,
     io::Write,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -100,9 +102,15 @@ impl Picture {
         }
         let directory =
             path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = NamedTempFile::new_in(directory).with_context(|| {
-            format!("--svg {}: cannot write there; name a file in a directory that is yours", path.display())
-        })?;
+        // As files usually are, not for this user alone as temporary ones.
+        let readable = Permissions::from_mode(0o666);
+        let file =
+            tempfile::Builder::new().permissions(readable).tempfile_in(directory).with_context(|| {
+                format!(
+                    "--svg {}: cannot write there; name a file in a directory that is yours",
+                    path.display()
+                )
+            })?;
         Ok(Self { path: path.to_owned(), file })
     }
 

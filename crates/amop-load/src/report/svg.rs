@@ -53,7 +53,7 @@ fn head(title: &str) -> String {
 text {{ fill: #333 }} .grid {{ stroke: #8886; stroke-width: 1 }} .line {{ fill: none; stroke-width: 2; stroke-linejoin: round }}
 @media (prefers-color-scheme: dark) {{ text {{ fill: #ddd }} }}
 </style>
-<text x="{LEFT}" y="20" font-size="15" font-weight="600">{title}</text>
+<text x="10" y="20" font-size="13" font-weight="600">{title}</text>
 "#
     )
 }
