@@ -90,14 +90,14 @@ fn peers(setup: &Arc<Setup>, args: &Args) -> Vec<Box<dyn Contender>> {
             "{}, rumqttc; MQTT 3.1.1, clients QoS 1, bridge QoS {bridge}, TCP_NODELAY, queues without bounds, nothing on disk",
             mosquitto_version(&args.mosquitto)
         );
-        peers.push(Box::new(Of::new(name, about, make).peer()));
+        peers.push(Box::new(Of::new(name, about, make).peer().except(lines)));
     }
     #[cfg(feature = "zenoh")]
     peers.extend(zenoh::contenders(setup, &args.zenohd));
     peers
 }
 
-/// Servers of a cluster are linked to all others: there is no line.
+/// What a node more costs is asked of ours and the limit only. Servers of NATS are all linked to each other.
 fn lines(case: Case) -> bool {
     matches!(case, Case::Hops { .. })
 }

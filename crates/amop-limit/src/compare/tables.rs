@@ -207,7 +207,8 @@ fn first(plan: &Plan) -> &str {
 fn ratios(values: &Rounds, others: &Rounds) -> Rounds {
     let other = |round| others.iter().find(|(found, _)| *found == round).map(|(_, value)| *value);
     let each = values.iter().filter_map(|(round, value)| Some((*round, value / other(*round)?)));
-    each.filter(|(_, ratio)| ratio.is_finite()).collect()
+    // A slope may have come out below zero, by noise.
+    each.filter(|(_, ratio)| ratio.is_finite() && *ratio > 0.0).collect()
 }
 
 fn ratio(values: &Rounds, others: &Rounds) -> String {
