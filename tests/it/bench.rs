@@ -149,6 +149,20 @@ fn a_disk_that_cannot_be_written_is_named() {
     assert!(code == 1 && complaint.contains("name another directory with --dir"), "{complaint}");
 }
 
+#[test]
+fn the_limit_on_open_files_is_raised_or_named() {
+    let limited = |limit: &str, clients: &str| {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit {limit} && exec \"$0\" bench idle --clients {clients} \"$@\"");
+        shell.args(["-c", &script, AMOP]).args(SHORT);
+        output(shell)
+    };
+    let (code, said, complaint) = limited("-n 300", "500");
+    assert!(code == 1 && said.is_empty() && complaint.contains("need 600 open files"), "{complaint}");
+    let (code, said, complaint) = limited("-Sn 100", "150");
+    assert_eq!((code, &json_of(said.as_bytes())["count"]), (0, &150.into()), "{complaint}");
+}
+
 /// CPU of a process in ticks of 10 ms: it has been under load when this is many.
 fn ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -55,14 +55,20 @@ impl Work {
         }
     }
 
-    /// Clients that one node must take; `None` if it takes so many by default.
-    fn clients(&self) -> Option<usize> {
-        let clients = match self {
-            Self::Request(options) => options.clients.publishers() + options.clients.subscribers(),
-            Self::FanOut(options) => options.clients.publishers() + options.clients.subscribers(),
+    /// Clients that are connected at a time.
+    fn connected(&self) -> usize {
+        match self {
+            Self::Request(options) => options.clients.all(),
+            Self::FanOut(options) => options.clients.all(),
+            Self::File(_) => 2,
+            Self::Connect(options) => options.connect().at_once,
             Self::Idle(options) => options.clients,
-            Self::File(_) | Self::Connect(_) => return None,
-        };
+        }
+    }
+
+    /// Clients that a node of ours must take; `None` if it takes so many by default.
+    fn clients(&self) -> Option<usize> {
+        let clients = self.connected();
         (clients > 1_000).then_some(clients + 1_000)
     }
 
@@ -92,9 +98,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (work, place) = (&args.work, args.work.place());
     work.check()?;
     let picture = place.svg.as_deref().map(Picture::prepare).transpose()?;
-    if let Some(clients) = work.clients() {
-        enough_files(clients)?;
-    }
+    enough_files(work.connected())?;
     let mut signals = Signals::new()?;
     let Some(raised) = signals.unless(raise(work, place)).await else { return Ok(interrupted()) };
     let (network, mut own) = raised?;

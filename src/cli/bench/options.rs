@@ -89,11 +89,15 @@ fn many() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 impl Clients {
-    pub(super) fn publishers(&self) -> usize {
+    pub(super) fn all(&self) -> usize {
+        self.publishers() + self.subscribers()
+    }
+
+    fn publishers(&self) -> usize {
         self.publishers.unwrap_or(self.topics) as usize
     }
 
-    pub(super) fn subscribers(&self) -> usize {
+    fn subscribers(&self) -> usize {
         self.subscribers.unwrap_or(self.topics) as usize
     }
 }

@@ -32,7 +32,8 @@ use crate::{
 
 /// Messages that are published without looking at the window again.
 const BURST: u64 = 64;
-/// One in so many is timed with a window, where latency is that of the window, and timing would cost more than receiving.
+/// With a window, of each burst the first is timed, and then one in so many: latency is that of the window, and timing each would cost
+/// about as much as receiving it.
 const TIMED: u64 = 16;
 /// A publisher that waits for the window looks again after this, told or not.
 const LOOK: Duration = Duration::from_millis(5);
@@ -233,16 +234,14 @@ impl<P: Publisher> Herald<P> {
 
     /// Publishes as far ahead of the slowest subscriber as the window is, until the stage is over.
     async fn keep_window(self, window: u64, stage: Arc<Stage>, tally: Arc<Mutex<Tally>>) {
-        let mut number = 0;
         while !stage.is_over() {
             let claimed = self.group.claim(window);
             if claimed == 0 {
                 // Told or not, it looks again.
                 let _ = timeout(LOOK, self.group.moved.notified()).await;
             }
-            for _ in 0..claimed {
+            for number in 0..claimed {
                 consume_budget().await;
-                number += 1;
                 let timed = stage.is_measuring() && u64::is_multiple_of(number, TIMED);
                 let moment = if timed { clock::now() } else { 0 };
                 if let Err(failure) = self.publisher.publish(self.template.fill(moment)).await {
