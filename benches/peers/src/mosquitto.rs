@@ -6,7 +6,6 @@
 //! bridge, and `mosquitto-q1`.
 
 use std::{
-    collections::HashMap,
     path::PathBuf,
     sync::{
         Arc,
@@ -16,6 +15,7 @@ use std::{
 };
 
 use amop_limit::{
+    answers::Waiting,
     setup::{Setup, failed},
     tls,
 };
@@ -25,9 +25,7 @@ use amop_load::{
     system::{Cluster, Failure, Publisher, Requester, Security, Sink, System},
 };
 use bytes::Bytes;
-use parking_lot::Mutex;
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS, TlsConfiguration, Transport};
-use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Messages of a client without an acknowledgement.
@@ -191,13 +189,7 @@ impl Cluster for Brokers {
     async fn requester(&self, node: usize, topic: &str) -> Result<Asking, Failure> {
         let waiting = Waiting::default();
         let found = waiting.clone();
-        let resolve = move |_: &AsyncClient, payload: Bytes| {
-            let waits = number(&payload).and_then(|number| found.lock().remove(&number));
-            if let Some(waits) = waits {
-                // Whoever asked may have given up.
-                let _ = waits.send(payload);
-            }
-        };
+        let resolve = move |_: &AsyncClient, payload: Bytes| found.resolve(payload);
         let connected = self.connect(node, Some(format!("rep/{topic}")), resolve).await?;
         Ok(Asking { connected, topic: format!("req/{topic}"), waiting })
     }
@@ -216,8 +208,6 @@ impl Cluster for Brokers {
     }
 }
 
-type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Bytes>>>>;
-
 /// A client that asks.
 pub(crate) struct Asking {
     connected: Connected,
@@ -227,12 +217,10 @@ pub(crate) struct Asking {
 
 impl Requester for Asking {
     async fn request(&self, payload: Bytes) -> Result<Bytes, Failure> {
-        let number = number(&payload).ok_or_else(|| Failure::new("misuse", "a payload has a number"))?;
-        let (resolve, answer) = oneshot::channel();
-        self.waiting.lock().insert(number, resolve);
+        let answer = self.waiting.expect(&payload)?;
         let sent = self.connected.client.publish_bytes(&self.topic, QoS::AtLeastOnce, false, payload);
         sent.await.map_err(failed("publish"))?;
-        answer.await.map_err(failed("closed"))
+        answer.await
     }
 }
 
@@ -247,8 +235,4 @@ impl Publisher for Publishing {
         let sent = self.connected.client.publish_bytes(&self.topic, QoS::AtLeastOnce, false, payload);
         sent.await.map_err(failed("publish"))
     }
-}
-
-fn number(payload: &[u8]) -> Option<u64> {
-    payload.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }

@@ -1,6 +1,6 @@
 //! Relays in a line as a system under load, and their clients.
 
-use std::{collections::HashMap, io, net::SocketAddr, path::PathBuf, process::Command, sync::Arc};
+use std::{io, net::SocketAddr, path::PathBuf, process::Command, sync::Arc};
 
 use amop_load::{
     children::{Children, free_addresses},
@@ -8,17 +8,17 @@ use amop_load::{
     system::{Cluster, Failure, Publisher, Requester, Security, Sink, System},
 };
 use bytes::{Bytes, BytesMut};
-use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::{
     io::{AsyncWriteExt, ReadHalf, WriteHalf},
     net::TcpStream,
-    sync::{mpsc, oneshot},
+    sync::mpsc,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    answers::Waiting,
     frame::{Kind, Role, bodies, encode},
     relay::{Mode, Settings},
     setup::failed,
@@ -192,13 +192,7 @@ impl Cluster for Relays {
         let waiting = Waiting::default();
         let found = waiting.clone();
         let resolve = move |run| {
-            for body in bodies(run) {
-                let waits = number(&body).and_then(|number| found.lock().remove(&number));
-                if let Some(waits) = waits {
-                    // Whoever asked may have given up.
-                    let _ = waits.send(body);
-                }
-            }
+            bodies(run).for_each(|body| found.resolve(body));
             None
         };
         let (queue, connected) = self.client(node, Role::Requester, Kind::Answer, resolve).await?;
@@ -223,8 +217,6 @@ impl Cluster for Relays {
     }
 }
 
-type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Bytes>>>>;
-
 /// A client that asks.
 #[derive(Debug)]
 pub struct Asking {
@@ -235,11 +227,9 @@ pub struct Asking {
 
 impl Requester for Asking {
     async fn request(&self, payload: Bytes) -> Result<Bytes, Failure> {
-        let number = number(&payload).ok_or_else(|| Failure::new("misuse", "a payload has a number"))?;
-        let (resolve, answer) = oneshot::channel();
-        self.waiting.lock().insert(number, resolve);
+        let answer = self.waiting.expect(&payload)?;
         self.queue.send(encode(Kind::Request, &payload)).await.map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())
+        answer.await
     }
 }
 
@@ -254,11 +244,6 @@ impl Publisher for Publishing {
     async fn publish(&self, payload: Bytes) -> Result<(), Failure> {
         self.queue.send(encode(Kind::Multicast, &payload)).await.map_err(|_| closed())
     }
-}
-
-/// The number of the message that a payload or its acknowledgement begins with.
-fn number(payload: &[u8]) -> Option<u64> {
-    payload.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
 fn closed() -> Failure {

@@ -12,6 +12,7 @@
 //!
 //! Never a dependency of what ships: benches measure with it.
 
+pub mod answers;
 pub mod client;
 pub mod compare;
 pub mod frame;
