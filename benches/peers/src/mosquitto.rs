@@ -16,7 +16,7 @@ use std::{
 
 use amop_limit::{
     answers::Waiting,
-    setup::{Setup, failed},
+    setup::{Setup, failed, spawn},
     tls,
 };
 use amop_load::{
@@ -130,7 +130,7 @@ impl Brokers {
                 }
             }
         };
-        Ok(Connected { client, _task: AbortOnDropHandle::new(tokio::spawn(task)) })
+        Ok(Connected { client, _task: spawn(task) })
     }
 
     fn client(&self, node: usize) -> (AsyncClient, EventLoop) {

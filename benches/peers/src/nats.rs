@@ -6,7 +6,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use amop_limit::{
-    setup::{Setup, failed},
+    setup::{Setup, failed, spawn},
     tls,
 };
 use amop_load::{
@@ -111,7 +111,7 @@ impl Servers {
                 }
             }
         };
-        Ok(Connected { _task: Some(AbortOnDropHandle::new(tokio::spawn(task))), _client: client })
+        Ok(Connected { _task: Some(spawn(task)), _client: client })
     }
 
     async fn at(&self, node: usize, topic: &str) -> Result<At, Failure> {

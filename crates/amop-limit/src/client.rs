@@ -21,7 +21,7 @@ use crate::{
     answers::Waiting,
     frame::{Kind, Role, bodies, encode},
     relay::{Mode, Settings},
-    setup::failed,
+    setup::{failed, spawn},
     stream::{Bulk, Gather, write_queue},
     tls,
 };
@@ -248,11 +248,6 @@ impl Publisher for Publishing {
 
 fn closed() -> Failure {
     Failure::new("closed", "the connection has ended")
-}
-
-fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
-    #[expect(clippy::disallowed_methods, reason = "it ends with its handle")]
-    AbortOnDropHandle::new(tokio::spawn(task))
 }
 
 #[cfg(test)]

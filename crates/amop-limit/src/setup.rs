@@ -11,6 +11,7 @@ use std::{
 use amop_load::{children, system::Failure};
 use amop_testkit::ca::Consortium;
 use clap::Subcommand;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     client::Line,
@@ -174,4 +175,10 @@ pub fn version(program: &Path) -> String {
 /// A failure of this cause, in the words of an error.
 pub fn failed<E: Display>(cause: &'static str) -> impl Fn(E) -> Failure {
     move |error| Failure::new(cause, error.to_string())
+}
+
+/// A task of a client, which ends with it.
+pub fn spawn(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    #[expect(clippy::disallowed_methods, reason = "it ends with its handle")]
+    AbortOnDropHandle::new(tokio::spawn(task))
 }
