@@ -4,6 +4,7 @@
 //! prints `error: …` and one `caused by: …` line for each cause, and exits with 1; wrong usage
 //! exits with 2. Other exit codes are documented at the subcommand that has them.
 
+mod bench;
 mod certs;
 mod client;
 mod devnet;
@@ -54,6 +55,8 @@ enum Command {
     SendFile(send_file::Args),
     /// Take the files that are sent to a topic
     ReceiveFile(receive_file::Args),
+    /// Measure requests, fan-out, files, connections and idle clients
+    Bench(bench::Args),
     /// Show what a node is and how it is doing
     Status(status::Args),
     /// Show which topics a node knows, and where they are subscribed
@@ -86,6 +89,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Request(args) => small_runtime()?.block_on(request::run(args)),
         Command::SendFile(args) => small_runtime()?.block_on(send_file::run(args)),
         Command::ReceiveFile(args) => small_runtime()?.block_on(receive_file::run(args)),
+        // As many threads as a node, so that the clients are not what is measured.
+        Command::Bench(args) => node_runtime()?.block_on(bench::run(args)),
         Command::Status(args) => small_runtime()?.block_on(status::run(args)),
         Command::Topics(args) => small_runtime()?.block_on(topics::run(args)),
         Command::Peers(args) => small_runtime()?.block_on(peers::run(args)),

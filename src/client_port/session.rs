@@ -244,7 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     fn encode(&mut self, item: Item) -> Option<Encoded> {
         match item {
-            Item::Push(push) => Some(self.server.push(push)),
+            Item::Push(push) => Some(self.server.push(&push)),
             Item::Outcome(outcome) => Some(self.server.outcome(outcome)),
             Item::Reply(frame) => Some(frame),
             Item::Handed(seq) => self.server.handed_over(seq),

@@ -162,9 +162,9 @@ impl DataPath {
 
     /// Pushes were written in full, or will not be.
     pub(super) fn pushed(&self, session: SessionId, pushes: &[PushId], result: Result<(), PushError>) {
-        for push in pushes {
-            self.in_shard(Delivery::shard_of_number(push.0), |delivery, now, routing| {
-                delivery.handle_pushed(now, routing, session, *push, result);
+        for (shard, pushes) in by_shard(pushes) {
+            self.in_shard(shard, |delivery, now, routing| {
+                pushes.for_each(|push| delivery.handle_pushed(now, routing, session, push, result));
             });
         }
     }
@@ -176,9 +176,10 @@ impl DataPath {
 
     /// Pushes were written to a session that says itself when it has received them.
     pub(super) fn written(&self, session: SessionId, pushes: &[PushId]) {
-        for push in pushes {
-            if let Some(shard) = self.shards.get(Delivery::shard_of_number(push.0)) {
-                shard.lock().handle_written(session, *push);
+        for (shard, pushes) in by_shard(pushes) {
+            if let Some(shard) = self.shards.get(shard) {
+                let mut delivery = shard.lock();
+                pushes.for_each(|push| delivery.handle_written(session, push));
             }
         }
     }
@@ -421,6 +422,20 @@ fn nodes_elsewhere(routing: &Routing, publish: &Publish) -> usize {
     }
     let elsewhere = |(index, _): &&(NodeIndex, u32)| routing.node(*index).is_some_and(|node| node.hops > 0);
     routing.topic(topic.as_str()).map_or(0, |routes| routes.nodes.iter().filter(elsewhere).count())
+}
+
+/// Pushes by the shard they belong to, so that each is locked once.
+fn by_shard(pushes: &[PushId]) -> impl Iterator<Item = (usize, impl Iterator<Item = PushId>)> {
+    let shard_of = |push: &PushId| Delivery::shard_of_number(push.0);
+    let mut concerned = [false; SHARDS];
+    for push in pushes {
+        // A number from outside may name no shard of ours; then there is nothing it could concern.
+        if let Some(concerned) = concerned.get_mut(shard_of(push)) {
+            *concerned = true;
+        }
+    }
+    let shards = (0..SHARDS).filter(move |shard| concerned[*shard]);
+    shards.map(move |shard| (shard, pushes.iter().copied().filter(move |push| shard_of(push) == shard)))
 }
 
 fn shard_of_report(body: &Body) -> usize {

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module per theme.
 
 mod badinput;
+mod bench;
 mod cli;
 mod delivery;
 mod devnet;

@@ -143,6 +143,21 @@ fn composition_takes_only_settings() {
 }
 
 #[test]
+fn load_knows_no_system_and_only_programs_use_it() {
+    let manifest = read(&root().join("crates/amop-load/Cargo.toml"));
+    let dependencies = manifest.split("dependencies]").skip(1).flat_map(str::lines);
+    for name in dependencies.filter_map(|line| line.split(['.', ' ']).next()) {
+        let known =
+            ["amop", "rustls", "tokio-rustls", "libp2p"].into_iter().any(|system| name.starts_with(system));
+        assert!(!known, "amop-load depends on {name}");
+    }
+    for path in files("rs").into_iter().filter(|path| path.starts_with(root().join("src"))) {
+        let used = without_comments(&read(&path)).contains("amop_load");
+        assert!(!used || module_of(&path) == "cli", "{} uses amop_load", relative(&path));
+    }
+}
+
+#[test]
 fn use_lists_are_understood() {
     let text = "use crate::{\n    a::{b, c},\n    d,\n};\nfn f() { crate::e::g(); mycrate::h(); }";
     assert_eq!(modules_used(text), ["a", "d", "e"]);

@@ -147,7 +147,16 @@ fn control_messages() {
         Message::Record(pb::SignedRecord { body: record.encode_to_vec().into(), signature: Bytes::new() })
     };
     for (name, message) in [
-        ("hello", Message::Hello(pb::Hello { min_version: 1, max_version: 1, node: node(), epoch: 1 })),
+        (
+            "hello",
+            Message::Hello(pb::Hello {
+                min_version: 1,
+                max_version: 1,
+                node: node(),
+                epoch: 1,
+                ..Default::default()
+            }),
+        ),
         ("heartbeat", Message::Heartbeat(heartbeat)),
         ("vector", Message::Vector(pb::Vector { entries: vec![versions], partial: false })),
         ("pull", Message::Pull(pb::Pull { node: node(), kinds: vec![1, 2, 3], epoch: 1, topics: 1 })),

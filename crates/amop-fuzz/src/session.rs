@@ -1,10 +1,10 @@
 //! Sessions of the client port, at both ends, given frames in any order.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use amop_protocol::{
     Cause, ClientIdentity, Fingerprint, Seq, SessionId, Status, Time,
-    broker::event::{AnswerBody, Mode, Outcome, Push, PushId, Sender},
+    broker::event::{AnswerBody, Handout, Mode, Outcome, Push, PushId, Sender},
     session::{
         server::{Event, Published, Server},
         startup::{Facts, Fresh},
@@ -173,16 +173,18 @@ impl Node {
         let mode = mode(script.byte() & 1 == 1);
         let topic = world::topic(script.byte());
         let payload = Bytes::copy_from_slice(script.bytes());
-        let frame = written(self.server.push(Push {
+        let handout = Handout {
             id,
-            session: SessionId(1),
             mode,
             topic: topic.clone(),
             payload: payload.clone(),
             sender: sender(),
             answer_within: Duration::from_secs(1),
             message: Seq([9; 32]),
-        }));
+            frame: None,
+        };
+        let push = Push { session: SessionId(1), handout: Arc::new(handout) };
+        let frame = written(self.server.push(&push));
         assert_eq!(PushId::from_seq(frame.seq), Some(id));
         if self.server.is_extended() {
             let said = FromNode::decode(&frame).expect("an extension frame");

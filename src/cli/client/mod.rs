@@ -252,7 +252,7 @@ impl<'a> Outcome<'a> {
 }
 
 /// The name of a cause as in the protocol, without its prefix: `no_subscriber`.
-fn cause_name(cause: Cause) -> String {
+pub(super) fn cause_name(cause: Cause) -> String {
     let name = cause.as_str_name();
     name.strip_prefix("CAUSE_").unwrap_or(name).to_ascii_lowercase()
 }

@@ -247,12 +247,13 @@ fn config_text(plan: &Plan, node: &Node) -> String {
         "# {name} of {institution}, written by `amop devnet`.\n\
          # Every key and its default: amop.example.toml\n\n\
          [node]\nca = \"ca.crt\"\ncert = \"node.crt\"\nkey = \"node.key\"\n\n\
-         {client_port}\n\
+         {client_port}{max_clients}\n\
          [overlay]\nlisten = \"{overlay}\"\npeers = [{peers}]\n\n\
          [admin]\nlisten = \"{admin}\"\n",
         name = node.name,
         institution = node.institution,
         client_port = client_port_text(plan.profile, node.channel),
+        max_clients = plan.max_clients.map(|most| format!("max_clients = {most}\n")).unwrap_or_default(),
         overlay = node.overlay,
         admin = node.admin,
         peers = peers.join(", "),

@@ -1,12 +1,14 @@
 //! `amop devnet`: a throwaway consortium on this machine, every node a process of its own.
 //!
 //! `plan` decides who there is and who is linked to whom, `layout` writes it to disk, `nodes`
-//! starts, watches and stops the processes, `demo` keeps a message going round.
+//! starts, watches and stops the processes, `demo` keeps a message going round. `quiet` is a devnet for
+//! other commands, which says nothing.
 
 mod demo;
 mod layout;
 mod nodes;
 mod plan;
+mod quiet;
 
 use std::{
     path::{Path, PathBuf},
@@ -25,7 +27,11 @@ use crate::{
 use self::{
     layout::Layout,
     nodes::{Exit, Nodes},
-    plan::{MAX_NODES, Plan, Topology},
+    plan::{Plan, Topology},
+};
+pub(super) use self::{
+    plan::MAX_NODES,
+    quiet::{Endpoint, Quiet},
 };
 
 /// What devnet to run.

@@ -14,7 +14,7 @@ const TO_OVERLAY: u16 = 10_100;
 /// From a node's client port to its admin port.
 const TO_ADMIN: u16 = 100;
 /// More processes than this help nobody on one machine, and client ports must not meet admin ports.
-pub(super) const MAX_NODES: u16 = TO_ADMIN;
+pub(in crate::cli) const MAX_NODES: u16 = TO_ADMIN;
 /// Free ports are looked for below the range from which systems take ports of outgoing
 /// connections, so that a node that died finds its ports free again.
 const FREE_PORTS: std::ops::Range<u16> = 10_240..32_000;
@@ -44,6 +44,8 @@ pub(super) struct Plan {
     pub(super) links: Vec<(usize, usize)>,
     /// The certificates of the client ports, and of clients.
     pub(super) profile: Profile,
+    /// Clients of each node at most; `None`: the default.
+    pub(super) max_clients: Option<usize>,
 }
 
 /// A node before it exists.
@@ -84,7 +86,7 @@ impl Plan {
                 admin,
             })
             .collect();
-        Ok(Self { nodes, links: topology.links(count.into()), profile })
+        Ok(Self { nodes, links: topology.links(count.into()), profile, max_clients: None })
     }
 
     /// The nodes that the node at `index` is linked to.

@@ -13,7 +13,7 @@ use std::{
 use amop_protocol::{
     Cause, NodeKey, Seq,
     broker::{
-        event::{AnswerBody, Mode, Outcome, Push, Sender},
+        event::{AnswerBody, Handout, Mode, Outcome, Push, Sender},
         routing::Node,
     },
     session::handshake::About,
@@ -70,7 +70,8 @@ impl TestBroker {
             Sender { institution: "bank-a".into(), node: self.routing.me(), client: publish.client.clone() };
         let Publish { mode, topic, payload, seq: message, .. } = publish.clone();
         let answer_within = Duration::from_secs(5);
-        let push = Push { id, session, mode, topic, payload, sender, answer_within, message };
+        let handout = Handout { id, mode, topic, payload, sender, answer_within, message, frame: None };
+        let push = Push { session, handout: Arc::new(handout) };
         self.registry.push(push).map(|()| id)
     }
 }

@@ -1,11 +1,14 @@
 //! What goes in and out of delivery: closed, plain, valid.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use super::{routing::Routing, wishes::Wishes};
-use crate::{Cause, ClientIdentity, NodeId, Retry, Seq, SessionId, Topic, wire::link::LinkFrame};
+use crate::{
+    Cause, ClientIdentity, NodeId, Retry, Seq, SessionId, Topic,
+    wire::{channel::Encoded, extension::FromNode, link::LinkFrame},
+};
 
 /// To one subscriber, who answers, or to all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,10 +130,25 @@ pub struct Sender {
 /// A message to be written to a session of this node.
 #[derive(Clone, Debug)]
 pub struct Push {
-    /// Names the push; the frame's seq is [`PushId::to_seq`].
-    pub id: PushId,
     /// The subscriber.
     pub session: SessionId,
+    /// What it is handed; the same for all that are handed a multicast.
+    pub handout: Arc<Handout>,
+}
+
+impl Deref for Push {
+    type Target = Handout;
+
+    fn deref(&self) -> &Handout {
+        &self.handout
+    }
+}
+
+/// What subscribers are handed of a message.
+#[derive(Clone, Debug)]
+pub struct Handout {
+    /// Names the push; the frame's seq is [`PushId::to_seq`].
+    pub id: PushId,
     /// Whether an answer is expected.
     pub mode: Mode,
     /// The topic it was sent to.
@@ -143,6 +161,30 @@ pub struct Push {
     pub answer_within: Duration,
     /// The seq its publisher gave it.
     pub message: Seq,
+    /// Its frame for extension clients, made once where there are several. It has no session in it.
+    pub frame: Option<Encoded>,
+}
+
+impl Handout {
+    /// The `Deliver` frame that hands it to an extension client.
+    pub fn deliver(&self) -> Encoded {
+        if let Some(frame) = &self.frame {
+            return frame.clone();
+        }
+        let answer_within = match self.mode {
+            Mode::Unicast => self.answer_within,
+            Mode::Multicast => Duration::ZERO,
+        };
+        let deliver = FromNode::Deliver {
+            mode: self.mode,
+            topic: self.topic.clone(),
+            sender: self.sender.clone(),
+            answer_within,
+            message: Some(self.message),
+            payload: self.payload.clone(),
+        };
+        deliver.encode(self.id.to_seq())
+    }
 }
 
 /// The body of a subscriber's answer, in two pieces so that no payload is ever copied.

@@ -10,7 +10,7 @@ use super::{
     destination::holder,
     fan_out::NodeReport,
     outcome::Ended,
-    reception::{Attempt, Own, Reception, Stage, To, Waiting},
+    reception::{Attempt, Own, Reception, Recipients, To, Waiting},
 };
 use crate::{
     Cause, SessionId, Time,
@@ -98,8 +98,7 @@ impl Delivery {
             return self.fan_out_over(now, routing, key);
         }
         let wait = self.config.push_timeout_max;
-        let to = sessions.into_iter().map(|session| (session, Stage::Queued)).collect();
-        self.give(now, routing, key, wait, To::All(to));
+        self.give(now, routing, key, wait, To::All(Recipients::new(sessions)));
     }
 
     /// Another session of the application that could not be handed the message by this one.
@@ -168,7 +167,7 @@ impl Delivery {
             self.report_fan_out(routing, waiting, report);
         }
         let body = AnswerBody { payload: roster, ..AnswerBody::default() };
-        let ended = Ended::with_body(cause, counts, &body);
+        let ended = Ended::with_body(cause, counts, &body, &mut self.pages);
         let bytes = ended.bytes();
         self.received.end(key, ended, bytes, now + self.config.retention());
     }

@@ -55,7 +55,7 @@ pub use relay::{Routed, refusal, route_frame};
 pub(crate) use stale::MAX_LANES;
 
 use self::{
-    outcome::Ended,
+    outcome::{Ended, Pages},
     reception::{ActivePush, Reception},
     send::Send,
     stale::Numbers,
@@ -114,6 +114,7 @@ pub struct Delivery {
     pushes: BTreeMap<PushId, ActivePush>,
     sent: Window<u64, Ended>,
     received: Window<Box<Reception>, Ended>,
+    pages: Pages,
     /// Receptions that wait for a next attempt, oldest first, and until when.
     resting: VecDeque<(Time, MessageKey)>,
     wheel: Wheel<Wake>,
@@ -142,6 +143,7 @@ impl Delivery {
             pushes: BTreeMap::new(),
             sent: Window::new(config.sent),
             received: Window::new(config.received),
+            pages: Pages::default(),
             resting: VecDeque::new(),
             wheel: Wheel::default(),
             due: VecDeque::new(),

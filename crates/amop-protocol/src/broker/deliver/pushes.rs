@@ -1,6 +1,6 @@
 //! A message given to sessions of this node, and what becomes of it there.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut, BytesMut};
 
@@ -14,7 +14,7 @@ use crate::{
     Cause, NodeId, SessionId, Time, Topic,
     broker::{
         dedup::MessageKey,
-        event::{Action, Answer, AnswerBody, Mode, Push, PushError, PushId, Sender},
+        event::{Action, Answer, AnswerBody, Handout, Mode, Push, PushError, PushId, Sender},
         routing::Routing,
     },
 };
@@ -26,14 +26,21 @@ impl Delivery {
         let Some(reception) = self.received.running(key) else { return };
         reception.push = Some(id);
         let deadline = now + wait + self.config.transfer(reception.payload.len());
-        let (mode, sessions) = match &to {
-            To::One { session, .. } => (Mode::Unicast, vec![*session]),
-            To::All(sessions) => (Mode::Multicast, sessions.keys().copied().collect()),
-        };
-        let push = push_of(reception, self.me, routing, id, mode, wait);
-        for session in sessions {
-            self.counters.pushes += 1;
-            self.actions.push_back(Action::Push(Push { session, ..push.clone() }));
+        let handout = |mode| handout_of(reception, self.me, routing, id, mode, wait);
+        match &to {
+            To::One { session, .. } => {
+                let push = Push { session: *session, handout: Arc::new(handout(Mode::Unicast)) };
+                self.counters.pushes += 1;
+                self.actions.push_back(Action::Push(push));
+            }
+            To::All(recipients) => {
+                let mut handout = handout(Mode::Multicast);
+                handout.frame = (recipients.left() > 1).then(|| handout.deliver());
+                let handout = Arc::new(handout);
+                let push = |session| Action::Push(Push { session, handout: handout.clone() });
+                self.counters.pushes += recipients.left() as u64;
+                self.actions.extend(recipients.iter().map(|(session, _)| push(session)));
+            }
         }
         self.pushes.insert(id, ActivePush { key, deadline, to });
         self.wheel.arm(now, deadline, Wake::Push(id));
@@ -62,7 +69,7 @@ impl Delivery {
                 self.push_failed(now, routing, key, (session, stage), cause);
             }
             (To::All(sessions), Ok(())) => {
-                sessions.remove(&session);
+                sessions.remove(session);
                 let over = sessions.is_empty().then_some(id);
                 self.fan_out_progress(now, routing, key, (session, None), over);
             }
@@ -79,7 +86,7 @@ impl Delivery {
         error: PushError,
     ) {
         let Some(ActivePush { key, to: To::All(sessions), .. }) = self.pushes.get_mut(&id) else { return };
-        let (key, stage) = (*key, sessions.remove(&session));
+        let (key, stage) = (*key, sessions.remove(session));
         let spare = match stage {
             Some(Stage::Queued) => self.spare(routing, key, session),
             // It may have arrived.
@@ -89,11 +96,11 @@ impl Delivery {
         if let Some(spare) = spare
             && let Some(reception) = self.received.running(key)
         {
-            sessions.insert(spare, Stage::Queued);
+            sessions.insert(spare);
             let wait = self.config.push_timeout_max;
-            let push = push_of(reception, self.me, routing, id, Mode::Multicast, wait);
+            let handout = handout_of(reception, self.me, routing, id, Mode::Multicast, wait);
             self.counters.pushes += 1;
-            self.actions.push_back(Action::Push(Push { session: spare, ..push }));
+            self.actions.push_back(Action::Push(Push { session: spare, handout: Arc::new(handout) }));
             return;
         }
         let over = sessions.is_empty().then_some(id);
@@ -141,7 +148,7 @@ impl Delivery {
         for waiting in std::mem::take(&mut reception.requesters) {
             self.report_outcome(routing, waiting, cause, Verdict::Final, &body);
         }
-        let ended = Ended::with_body(cause, [1, 0], &body);
+        let ended = Ended::with_body(cause, [1, 0], &body, &mut self.pages);
         let bytes = ended.bytes();
         self.received.end(key, ended, bytes, now + self.config.retention());
     }
@@ -159,7 +166,7 @@ impl Delivery {
                 self.push_failed(now, routing, key, (session, stage), stage.timed_out());
             }
             To::All(sessions) => {
-                for (session, stage) in sessions {
+                for (session, stage) in sessions.iter() {
                     self.note_recipient(key, session, Some(stage.timed_out()));
                 }
                 self.fan_out_over(now, routing, key);
@@ -168,19 +175,18 @@ impl Delivery {
     }
 }
 
-/// The message of a reception, as a push to nobody yet.
-fn push_of(
+/// The message of a reception, as sessions are handed it.
+fn handout_of(
     reception: &Reception,
     me: NodeId,
     routing: &Routing,
     id: PushId,
     mode: Mode,
     wait: Duration,
-) -> Push {
+) -> Handout {
     let origin = reception.requesters.first().map_or(me, |waiting| waiting.requester.node);
-    Push {
+    Handout {
         id,
-        session: SessionId(0),
         mode,
         topic: reception.envelope.topic.clone(),
         payload: reception.payload.clone(),
@@ -191,6 +197,7 @@ fn push_of(
         },
         answer_within: wait,
         message: reception.envelope.seq,
+        frame: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! A message on its way to this node's sessions: who asked for it, and who has had it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -100,7 +100,70 @@ pub(super) enum To {
         stage: Stage,
     },
     /// Those who have not been handed it yet.
-    All(BTreeMap<SessionId, Stage>),
+    All(Recipients),
+}
+
+/// The sessions that are given a multicast, and how far it has come with each that is not done with.
+#[derive(Debug)]
+pub(super) struct Recipients {
+    /// In order of the sessions; `None` where it is done.
+    all: Vec<(SessionId, Option<Stage>)>,
+    left: usize,
+}
+
+impl Recipients {
+    /// All of these, each once, with the message on its way to them.
+    pub(super) fn new(mut sessions: Vec<SessionId>) -> Self {
+        sessions.sort_unstable();
+        let all: Vec<_> = sessions.into_iter().map(|session| (session, Some(Stage::Queued))).collect();
+        Self { left: all.len(), all }
+    }
+
+    /// How many are not done.
+    pub(super) fn left(&self) -> usize {
+        self.left
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Those that are not done.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, Stage)> + '_ {
+        self.all.iter().filter_map(|(session, stage)| Some((*session, (*stage)?)))
+    }
+
+    pub(super) fn contains(&self, session: SessionId) -> bool {
+        self.place(session).is_ok_and(|at| self.all[at].1.is_some())
+    }
+
+    fn get_mut(&mut self, session: SessionId) -> Option<&mut Stage> {
+        let at = self.place(session).ok()?;
+        self.all[at].1.as_mut()
+    }
+
+    /// One more, or again.
+    pub(super) fn insert(&mut self, session: SessionId) {
+        match self.place(session) {
+            Ok(at) => self.left += usize::from(self.all[at].1.replace(Stage::Queued).is_none()),
+            Err(at) => {
+                self.all.insert(at, (session, Some(Stage::Queued)));
+                self.left += 1;
+            }
+        }
+    }
+
+    /// It is done with this one; says how far it was, if it was not done before.
+    pub(super) fn remove(&mut self, session: SessionId) -> Option<Stage> {
+        let at = self.place(session).ok()?;
+        let stage = self.all[at].1.take()?;
+        self.left -= 1;
+        Some(stage)
+    }
+
+    fn place(&self, session: SessionId) -> Result<usize, usize> {
+        self.all.binary_search_by_key(&session, |(session, _)| *session)
+    }
 }
 
 /// How far a push has come.
@@ -123,7 +186,7 @@ impl ActivePush {
     pub(super) fn concerns(&self, session: SessionId) -> bool {
         match &self.to {
             To::One { session: one, .. } => *one == session,
-            To::All(sessions) => sessions.contains_key(&session),
+            To::All(sessions) => sessions.contains(session),
         }
     }
 
@@ -131,7 +194,7 @@ impl ActivePush {
     pub(super) fn written(&mut self, session: SessionId) {
         let stage = match &mut self.to {
             To::One { session: one, stage } => Some(stage).filter(|_| *one == session),
-            To::All(sessions) => sessions.get_mut(&session),
+            To::All(sessions) => sessions.get_mut(session),
         };
         if let Some(stage) = stage.filter(|stage| **stage == Stage::Queued) {
             *stage = Stage::Written;

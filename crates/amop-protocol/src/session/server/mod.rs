@@ -141,23 +141,16 @@ impl Server {
     }
 
     /// The frame that hands a message to this client.
-    pub fn push(&mut self, push: Push) -> Encoded {
-        let seq = push.id.to_seq();
+    pub fn push(&mut self, push: &Push) -> Encoded {
         if self.is_extended() {
             self.unreceived.sent(push.id, push.mode);
-            let answer_within = match push.mode {
-                Mode::Unicast => push.answer_within,
-                Mode::Multicast => Duration::ZERO,
-            };
-            let Push { mode, topic, payload, sender, message, .. } = push;
-            let message = Some(message);
-            return FromNode::Deliver { mode, topic, sender, answer_within, message, payload }.encode(seq);
+            return push.deliver();
         }
         let kind = match push.mode {
             Mode::Unicast => Type::UNICAST,
             Mode::Multicast => Type::MULTICAST,
         };
-        Encoded::with_topic(kind, seq, 0, &push.topic, push.payload)
+        Encoded::with_topic(kind, push.id.to_seq(), 0, &push.topic, push.payload.clone())
     }
 
     /// The frame that puts a question to a publisher.
