@@ -4,7 +4,7 @@
 //! minutes and up to 8 GiB of memory; each row gives up after some minutes. Linux only.
 //!
 //! - *topics*: ten nodes in a line, each with its share of the topics, by clients with up to 10,000 topics each. From the first
-//!   subscription until every client was told that its topics are known everywhere.
+//!   subscription until each node has taken a message to the last topic of every client.
 //! - *nodes*: devnets of 50 nodes on this machine, in each topology, then left alone.
 //!
 //! `-- topics` and `-- nodes` run only that part, `-- topics 1000,5000` with these numbers of topics,
