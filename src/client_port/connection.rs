@@ -158,8 +158,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.grown |= room > READ_BUFFER;
             self.input.reserve(room);
         }
-        let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input))?;
-        Poll::Ready(Ok(Step::Read(read)))
+        match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input) {
+            Poll::Ready(read) => Poll::Ready(read.map(Step::Read)),
+            Poll::Pending => {
+                // Most sessions are idle most of the time.
+                if self.input.is_empty() {
+                    self.input = BytesMut::new();
+                }
+                Poll::Pending
+            }
+        }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Step>> {

@@ -9,10 +9,7 @@ use std::{
 };
 
 use rustls_pki_types::CertificateDer;
-use tokio::{
-    io::BufStream,
-    net::{TcpListener, TcpSocket, TcpStream},
-};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -21,14 +18,12 @@ use super::{
     SessionInfo,
     metrics::{HandshakeFailure, HandshakeLabels, RefusalReason},
     session::{self, Shared},
+    sparing::Sparing,
 };
 use crate::identity::{BACKLOG, ChainError, Client, ClientTls, Handshake, keep_unsent_low};
 
 /// Pauses after a failed `accept`: so long at first, and up to so long.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
-/// Buffers below TLS, so that several records share a system call.
-const READ_BUFFER: usize = 64 * 1024;
-const WRITE_BUFFER: usize = 32 * 1024;
 
 /// Why the port cannot open.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +50,7 @@ enum Refusal {
     Full(usize),
 }
 
-type Stream = TlsStream<BufStream<TcpStream>>;
+type Stream = TlsStream<Sparing<TcpStream>>;
 
 /// A bound port, with the certificates of one kind.
 pub(super) struct Listener {
@@ -135,7 +130,9 @@ async fn client(
     handshake: Handshake,
     shared: Arc<Shared>,
 ) {
-    let Some(stream) = accept(tcp, &tls, &handshake, &shared).await else { return };
+    // In a box, so that its room is given back: a session is far smaller, and there are thousands.
+    let accepted = Box::pin(accept(tcp, &tls, &handshake, &shared)).await;
+    let Some(stream) = accepted else { return };
     drop(handshake);
     let Ok(permit) = shared.clients.clone().try_acquire_owned() else {
         shared.metrics().count_refused(RefusalReason::Full);
@@ -162,10 +159,9 @@ async fn accept(tcp: TcpStream, tls: &ClientTls, handshake: &Handshake, shared: 
     // Answers are written whole, so waiting to fill a packet only delays them.
     let _ = tcp.set_nodelay(true);
     keep_unsent_low(&tcp);
-    let buffered = BufStream::with_capacity(READ_BUFFER, WRITE_BUFFER, tcp);
     let accept = tokio::time::timeout(
         shared.config.handshake_timeout,
-        TlsAcceptor::from(tls.server_config()).accept(buffered),
+        TlsAcceptor::from(tls.server_config()).accept(Sparing::new(tcp)),
     );
     // The ends first, then the handshake.
     let reason = tokio::select! {

@@ -23,6 +23,7 @@ mod metrics;
 mod queue;
 mod registry;
 mod session;
+mod sparing;
 
 use std::{
     net::SocketAddr,
