@@ -25,6 +25,7 @@ use super::{Row, mib};
 pub(crate) const HEADER: &[&str] = &[
     "TOPICS",
     "NODES",
+    "ACKNOWLEDGED",
     "KNOWN TO ALL",
     "RESIDENT, MEAN",
     "PER TOPIC, NODE",
