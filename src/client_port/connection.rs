@@ -9,7 +9,7 @@ use std::{
 };
 
 use amop_protocol::wire::channel::{Decoder, Encoded, Frame, FrameError};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::poll_read_buf;
 
@@ -22,6 +22,8 @@ const READ_LEAST: usize = 8 * 1024;
 const READ_WHOLE: usize = 288 * 1024;
 /// Frames up to this size are copied together for clients that take several in one record.
 const COALESCE: usize = 16 * 1024;
+/// Room made for frames that are to be copied together.
+const FIRST: usize = 1024;
 
 /// What a [`Connection::step`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,23 @@ pub(super) enum Records {
     Coalesced,
 }
 
+/// Something to be written.
+#[derive(Debug)]
+enum Part {
+    Frame(Encoded),
+    /// Small frames together.
+    Frames(BytesMut),
+}
+
+impl Part {
+    fn bytes(&self) -> [&[u8]; 2] {
+        match self {
+            Self::Frame(frame) => [frame.head(), frame.payload()],
+            Self::Frames(frames) => [frames, &[]],
+        }
+    }
+}
+
 /// The stream, what was read and not handled, and what is being written.
 #[derive(Debug)]
 pub(super) struct Connection<S> {
@@ -55,7 +74,7 @@ pub(super) struct Connection<S> {
     decoder: Decoder,
     input: BytesMut,
     /// Each is written in one call, which makes TLS records of it alone.
-    output: VecDeque<(Bytes, Bytes)>,
+    output: VecDeque<Part>,
     /// Bytes of the first of `output` that are written.
     written: usize,
     unflushed: bool,
@@ -102,23 +121,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.unflushed
     }
 
-    /// Submits frames to be written by the coming steps.
-    pub(super) fn submit(&mut self, frames: impl Iterator<Item = Encoded>, records: Records) {
-        let mut batch = BytesMut::new();
-        for frame in frames {
-            self.unflushed = true;
-            if records == Records::Coalesced && frame.wire_len() <= COALESCE {
-                frame.put(&mut batch);
-                continue;
-            }
-            if !batch.is_empty() {
-                self.output.push_back((batch.split().freeze(), Bytes::new()));
-            }
-            self.output.push_back((frame.head().clone(), frame.payload().clone()));
+    /// Submits a frame to be written by the coming steps.
+    pub(super) fn submit(&mut self, frame: Encoded, records: Records) {
+        self.unflushed = true;
+        let len = frame.wire_len();
+        if records == Records::OfOneFrame || len > COALESCE {
+            return self.output.push_back(Part::Frame(frame));
         }
-        if !batch.is_empty() {
-            self.output.push_back((batch.freeze(), Bytes::new()));
+        if let Some(Part::Frames(frames)) = self.output.back_mut() {
+            return frame.put(frames);
         }
+        let mut frames = BytesMut::with_capacity(len.max(FIRST));
+        frame.put(&mut frames);
+        self.output.push_back(Part::Frames(frames));
     }
 
     /// Reads some, or finishes writing what was submitted, whichever comes first. Cancel safe:
@@ -174,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if !self.unflushed {
             return Poll::Pending;
         }
-        while let Some((head, payload)) = self.output.front() {
+        while let Some([head, payload]) = self.output.front().map(Part::bytes) {
             let rest = [
                 IoSlice::new(&head[self.written.min(head.len())..]),
                 IoSlice::new(&payload[self.written.saturating_sub(head.len())..]),

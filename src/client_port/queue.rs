@@ -139,18 +139,9 @@ impl Queue {
         self.ended.notify_one();
     }
 
-    /// Takes items worth up to about `bytes`, at least one if there is any.
-    pub(super) fn take(&self, bytes: usize) -> Vec<Item> {
-        let mut state = self.state.lock();
-        let mut items = Vec::new();
-        let mut cost = 0;
-        while cost < bytes
-            && let Some(item) = state.items.pop()
-        {
-            cost += item.cost();
-            items.push(item);
-        }
-        items
+    /// Takes the item whose turn it is.
+    pub(super) fn pop(&self) -> Option<Item> {
+        self.state.lock().items.pop()
     }
 
     /// Items of this cost were written.
@@ -195,7 +186,6 @@ mod tests {
     use super::*;
 
     const MAX: usize = 1024 * 1024;
-    const BATCH: usize = 64 * 1024;
 
     fn outcome(seq: u128, len: usize) -> Item {
         Item::Outcome(Outcome {
@@ -220,28 +210,34 @@ mod tests {
         items.iter().filter_map(seq).collect()
     }
 
+    fn next(queue: &Queue) -> Vec<u128> {
+        seqs(queue.pop().as_slice())
+    }
+
     #[test]
-    fn a_batch_holds_one_large_item_at_most_and_small_ones_first() {
+    fn small_items_pass_large_ones() {
         let queue = Queue::new(MAX);
         for seq in 0..3 {
             queue.offer(outcome(seq, 256 * 1024)).expect("there is room");
         }
         queue.offer(Item::Handed(Seq::from_u128(3))).expect("there is room");
-        assert_eq!(seqs(&queue.take(BATCH)), [3, 0]);
+        assert_eq!(next(&queue), [3]);
+        assert_eq!(next(&queue), [0]);
         queue.offer(outcome(4, 10)).expect("there is room");
-        assert_eq!(seqs(&queue.take(BATCH)), [4, 1]);
-        assert_eq!(seqs(&queue.take(BATCH)), [2]);
-        assert!(queue.take(BATCH).is_empty());
+        assert_eq!(next(&queue), [4]);
+        assert_eq!(next(&queue), [1]);
+        assert_eq!(next(&queue), [2]);
+        assert!(queue.pop().is_none());
     }
 
     #[test]
     fn what_is_taken_counts_until_it_is_written() {
         let queue = Queue::new(MAX);
         queue.offer(outcome(0, 2 * MAX)).expect("one is always admitted to an empty queue");
-        let taken = queue.take(BATCH);
+        let taken = queue.pop().expect("it is there");
         assert_eq!(queue.offer(Item::Handed(Seq::from_u128(1))), Err(PushError::Full));
         assert_eq!(queue.ending(), Some(Disconnect::Slow), "it cannot be told how a send ended");
-        queue.release(taken.iter().map(Queued::cost).sum());
+        queue.release(taken.cost());
         assert_eq!(queue.state.lock().bytes, 0);
     }
 }

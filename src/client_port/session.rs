@@ -220,21 +220,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Moves a batch from the queue to the connection, once the last one is written.
     fn fill(&mut self) {
         while !self.connection.is_writing() {
-            let items = self.queue.take(BATCH);
-            if items.is_empty() {
+            let is_extended = self.server.is_extended();
+            let records = if is_extended { Records::Coalesced } else { Records::OfOneFrame };
+            let mut taken = 0;
+            while taken < BATCH
+                && let Some(item) = self.queue.pop()
+            {
+                taken += item.cost();
+                self.batch.pushes.extend(item.push_id());
+                if let Some(frame) = self.encode(item) {
+                    self.batch.frames += 1;
+                    self.batch.bytes += frame.wire_len() as u64;
+                    self.connection.submit(frame, records);
+                }
+            }
+            if taken == 0 {
                 return;
             }
-            let mut frames = Vec::with_capacity(items.len());
-            for item in items {
-                self.batch.cost += item.cost();
-                self.batch.pushes.extend(item.push_id());
-                frames.extend(self.encode(item));
-            }
-            self.batch.extended = self.server.is_extended();
-            self.batch.frames += frames.len() as u64;
-            self.batch.bytes += frames.iter().map(|frame| frame.wire_len() as u64).sum::<u64>();
-            let records = if self.server.is_extended() { Records::Coalesced } else { Records::OfOneFrame };
-            self.connection.submit(frames.into_iter(), records);
+            self.batch.cost += taken;
+            self.batch.extended = is_extended;
             if !self.connection.is_writing() {
                 // Nothing that this client reads.
                 self.written();

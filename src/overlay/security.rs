@@ -76,6 +76,8 @@ impl Verified {
 /// Why an upgrade failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UpgradeError {
+    #[error(transparent)]
+    Tcp(io::Error),
     #[error("the TLS handshake failed: {0}")]
     Tls(#[source] io::Error),
     #[error("the TLS handshake took longer than {0:?}")]
@@ -150,6 +152,7 @@ pub(super) fn transport(
             };
             result
         })
+        .map_err(|error| error.either(UpgradeError::Tcp, |error| error))
         .boxed()
 }
 

@@ -158,6 +158,14 @@ fn load_knows_no_system_and_only_programs_use_it() {
 }
 
 #[test]
+fn the_limit_is_never_part_of_what_ships() {
+    let manifest = read(&root().join("Cargo.toml"));
+    let shipped = manifest.split("\n[dependencies]").nth(1).and_then(|rest| rest.split("\n[").next());
+    let shipped = shipped.expect("what the root package depends on");
+    assert!(shipped.contains("amop-rig") && !shipped.contains("amop-limit"), "{shipped}");
+}
+
+#[test]
 fn use_lists_are_understood() {
     let text = "use crate::{\n    a::{b, c},\n    d,\n};\nfn f() { crate::e::g(); mycrate::h(); }";
     assert_eq!(modules_used(text), ["a", "d", "e"]);

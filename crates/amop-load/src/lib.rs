@@ -4,6 +4,7 @@
 //! answer is decided here, once, so that figures of different systems are comparable. This crate knows no system:
 //! neither ours nor another, nor TLS.
 
+pub mod children;
 pub mod clock;
 pub mod meter;
 pub mod payload;

@@ -9,7 +9,7 @@ use std::{fs, path::Path};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SignatureAlgorithm,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SignatureAlgorithm,
 };
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
@@ -81,6 +81,7 @@ impl Institution {
             not_before: now - Duration::hours(1),
             not_after: now + Duration::days(30),
             algorithm: &PKCS_ECDSA_P256_SHA256,
+            hosts: Vec::new(),
         }
     }
 
@@ -114,6 +115,7 @@ pub struct LeafBuilder<'a> {
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
     algorithm: &'static SignatureAlgorithm,
+    hosts: Vec<String>,
 }
 
 impl LeafBuilder<'_> {
@@ -142,12 +144,20 @@ impl LeafBuilder<'_> {
         self
     }
 
+    /// Names hosts, for programs that verify them; nothing of ours does.
+    pub fn hosts<const N: usize>(mut self, names: [&str; N]) -> Self {
+        self.hosts = names.map(str::to_owned).into();
+        self
+    }
+
     /// Issues it.
     pub fn build(self) -> Leaf {
         let key = key(self.algorithm);
         let mut params = params(&self.name, &self.organisation, &self.role);
         params.not_before = self.not_before;
         params.not_after = self.not_after;
+        let hosts = self.hosts.into_iter().map(|name| name.try_into().map(SanType::DnsName));
+        params.subject_alt_names = hosts.collect::<Result<_, _>>().expect("names of hosts");
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =

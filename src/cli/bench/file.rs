@@ -10,15 +10,16 @@ use amop_load::{
     system::{Cluster, Failure},
     work::{Progress, bulk},
 };
+use amop_rig::Nodes;
 use anyhow::{Context, bail};
 use futures::StreamExt;
 use tempfile::TempDir;
 
-use crate::cli::bench::{cluster::Network, options};
+use crate::cli::bench::options;
 
 /// Sends the file, or what is as large, from the first node to the last.
 pub(super) async fn run(
-    network: &Arc<Network>,
+    network: &Arc<Nodes>,
     options: &options::File,
     progress: &Progress,
 ) -> anyhow::Result<Report> {
@@ -37,7 +38,7 @@ pub(super) async fn run(
     })?;
     let topic = options::topic();
     let refused = |failure: Failure| anyhow::anyhow!("a client could not be connected: {failure}");
-    let receiver = network.connect(network.nodes.len().saturating_sub(1)).await.map_err(refused)?;
+    let receiver = network.connect(network.nodes().saturating_sub(1)).await.map_err(refused)?;
     let sender = network.connect(0).await.map_err(refused)?;
     let into = dir.path().join("into");
     std::fs::create_dir(&into).context("cannot make a directory for what comes")?;

@@ -1,10 +1,10 @@
 //! `amop bench`: how fast a network is, and what it costs.
 //!
 //! By default each command raises nodes of its own, real processes in a line, with clients at the first and the last;
-//! `--node` measures a network that runs already. What is sent, and what is measured, is decided in the crate `amop-load`; here
-//! are the clients ([`cluster`]), what can be asked for ([`options`]), and how it is shown ([`show`]).
+//! `--node` measures a network that runs already. What is sent, and what is measured, is decided in the crate `amop-load`, and the
+//! clients are those of `amop-rig`; here
+//! is what can be asked for ([`options`]), and how it is shown ([`show`]).
 
-mod cluster;
 mod file;
 mod options;
 mod show;
@@ -15,9 +15,10 @@ use amop_load::{
     report::Report,
     work::{Progress, connect, fan_out, idle, requests},
 };
+use amop_rig::{Node, Nodes};
 use anyhow::{Context, bail};
 
-use self::{cluster::Network, options::Place, show::Picture};
+use self::{options::Place, show::Picture};
 use crate::cli::{devnet::Quiet, output, signals::Signals};
 
 /// What to measure.
@@ -81,7 +82,7 @@ impl Work {
         }
     }
 
-    async fn run(&self, network: &Arc<Network>, progress: &Progress) -> anyhow::Result<Report> {
+    async fn run(&self, network: &Arc<Nodes>, progress: &Progress) -> anyhow::Result<Report> {
         Ok(match self {
             Self::Request(options) => requests::run(network, &options.traffic(), progress).await?,
             Self::FanOut(options) => fan_out::run(network, &options.traffic(), progress).await?,
@@ -128,20 +129,18 @@ fn interrupted() -> ExitCode {
 }
 
 /// The network that is to be measured, and, if it is ours, its nodes.
-async fn raise(work: &Work, place: &Place) -> anyhow::Result<(Arc<Network>, Option<Quiet>)> {
+async fn raise(work: &Work, place: &Place) -> anyhow::Result<(Arc<Nodes>, Option<Quiet>)> {
     let (nodes, own) = match place.running() {
         Some(nodes) => (nodes, None),
         None => {
             let own = Quiet::start(place.nodes, work.clients()).await?;
-            let node = |at: crate::cli::devnet::Endpoint| cluster::Node {
-                address: at.node.to_string(),
-                certs: at.certs,
-            };
+            let node =
+                |at: crate::cli::devnet::Endpoint| Node { address: at.node.to_string(), certs: at.certs };
             (own.endpoints().into_iter().map(node).collect(), Some(own))
         }
     };
     let pids = own.as_ref().map(Quiet::pids).unwrap_or_default();
-    let network = Arc::new(Network { nodes, pids, deadline: options::DEADLINE });
+    let network = Arc::new(Nodes::new(nodes, pids).deadline(options::DEADLINE));
     Ok((network, own))
 }
 

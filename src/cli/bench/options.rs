@@ -3,8 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use amop_load::work::{Pacing, Traffic, bulk::Bulk, connect, idle};
+use amop_rig::Node;
 
-use crate::cli::{bench::cluster::Node, client::parse_duration, devnet::MAX_NODES};
+use crate::cli::{client::parse_duration, devnet::MAX_NODES};
 
 /// How long a send may take until it counts as failed.
 pub(super) const DEADLINE: Duration = Duration::from_secs(15);

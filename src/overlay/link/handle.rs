@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::DownReason;
+use super::{DownReason, pump::Flow};
 use crate::overlay::{Config, Metrics};
 
 /// Names one link; never used twice by an overlay.
@@ -78,6 +78,8 @@ pub(super) struct Shared {
 pub(super) struct Outgoing {
     pub(super) queue: Mutex<Interleaver>,
     pub(super) wake: Notify,
+    /// Cancelled when its stream is found broken: nobody reads what is written there.
+    pub(super) dead: CancellationToken,
 }
 
 /// The link's end: first reason given wins.
@@ -93,7 +95,11 @@ pub(super) struct End {
 
 impl Link {
     pub(in crate::overlay) fn new(id: LinkId, peer: NodeId, config: &Config, metrics: Metrics) -> Self {
-        let outgoing = |bytes| Outgoing { queue: Mutex::new(Interleaver::new(bytes)), wake: Notify::new() };
+        let outgoing = |bytes| Outgoing {
+            queue: Mutex::new(Interleaver::new(bytes)),
+            wake: Notify::new(),
+            dead: CancellationToken::new(),
+        };
         Self(Arc::new(Shared {
             id,
             peer,
@@ -132,10 +138,10 @@ impl Link {
         if shared.end.drain.is_cancelled() || frame.prefix().is_err() {
             return refuse(Full(frame));
         }
-        let outgoing = match frame.kind {
-            Kind::Control => &shared.control,
-            Kind::Data | Kind::Fragment => &shared.data,
-        };
+        let outgoing = self.outgoing(match frame.kind {
+            Kind::Control => Flow::Control,
+            Kind::Data | Kind::Fragment => Flow::Data,
+        });
         let is_control = frame.kind == Kind::Control;
         if let Err(full) = outgoing.queue.lock().push(frame) {
             if is_control {
@@ -177,6 +183,13 @@ impl Link {
     /// Whether its end has been decided.
     pub(in crate::overlay) fn is_ending(&self) -> bool {
         self.0.end.drain.is_cancelled()
+    }
+
+    pub(super) fn outgoing(&self, flow: Flow) -> &Outgoing {
+        match flow {
+            Flow::Control => &self.0.control,
+            Flow::Data => &self.0.data,
+        }
     }
 
     /// Notes a sign of life.

@@ -29,12 +29,9 @@ pub(super) enum Flow {
 
 /// Writes what is queued: all of it that fits into one batch, one write, one flush.
 pub(super) async fn write(link: Link, mut stream: impl AsyncWrite + Unpin, flow: Flow) {
-    let outgoing = match flow {
-        Flow::Control => &link.0.control,
-        Flow::Data => &link.0.data,
-    };
-    let writing = write_batches(&link, outgoing, &mut stream);
-    if let Some(Err(error)) = link.0.end.cut.run_until_cancelled(writing).await {
+    let outgoing = link.outgoing(flow);
+    let writing = outgoing.dead.run_until_cancelled(write_batches(&link, outgoing, &mut stream));
+    if let Some(Some(Err(error))) = link.0.end.cut.run_until_cancelled(writing).await {
         // The readers may still find what had come before; they see the end for themselves.
         link.drain(DownReason::Lost(error));
     }
@@ -100,7 +97,7 @@ pub(super) async fn read_data(
             tokio::task::consume_budget().await;
         }
     };
-    finish(&link, link.0.end.cut.run_until_cancelled(reading).await);
+    finish(&link, Flow::Data, link.0.end.cut.run_until_cancelled(reading).await);
 }
 
 /// Hands control messages to the node; waits while its queue is full, and so does the peer.
@@ -131,10 +128,13 @@ pub(super) async fn read_control(
             }
         }
     };
-    finish(link, link.0.end.cut.run_until_cancelled(reading).await);
+    finish(link, Flow::Control, link.0.end.cut.run_until_cancelled(reading).await);
 }
 
-fn finish(link: &Link, result: Option<Result<std::convert::Infallible, DownReason>>) {
+fn finish(link: &Link, flow: Flow, result: Option<Result<std::convert::Infallible, DownReason>>) {
+    if let Some(Err(DownReason::Lost(_))) = &result {
+        link.outgoing(flow).dead.cancel();
+    }
     match result {
         // What is still on its way, on this side or on the other stream, gets its chance.
         Some(Err(reason @ (DownReason::ClosedByPeer | DownReason::Lost(_)))) => link.drain(reason),

@@ -3,7 +3,11 @@
 //! Control swaps in a new one at every change; every other task reads the one it holds
 //! without a lock. Clones are cheap: what did not change is shared.
 
-use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    sync::Arc,
+};
 
 use imbl::shared_ptr::DefaultSharedPtr;
 use siphasher::sip::SipHasher13;
@@ -13,6 +17,31 @@ use crate::{NodeId, NodeKey, SessionId, Topic};
 
 /// A map whose order never varies between runs, though nothing here may depend on it.
 pub(super) type FixedState = BuildHasherDefault<SipHasher13>;
+
+/// Hashes ids of nodes, which are keys and look random. Whoever makes some that collide has them looked up a
+/// little slower: there are `max_nodes` at most.
+pub(super) type IdState = BuildHasherDefault<IdHasher>;
+
+/// Folds an id, word by word.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0.rotate_left(26)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for word in bytes.chunks(8) {
+            let mut number = [0; 8];
+            number[..word.len()].copy_from_slice(word);
+            // An odd number with its bits well spread: 2^64 divided by the golden ratio.
+            self.0 = (self.0.rotate_left(5) ^ u64::from_le_bytes(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn write_usize(&mut self, _: usize) {}
+}
 
 /// Topics and who wants them; clones share all that is the same.
 pub(super) type TopicTable = imbl::GenericHashMap<Topic, Arc<TopicRoutes>, FixedState, DefaultSharedPtr>;
@@ -63,7 +92,7 @@ pub struct Routing {
     pub(super) me: NodeId,
     pub(super) revision: u64,
     pub(super) nodes: Arc<Vec<Option<Node>>>,
-    pub(super) index: Arc<HashMap<NodeId, NodeIndex, FixedState>>,
+    pub(super) index: Arc<HashMap<NodeId, NodeIndex, IdState>>,
     pub(super) topics: TopicTable,
     pub(super) private: PrivateTable,
     pub(super) graph: Arc<Graph>,

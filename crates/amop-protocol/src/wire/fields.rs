@@ -38,12 +38,14 @@ pub(super) fn entry_len(len: usize) -> usize {
     1 + varint_len(len as u64) + len
 }
 
-/// A field of a message: its tag, all of its bytes, and, if it is length-delimited, its value.
+/// A field of a message: its tag, all of its bytes, and its value: bytes if it is length-delimited, a number
+/// if it is a varint.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Field<'a> {
     pub(super) tag: u64,
     pub(super) raw: &'a [u8],
     pub(super) value: Option<&'a [u8]>,
+    pub(super) number: Option<u64>,
 }
 
 /// The fields of a message, in order; `None` in place of one that cannot be read, and then no more.
@@ -60,8 +62,13 @@ pub(super) fn skim(mut message: &[u8]) -> impl Iterator<Item = Option<Field<'_>>
 
 fn next(message: &[u8]) -> Option<Field<'_>> {
     let (key, after_key) = read_varint(message)?;
+    let mut number = None;
     let (value, rest) = match key as u8 & 7 {
-        0 => (None, read_varint(after_key)?.1),
+        0 => {
+            let (varint, rest) = read_varint(after_key)?;
+            number = Some(varint);
+            (None, rest)
+        }
         1 => (None, after_key.get(8..)?),
         LENGTH_DELIMITED => {
             let (len, body) = read_varint(after_key)?;
@@ -71,7 +78,7 @@ fn next(message: &[u8]) -> Option<Field<'_>> {
         5 => (None, after_key.get(4..)?),
         _ => return None,
     };
-    Some(Field { tag: key >> 3, raw: &message[..message.len() - rest.len()], value })
+    Some(Field { tag: key >> 3, raw: &message[..message.len() - rest.len()], value, number })
 }
 
 const LENGTH_DELIMITED: u8 = 2;

@@ -11,7 +11,7 @@ use crate::{
     NodeId, Time,
     broker::{
         announce::{Known, NodeInfo},
-        routing::{FixedState, Node, NodeIndex},
+        routing::{IdState, Node, NodeIndex},
         subscriptions::ME,
     },
 };
@@ -65,7 +65,7 @@ impl Control {
         self.actions.push_back(Action::Routing(self.routing.clone()));
     }
 
-    pub(super) fn reachable(&self) -> (Vec<Option<Node>>, HashMap<NodeId, NodeIndex, FixedState>) {
+    pub(super) fn reachable(&self) -> (Vec<Option<Node>>, HashMap<NodeId, NodeIndex, IdState>) {
         let me = self.own.id();
         let mut nodes = vec![None; self.indices.len() + self.free.len()];
         let mut index = HashMap::default();

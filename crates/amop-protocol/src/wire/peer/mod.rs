@@ -1,15 +1,14 @@
 //! Data messages between nodes: protobuf ⇄ what delivery works with, validated.
 
+mod decode;
 mod encode;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message;
 
 use super::{
     fields::{entry, entry_len, skim},
-    generated as pb,
     link::{Kind, LinkFrame},
 };
 use crate::{Cause, ClientIdentity, Fingerprint, NodeId, Seq, SessionId, Topic, limits::MAX_HOPS};
@@ -264,12 +263,7 @@ pub fn reroute(header: &[u8], route: &Route) -> Result<Bytes, DataError> {
 /// # Errors
 /// When the header does not decode or a field of it is not valid.
 pub fn decode(header: &Bytes) -> Result<DataMessage, DataError> {
-    let data = pb::Data::decode(header.clone()).map_err(DataError::Protobuf)?;
-    Ok(DataMessage {
-        origin: NodeId::from_slice(&data.origin).ok_or(DataError::Field("origin"))?,
-        origin_epoch: data.origin_epoch,
-        body: body(data.body.ok_or(DataError::Field("body"))?)?,
-    })
+    decode::message(header)
 }
 
 /// Builds the frame of a data message.
@@ -288,98 +282,6 @@ fn put_route(out: &mut Vec<u8>, route: &Route) {
     }
     for node in &route.path {
         entry(out, PATH, node.as_bytes());
-    }
-}
-
-fn body(body: pb::data::Body) -> Result<Body, DataError> {
-    use pb::data::Body as P;
-    Ok(match body {
-        P::Attempt(m) => Body::Attempt {
-            send: m.send_id,
-            number: m.number,
-            envelope: envelope(m.envelope)?,
-            push_timeout_ms: m.push_timeout_ms,
-        },
-        P::Handed(m) => {
-            Body::Handed { send: SendRef { epoch: m.send_epoch, id: m.send_id }, number: m.number }
-        }
-        P::Outcome(m) => Body::Outcome {
-            send: SendRef { epoch: m.send_epoch, id: m.send_id },
-            number: m.number,
-            cause: m.cause(),
-            is_final: m.r#final,
-            exhausted: m.exhausted,
-            answer_prefix: prefix(m.answer_prefix)?,
-        },
-        P::FanOut(m) => {
-            Body::FanOut { send: m.send_id, envelope: envelope(m.envelope)?, recipients: m.report_recipients }
-        }
-        P::FanOutReport(m) => Body::FanOutReport {
-            send: SendRef { epoch: m.send_epoch, id: m.send_id },
-            handed: m.handed,
-            failed: m.failed,
-            cause: m.cause(),
-            complete: m.complete,
-        },
-        P::Refused(m) => Body::Refused {
-            send: SendRef { epoch: m.send_epoch, id: m.send_id },
-            number: m.number,
-            destinations: nodes(&m.destinations)?,
-            cause: m.cause(),
-            retry_after_ms: m.retry_after_ms,
-        },
-    })
-}
-
-fn nodes(ids: &[Bytes]) -> Result<Vec<NodeId>, DataError> {
-    let node = |id: &Bytes| NodeId::from_slice(id).ok_or(DataError::Field("destinations"));
-    match ids.len() {
-        1..=MAX_DESTINATIONS => ids.iter().map(node).collect(),
-        _ => Err(DataError::Field("destinations")),
-    }
-}
-
-fn envelope(envelope: Option<pb::Envelope>) -> Result<Envelope, DataError> {
-    let envelope = envelope.ok_or(DataError::Field("envelope"))?;
-    let publisher = envelope.publisher.ok_or(DataError::Field("publisher"))?;
-    let fingerprint =
-        Fingerprint::from_slice(&publisher.fingerprint).ok_or(DataError::Field("fingerprint"))?;
-    Ok(Envelope {
-        publisher: Arc::new(ClientIdentity { fingerprint, name: publisher.name.into() }),
-        seq: Seq(envelope.seq[..].try_into().map_err(|_| DataError::Field("seq"))?),
-        topic: Topic::parse(&envelope.topic).map_err(|_| DataError::Field("topic"))?,
-        client: match &envelope.client[..] {
-            [] => None,
-            client => Some(Fingerprint::from_slice(client).ok_or(DataError::Field("client"))?),
-        },
-        audience: envelope.audience.into_iter().map(audience).collect::<Result<_, _>>()?,
-        instance: instance(&envelope.publisher_instance)?,
-    })
-}
-
-fn audience(audience: pb::Audience) -> Result<Audience, DataError> {
-    let node = NodeId::from_slice(&audience.node).ok_or(DataError::Field("audience"))?;
-    let mut sessions: Vec<SessionId> = audience.sessions.into_iter().map(SessionId).collect();
-    sessions.sort_unstable();
-    sessions.dedup();
-    Ok(Audience { node, epoch: audience.epoch, sessions })
-}
-
-/// None is left out: as many zeros name no application either.
-fn instance(instance: &[u8]) -> Result<Option<u128>, DataError> {
-    if instance.is_empty() {
-        return Ok(None);
-    }
-    let number = instance.try_into().map(u128::from_be_bytes).unwrap_or(0);
-    if number == 0 { Err(DataError::Field("publisher_instance")) } else { Ok(Some(number)) }
-}
-
-/// A malformed prefix would crash SDKs that decode the answer; it must be a length byte and its topic.
-fn prefix(prefix: Bytes) -> Result<Bytes, DataError> {
-    match prefix.first() {
-        None => Ok(prefix),
-        Some(&n) if usize::from(n) == prefix.len() => Ok(prefix),
-        Some(_) => Err(DataError::Field("answer_prefix")),
     }
 }
 

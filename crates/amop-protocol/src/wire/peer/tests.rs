@@ -1,6 +1,8 @@
 use proptest::prelude::*;
+use prost::Message;
 
 use super::*;
+use crate::wire::generated as pb;
 
 fn node() -> impl Strategy<Value = NodeId> {
     any::<[u8; 32]>().prop_map(NodeId::new)
@@ -109,6 +111,9 @@ proptest! {
         let rerouted = reroute(&frame.header, &other).unwrap();
         prop_assert_eq!(decode(&rerouted).unwrap(), message);
         prop_assert_eq!(decode_route(&rerouted).unwrap(), other);
+        // And read as others read protobuf, who write its fields in their own order.
+        let by_others = pb::Data::decode(frame.header).unwrap().encode_to_vec().into();
+        prop_assert_eq!(decode(&by_others).unwrap(), decode(&rerouted).unwrap());
     }
 
     #[test]

@@ -1,58 +1,81 @@
-//! The network that is measured: ours for the time of the run, or one that runs already, with clients of the SDK.
+//! Clients of the SDK at nodes that run.
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::VecDeque, error::Error, path::PathBuf, sync::Arc, time::Duration};
 
-use amop_client::{Client, Options, PublishOptions, RequestOptions, Subscription};
-use amop_load::system::{Cluster, Failure, Publisher, Requester, Security, Sink, acknowledgement};
+use amop_client::{Cause, Client, Options, PublishOptions, RequestOptions, Subscription};
+use amop_load::{
+    children::Children,
+    system::{Cluster, Failure, Publisher, Requester, Security, Sink, acknowledgement},
+};
 use bytes::Bytes;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, task::JoinSet};
 
-use crate::cli::client::cause_name;
-
 /// Publications of one client without an outcome; further ones wait.
 const UNDER_WAY: u32 = 512;
+/// How long a send may take.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Where clients of one node connect, and as whom.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub struct Node {
     /// `IP:PORT`.
-    pub(super) address: String,
-    /// Directory with ca.crt, sdk.crt and sdk.key.
-    pub(super) certs: PathBuf,
+    pub address: String,
+    /// Directory with `ca.crt`, `sdk.crt` and `sdk.key`.
+    pub certs: PathBuf,
 }
 
-/// The nodes that clients connect to: messages go from the first to the last.
-pub(super) struct Network {
-    pub(super) nodes: Vec<Node>,
+/// Nodes, in the order of the line they form: messages go from the first to the last.
+pub struct Nodes {
+    nodes: Vec<Node>,
     /// Their processes; empty if they are not ours.
-    pub(super) pids: Vec<u32>,
+    pids: Vec<u32>,
+    /// Those of them that end with this.
+    children: Children,
     /// How long a send may take.
-    pub(super) deadline: Duration,
+    deadline: Duration,
 }
 
-impl Network {
+impl Nodes {
+    /// Nodes that somebody else runs. `pids` are their processes, if they are to be measured; empty otherwise.
+    pub fn new(nodes: Vec<Node>, pids: Vec<u32>) -> Self {
+        Self { nodes, pids, children: Children::default(), deadline: DEADLINE }
+    }
+
+    /// Nodes that end with this.
+    pub(crate) fn started(nodes: Vec<Node>, children: Children) -> Self {
+        Self { pids: children.ids().to_vec(), children, ..Self::new(nodes, Vec::new()) }
+    }
+
+    /// With another bound on how long a send may take; 30 s without it.
+    #[must_use]
+    pub fn deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
     /// Connects a client to a node.
-    pub(super) async fn connect(&self, node: usize) -> Result<Client, Failure> {
+    ///
+    /// # Errors
+    /// When it cannot be connected, or there is no such node.
+    pub async fn connect(&self, node: usize) -> Result<Client, Failure> {
         let missing = || Failure::new("no_node", format!("there is no node {}", node + 1));
         let node = self.nodes.get(node).ok_or_else(missing)?;
         let mut options = Options::new([node.address.clone()], &node.certs);
         options.name = concat!("amop-bench/", env!("CARGO_PKG_VERSION")).into();
-        let refused = |error| Failure::new("not_connected", format!("{:#}", anyhow::Error::new(error)));
-        Client::connect(options).await.map_err(refused)
+        Client::connect(options).await.map_err(|error| refused("not_connected", &error))
     }
 
     async fn subscribe(&self, node: usize, topic: &str) -> Result<Subscription, Failure> {
-        let refused = |error| Failure::new("not_subscribed", format!("{:#}", anyhow::Error::new(error)));
-        self.connect(node).await?.subscribe(topic).await.map_err(refused)
+        let subscribed = self.connect(node).await?.subscribe(topic).await;
+        subscribed.map_err(|error| refused("not_subscribed", &error))
     }
 }
 
-impl Cluster for Network {
-    type Requester = Sender;
-    type Publisher = Herald;
-    type Guard = Guard;
+impl Cluster for Nodes {
+    type Requester = Asking;
+    type Publisher = Publishing;
+    type Guard = Connected;
 
     fn name(&self) -> &str {
         concat!("amop ", env!("CARGO_PKG_VERSION"))
@@ -75,9 +98,13 @@ impl Cluster for Network {
         })
     }
 
-    async fn responder(&self, node: usize, topic: &str, sink: Arc<Sink>) -> Result<Guard, Failure> {
+    fn alive(&self) -> Result<(), Failure> {
+        self.children.alive()
+    }
+
+    async fn responder(&self, node: usize, topic: &str, sink: Arc<Sink>) -> Result<Connected, Failure> {
         let mut requests = self.subscribe(node, topic).await?;
-        Ok(Guard::running(async move {
+        Ok(Connected::running(async move {
             while let Some(request) = requests.next().await {
                 sink.deliver(&request.payload);
                 let answer = acknowledgement(&request.payload);
@@ -86,41 +113,41 @@ impl Cluster for Network {
         }))
     }
 
-    async fn requester(&self, node: usize, topic: &str) -> Result<Sender, Failure> {
+    async fn requester(&self, node: usize, topic: &str) -> Result<Asking, Failure> {
         let options = RequestOptions::default().deadline(self.deadline);
-        Ok(Sender { client: self.connect(node).await?, topic: topic.into(), options })
+        Ok(Asking { client: self.connect(node).await?, topic: topic.into(), options })
     }
 
-    async fn subscriber(&self, node: usize, topic: &str, sink: Arc<Sink>) -> Result<Guard, Failure> {
+    async fn subscriber(&self, node: usize, topic: &str, sink: Arc<Sink>) -> Result<Connected, Failure> {
         let mut messages = self.subscribe(node, topic).await?;
-        Ok(Guard::running(async move {
+        Ok(Connected::running(async move {
             while let Some(message) = messages.next().await {
                 sink.deliver(&message.payload);
             }
         }))
     }
 
-    async fn publisher(&self, node: usize, topic: &str) -> Result<Herald, Failure> {
+    async fn publisher(&self, node: usize, topic: &str) -> Result<Publishing, Failure> {
         let options = PublishOptions::default().deadline(self.deadline);
         let client = self.connect(node).await?;
         let room = Arc::new(Semaphore::new(UNDER_WAY as usize));
         let under_way = Mutex::new(JoinSet::new());
-        Ok(Herald { client, topic: topic.into(), options, room, failures: Arc::default(), under_way })
+        Ok(Publishing { client, topic: topic.into(), options, room, failures: Arc::default(), under_way })
     }
 
-    async fn idle(&self, node: usize) -> Result<Guard, Failure> {
+    async fn idle(&self, node: usize) -> Result<Connected, Failure> {
         let client = self.connect(node).await?;
-        Ok(Guard { _client: Some(client), _task: JoinSet::new() })
+        Ok(Connected { _client: Some(client), _task: JoinSet::new() })
     }
 }
 
 /// A client that stays connected; what it runs ends with it.
-pub(super) struct Guard {
+pub struct Connected {
     _client: Option<Client>,
     _task: JoinSet<()>,
 }
 
-impl Guard {
+impl Connected {
     /// For a subscription, which keeps its client.
     fn running(task: impl Future<Output = ()> + Send + 'static) -> Self {
         let mut tasks = JoinSet::new();
@@ -130,13 +157,13 @@ impl Guard {
 }
 
 /// A client that asks.
-pub(super) struct Sender {
+pub struct Asking {
     client: Client,
     topic: Arc<str>,
     options: RequestOptions,
 }
 
-impl Requester for Sender {
+impl Requester for Asking {
     async fn request(&self, payload: Bytes) -> Result<Bytes, Failure> {
         let answer = self.client.request_with(&self.topic, payload, self.options.clone()).await;
         answer.map_err(|error| failure(error.cause(), error.code(), &error))
@@ -144,7 +171,7 @@ impl Requester for Sender {
 }
 
 /// A client that publishes, and does not wait for one outcome before it publishes the next.
-pub(super) struct Herald {
+pub struct Publishing {
     client: Client,
     topic: Arc<str>,
     options: PublishOptions,
@@ -154,14 +181,14 @@ pub(super) struct Herald {
     under_way: Mutex<JoinSet<()>>,
 }
 
-impl Herald {
+impl Publishing {
     /// The failure that has waited longest to be told.
     fn told(&self) -> Result<(), Failure> {
         self.failures.lock().pop_front().map_or(Ok(()), Err)
     }
 }
 
-impl Publisher for Herald {
+impl Publisher for Publishing {
     async fn publish(&self, payload: Bytes) -> Result<(), Failure> {
         let Ok(room) = self.room.clone().acquire_owned().await else { return self.told() };
         let (client, topic, options) = (self.client.clone(), self.topic.clone(), self.options.clone());
@@ -185,7 +212,20 @@ impl Publisher for Herald {
     }
 }
 
-fn failure(cause: amop_client::Cause, code: i32, error: &dyn std::error::Error) -> Failure {
-    let failure = Failure::new(cause_name(cause), error.to_string());
+fn failure(cause: Cause, code: i32, error: &dyn Error) -> Failure {
+    let name = cause.as_str_name();
+    let name = name.strip_prefix("CAUSE_").unwrap_or(name).to_ascii_lowercase();
+    let failure = Failure::new(name, error.to_string());
     u16::try_from(code).map_or(failure.clone(), |code| failure.code(code))
+}
+
+/// With everything that led to it.
+fn refused(cause: &'static str, error: &dyn Error) -> Failure {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(deeper) = source {
+        message.push_str(&format!(": {deeper}"));
+        source = deeper.source();
+    }
+    Failure::new(cause, message)
 }
