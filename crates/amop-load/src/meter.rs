@@ -118,7 +118,7 @@ pub async fn until_quiet(part: f64, most: Duration) -> Option<f64> {
 }
 
 /// CPU seconds of these processes since they were started; `None` if there are none, or one of them has ended.
-pub(crate) fn since_start(pids: &[u32]) -> Option<f64> {
+pub fn since_start(pids: &[u32]) -> Option<f64> {
     if pids.is_empty() {
         return None;
     }

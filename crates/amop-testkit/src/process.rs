@@ -37,12 +37,20 @@ impl NodeProcess {
     /// When it ends instead.
     pub fn start(dir: &Path, more: &str) -> Self {
         let mut node = Self::spawn(dir, more);
-        wait::block_until("a serving node", || {
-            let ended = node.child.try_wait().expect("a child");
-            assert_eq!(ended, None, "the node has ended: {}", node.log());
-            node.serving().is_some()
-        });
+        node.serves();
         node
+    }
+
+    /// Waits until it serves.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub fn serves(&mut self) {
+        wait::block_until("a serving node", || {
+            let ended = self.child.try_wait().expect("a child");
+            assert_eq!(ended, None, "the node has ended: {}", self.log());
+            self.serving().is_some()
+        });
     }
 
     /// Starts it. Ports that `more` does not set are free ones.
