@@ -342,7 +342,7 @@ impl Links {
         // Its readers still find what had come before the end. One not up yet has nothing to finish.
         let reason = cause.map_or(DownReason::ClosedByPeer, DownReason::Lost);
         match connection.state {
-            State::Up { .. } => connection.link.drain(reason),
+            State::Up { .. } => connection.link.hang_up(reason),
             _ => connection.link.close(reason),
         }
     }

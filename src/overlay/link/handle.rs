@@ -78,7 +78,7 @@ pub(super) struct Shared {
 pub(super) struct Outgoing {
     pub(super) queue: Mutex<Interleaver>,
     pub(super) wake: Notify,
-    /// Cancelled when its stream is found broken: nobody reads what is written there.
+    /// Cancelled when its stream is found broken, or the peer gone: nobody reads what is written there.
     pub(super) dead: CancellationToken,
 }
 
@@ -178,6 +178,13 @@ impl Link {
     pub(in crate::overlay) fn drain(&self, reason: DownReason) {
         self.0.end.give(reason);
         self.0.end.drain.cancel();
+    }
+
+    /// Ends the link once what had come is read: the peer is gone, or has all it wanted. Takes no more frames.
+    pub(in crate::overlay) fn hang_up(&self, reason: DownReason) {
+        self.drain(reason);
+        self.0.control.dead.cancel();
+        self.0.data.dead.cancel();
     }
 
     /// Whether its end has been decided.

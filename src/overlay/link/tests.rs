@@ -281,3 +281,27 @@ async fn what_came_before_the_peer_closed_is_handled() {
     assert!(matches!(peering.down().await, DownReason::ClosedByPeer));
     assert_eq!(peering.router.0.load(Ordering::Relaxed), 10);
 }
+
+#[tokio::test]
+async fn who_is_gone_is_not_written_to_until_patience_ends() {
+    let mut one = peering(|config| config.flush_timeout = Duration::from_secs(3600));
+    let mut other = peering(|config| config.flush_timeout = Duration::from_secs(3600));
+    for peering in [&mut one, &mut other] {
+        peering.up().await;
+        // More than the stream takes, and the peer reads nothing of it.
+        let payload: bytes::Bytes = vec![0; 3 << 20].into();
+        let frame = LinkFrame { kind: Kind::Data, hops: 1, flow: 1, header: bytes::Bytes::new(), payload };
+        peering.link.try_send(frame).unwrap();
+    }
+    // Its connection is closed: it says goodbye on both streams, but takes nothing any more.
+    one.control.shutdown().await.unwrap();
+    one.data.shutdown().await.unwrap();
+    one.link.hang_up(DownReason::ClosedByPeer);
+    // Both break.
+    let Peering { control, data, ref mut events, .. } = other;
+    drop((control, data));
+    for events in [&mut one.events, events] {
+        let down = tokio::time::timeout(Duration::from_secs(20), events.recv()).await;
+        assert!(matches!(down, Ok(Some(Event::LinkDown { .. }))), "{down:?}");
+    }
+}
