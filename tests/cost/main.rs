@@ -13,7 +13,8 @@
 //! `-- allocations` and `-- instructions` count only these.
 //!
 //! To lower a bound after a change that saves something, copy what is printed under `NEW` into
-//! [`BOUNDS`]: a tenth above what was counted; bytes with 64 in flight, a quarter. A bound is raised only in a commit that says what for.
+//! [`BOUNDS`]: a tenth above what was counted; bytes with 64 in flight, a quarter. A bound is raised only in a commit
+//! that says what for.
 
 mod core;
 mod counted;
