@@ -22,7 +22,7 @@ use crate::{
     session::verification::{Inquiry, Verdict},
     wire::{
         channel::{Encoded, Frame, Type},
-        extension::{ExtensionError, FromClient, FromNode},
+        extension::{ExtensionError, FromClient, FromNode, Recent},
     },
 };
 
@@ -63,6 +63,7 @@ pub struct Session {
     ignored: u64,
     /// What the node is yet to be told to have arrived.
     receipt: Option<receipts::Receipt>,
+    recent: Recent,
 }
 
 impl Session {
@@ -81,6 +82,7 @@ impl Session {
             heard: now,
             ignored: 0,
             receipt: None,
+            recent: Recent::default(),
         }
     }
 
@@ -262,7 +264,7 @@ impl Session {
     }
 
     fn handle_extension(&mut self, frame: &Frame) -> Result<(), Fault> {
-        let message = match FromNode::decode(frame) {
+        let message = match FromNode::decode_after(frame, &mut self.recent) {
             Ok(message) => message,
             // A newer node may say things this version does not know.
             Err(ExtensionError::Unknown(_)) => {

@@ -1,14 +1,87 @@
-//! The header of a `Deliver`, written by hand: it is made for every message to every extension
+//! The header of a `Deliver`, written and read by hand: it is made for every message to every extension
 //! client, and the generated types would first copy each text into one of its own.
 
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{ExtensionError, message, mode, sender};
 use crate::{
     Seq, Topic,
     broker::event::{Mode, Sender},
     wire::{
-        fields::{bytes, bytes_len, length, number},
+        fields::{bytes, bytes_len, length, number, skim},
         generated as pb,
     },
 };
+
+/// The topic and the sender of the last message that came. Mostly the next one is of the same, says so in the
+/// same bytes, and shares what was made of them.
+#[derive(Clone, Debug, Default)]
+pub struct Recent(Option<Known>);
+
+#[derive(Clone, Debug)]
+struct Known {
+    /// The fields that say it, as they are encoded, at the beginning of the header.
+    bytes: Vec<u8>,
+    mode: Mode,
+    topic: Topic,
+    sender: Sender,
+}
+
+/// What a header says.
+pub(super) struct Header {
+    pub(super) mode: Mode,
+    pub(super) topic: Topic,
+    pub(super) sender: Sender,
+    pub(super) answer_within: Duration,
+    pub(super) message: Option<Seq>,
+}
+
+/// Reads a header.
+pub(super) fn read(header: Bytes, recent: &mut Recent) -> Result<Header, ExtensionError> {
+    if let Some(known) = &recent.0
+        && let Some(rest) = header.strip_prefix(&known.bytes[..])
+        && let Some((answer_within, message)) = own_fields(rest)
+    {
+        let (topic, sender) = (known.topic.clone(), known.sender.clone());
+        return Ok(Header { mode: known.mode, topic, sender, answer_within, message });
+    }
+    let deliver = pb::Deliver::decode(header.clone())?;
+    let read = Header {
+        mode: mode(deliver.mode)?,
+        topic: Topic::parse(&deliver.topic)?,
+        sender: sender(deliver.sender.ok_or(ExtensionError::Field("sender"))?)?,
+        answer_within: Duration::from_millis(deliver.answer_within_ms.into()),
+        message: message(&deliver.message)?,
+    };
+    let shared = skim(&header).map_while(|field| field.filter(|field| field.tag <= SENDER));
+    let len = shared.map(|field| field.raw.len()).sum();
+    // If they stand elsewhere too, what is at the beginning does not say it all.
+    if own_fields(&header[len..]).is_some() {
+        let (bytes, topic, sender) = (header[..len].to_vec(), read.topic.clone(), read.sender.clone());
+        recent.0 = Some(Known { bytes, mode: read.mode, topic, sender });
+    }
+    Ok(read)
+}
+
+/// The tags of mode and topic are lower.
+const SENDER: u64 = 3;
+
+/// What each message says for itself; `None` if there is anything else, or it is not as it should be.
+fn own_fields(rest: &[u8]) -> Option<(Duration, Option<Seq>)> {
+    let (mut answer_within, mut named) = (0, None);
+    for field in skim(rest) {
+        let field = field?;
+        match field.tag {
+            4 => answer_within = field.number? as u32,
+            5 => named = message(field.value?).ok()?,
+            _ => return None,
+        }
+    }
+    Some((Duration::from_millis(answer_within.into()), named))
+}
 
 /// Names of institutions and clients are cut to this many bytes: they come from certificates,
 /// and a header's length has two bytes.

@@ -21,6 +21,8 @@ use crate::{
     },
 };
 
+pub use self::deliver::Recent;
+
 /// The extension version this build speaks: the `version` of the handshake's member `amop`.
 pub const VERSION: u32 = 1;
 
@@ -187,6 +189,14 @@ impl FromNode {
     /// # Errors
     /// When it is not an extension message of a node, or not a valid one.
     pub fn decode(frame: &Frame) -> Result<Self, ExtensionError> {
+        Self::decode_after(frame, &mut Recent::default())
+    }
+
+    /// As [`FromNode::decode`], for one frame of a session after the other.
+    ///
+    /// # Errors
+    /// As [`FromNode::decode`].
+    pub fn decode_after(frame: &Frame, recent: &mut Recent) -> Result<Self, ExtensionError> {
         let (header, payload) = split(frame)?;
         Ok(match frame.kind {
             Type::SUBSCRIBED => {
@@ -197,15 +207,9 @@ impl FromNode {
                 detail::publish_result(frame.result, pb::PublishResult::decode(header)?, payload)?
             }
             Type::DELIVER => {
-                let deliver = pb::Deliver::decode(header)?;
-                Self::Deliver {
-                    mode: mode(deliver.mode)?,
-                    topic: Topic::parse(&deliver.topic)?,
-                    sender: sender(deliver.sender.ok_or(ExtensionError::Field("sender"))?)?,
-                    answer_within: Duration::from_millis(deliver.answer_within_ms.into()),
-                    message: message(&deliver.message)?,
-                    payload,
-                }
+                let deliver::Header { mode, topic, sender, answer_within, message } =
+                    deliver::read(header, recent)?;
+                Self::Deliver { mode, topic, sender, answer_within, message, payload }
             }
             Type::HANDED_OVER => {
                 pb::HandedOver::decode(header)?;
