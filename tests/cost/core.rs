@@ -87,7 +87,7 @@ impl Line {
     }
 
     fn publish(&mut self, number: u64) {
-        self.now = self.now + STEP;
+        self.now += STEP;
         let seq = Seq::from_u128(number.into());
         let publish = Publish {
             session: PUBLISHER,

@@ -38,7 +38,7 @@ pub(crate) struct Line {
 struct CountedNode {
     institution: Institution,
     addresses: Addresses,
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::Sender<Order>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -105,7 +105,7 @@ impl Line {
             let (counted, is_counted) = oneshot::channel();
             let operation = session.operation(self.role(index).to_string());
             let order = Order { operation, units: units(index), begun, enough, counted };
-            node.orders.send(order).expect("the node runs");
+            node.orders.send(order).await.expect("the node runs");
             has_begun.await.expect("the node runs");
             counting.push((is_enough, is_counted));
         }
@@ -134,7 +134,7 @@ impl Counting {
 impl CountedNode {
     async fn start(institution: Institution, config: Config, credentials: Credentials) -> Self {
         let (started, has_started) = oneshot::channel();
-        let (orders, received) = mpsc::unbounded_channel();
+        let (orders, received) = mpsc::channel(1);
         let run = move || run(config, credentials, started, received);
         let thread = std::thread::Builder::new().name("node".into()).spawn(run).expect("a thread");
         let addresses = has_started.await.expect("it starts");
@@ -149,7 +149,7 @@ impl CountedNode {
 impl Drop for CountedNode {
     fn drop(&mut self) {
         // No more orders: so it stops.
-        self.orders = mpsc::unbounded_channel().0;
+        self.orders = mpsc::channel(1).0;
         if let Some(thread) = self.thread.take() {
             // A node that has panicked has said so.
             let _ = thread.join();
@@ -162,7 +162,7 @@ fn run(
     config: Config,
     credentials: Credentials,
     started: oneshot::Sender<Addresses>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
+    mut orders: mpsc::Receiver<Order>,
 ) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut node = runtime.block_on(Node::start(config, credentials)).expect("a node");
