@@ -4,19 +4,22 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use amop_protocol::wire::channel::{Decoder, Encoded, Frame, FrameError};
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 /// Room made in the read buffer at a time.
 const READ_BUFFER: usize = 32 * 1024;
 /// With less room than this a read is not worth its system call.
 const READ_LEAST: usize = 8 * 1024;
+/// Bytes read at first, when nothing is known of what comes.
+const LOOK: usize = 1024;
 /// Room made at once for the rest of a frame, so that its bytes stay where they were read: a chunk of
 /// a file with what proves it, and some.
 const READ_WHOLE: usize = 288 * 1024;
@@ -165,14 +168,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if reading == Reading::Paused {
             return Poll::Pending;
         }
-        if self.input.capacity() - self.input.len() < READ_LEAST {
-            // Beyond a bound the buffer grows with what has come of a frame, not with what it claims.
-            let missing = self.decoder.missing(&self.input).unwrap_or(0);
-            // And a little more, so that its end does not move all of it.
-            let room = READ_BUFFER.max(missing.min(READ_WHOLE.max(self.input.len())) + READ_LEAST);
-            self.grown |= room > READ_BUFFER;
-            self.input.reserve(room);
+        if self.input.is_empty() && self.input.capacity() < READ_LEAST {
+            return self.poll_look(cx);
         }
+        self.make_room();
         match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input) {
             Poll::Ready(read) => Poll::Ready(read.map(Step::Read)),
             Poll::Pending => {
@@ -182,6 +181,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Poll::Pending
             }
+        }
+    }
+
+    /// Reads what may be little, or nothing yet, so that whoever waits needs no buffer, and a small frame a
+    /// small one.
+    fn poll_look(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Step>> {
+        let mut bytes = [MaybeUninit::uninit(); LOOK];
+        let mut look = ReadBuf::uninit(&mut bytes);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut look))?;
+        let read = look.filled();
+        self.input = BytesMut::with_capacity(if read.len() < LOOK { read.len() } else { READ_BUFFER });
+        self.input.extend_from_slice(read);
+        Poll::Ready(Ok(Step::Read(read.len())))
+    }
+
+    fn make_room(&mut self) {
+        if self.input.capacity() - self.input.len() < READ_LEAST {
+            // Beyond a bound the buffer grows with what has come of a frame, not with what it claims.
+            let missing = self.decoder.missing(&self.input).unwrap_or(0);
+            // And a little more, so that its end does not move all of it.
+            let room = READ_BUFFER.max(missing.min(READ_WHOLE.max(self.input.len())) + READ_LEAST);
+            self.grown |= room > READ_BUFFER;
+            self.input.reserve(room);
         }
     }
 

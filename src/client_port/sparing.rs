@@ -16,8 +16,10 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-/// Bytes asked for in one read: so many at first, and up to so many when reads bring as much as they may.
-const READ: (usize, usize) = (4 * 1024, 64 * 1024);
+/// Bytes asked for in one read where reads bring all that is asked for.
+const READ: usize = 64 * 1024;
+/// When a read brings less than this, the next ones go where TLS wants them, past this buffer.
+const LITTLE: usize = 8 * 1024;
 /// Bytes that wait for a flush.
 const WRITE: usize = 32 * 1024;
 
@@ -26,32 +28,27 @@ const WRITE: usize = 32 * 1024;
 pub(super) struct Sparing<S> {
     stream: S,
     read: BytesMut,
-    /// What the next read asks for.
-    room: usize,
+    /// Reads bring much.
+    busy: bool,
     written: BytesMut,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Sparing<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, read: BytesMut::new(), room: READ.0, written: BytesMut::new() }
+        Self { stream, read: BytesMut::new(), busy: false, written: BytesMut::new() }
     }
 
     /// Reads into the empty buffer; lets go of it while there is nothing.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.read.reserve(self.room);
-        let room = self.read.capacity();
+        self.read.reserve(READ);
         match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read) {
             Poll::Pending => {
                 self.read = BytesMut::new();
+                self.busy = false;
                 Poll::Pending
             }
             Poll::Ready(read) => {
-                let read = read?;
-                if read == room {
-                    self.room = (self.room * 4).min(READ.1);
-                } else if read < self.room / 4 {
-                    self.room = (self.room / 2).max(READ.0);
-                }
+                self.busy = read? >= LITTLE;
                 Poll::Ready(Ok(()))
             }
         }
@@ -77,6 +74,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Sparing<S> {
         cx: &mut Context<'_>,
         room: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() && !self.busy {
+            self.read = BytesMut::new();
+            let before = room.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(cx, room))?;
+            // There may be more than TLS asked for.
+            self.busy = room.remaining() == 0 && room.filled().len() > before;
+            return Poll::Ready(Ok(()));
+        }
         if self.read.is_empty() {
             ready!(self.poll_fill(cx))?;
         }
