@@ -26,7 +26,6 @@ const CONTROL: StreamProtocol = StreamProtocol::new("/amop/control/1");
 
 /// What became of a connection's substream.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and there are few")]
 pub(super) enum Event {
     /// It is there.
     Opened { connection: ConnectionId, control: Stream },
