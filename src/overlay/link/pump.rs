@@ -8,6 +8,7 @@ use amop_protocol::wire::{
     link::{self, FRAGMENT, Kind, LinkFrame},
 };
 use bytes::{BufMut, BytesMut};
+use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Context, DownReason, Event, Link, PeerFault, handle::Outgoing, turn::Turns};
@@ -31,9 +32,13 @@ pub(super) enum Flow {
 pub(super) async fn write(link: Link, mut stream: impl AsyncWrite + Unpin, flow: Flow) {
     let outgoing = link.outgoing(flow);
     let writing = outgoing.dead.run_until_cancelled(write_batches(&link, outgoing, &mut stream));
-    if let Some(Some(Err(error))) = link.0.end.cut.run_until_cancelled(writing).await {
+    match link.0.end.cut.run_until_cancelled(writing).await {
         // The readers may still find what had come before; they see the end for themselves.
-        link.drain(DownReason::Lost(error));
+        Some(Some(Err(error))) => link.drain(DownReason::Lost(error)),
+        // Perhaps only the link's other connection is lost, and the peer waits for more here. Tried once:
+        // perhaps it takes nothing.
+        Some(None) => _ = stream.shutdown().now_or_never(),
+        _ => {}
     }
 }
 

@@ -167,7 +167,7 @@ impl Delivery {
             self.report_fan_out(routing, waiting, report);
         }
         let body = AnswerBody { payload: roster, ..AnswerBody::default() };
-        let ended = Ended::with_body(cause, counts, &body, &mut self.pages);
+        let ended = Ended::with_body(cause, counts, &body, &mut self.received_pages);
         let bytes = ended.bytes();
         self.received.end(key, ended, bytes, now + self.config.retention());
     }

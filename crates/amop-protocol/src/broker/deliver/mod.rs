@@ -114,7 +114,9 @@ pub struct Delivery {
     pushes: BTreeMap<PushId, ActivePush>,
     sent: Window<u64, Ended>,
     received: Window<Box<Reception>, Ended>,
-    pages: Pages,
+    /// What `sent` remembers lies in the one, what `received` does in the other: each forgets in its own order.
+    sent_pages: Pages,
+    received_pages: Pages,
     /// Receptions that wait for a next attempt, oldest first, and until when.
     resting: VecDeque<(Time, MessageKey)>,
     wheel: Wheel<Wake>,
@@ -143,7 +145,8 @@ impl Delivery {
             pushes: BTreeMap::new(),
             sent: Window::new(config.sent),
             received: Window::new(config.received),
-            pages: Pages::default(),
+            sent_pages: Pages::default(),
+            received_pages: Pages::default(),
             resting: VecDeque::new(),
             wheel: Wheel::default(),
             due: VecDeque::new(),

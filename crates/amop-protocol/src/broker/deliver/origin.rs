@@ -141,7 +141,7 @@ impl Delivery {
     pub(super) fn finish(&mut self, now: Time, routing: &Routing, id: u64, ending: Ending) {
         let Some(send) = self.sends.remove(&id) else { return };
         self.tell_waiters(routing, &send, &ending);
-        let ended = Ended::of_send(&ending, &mut self.pages);
+        let ended = Ended::of_send(&ending, &mut self.sent_pages);
         let bytes = ended.bytes();
         self.sent.end(send.key, ended, bytes, now + self.config.retention());
     }

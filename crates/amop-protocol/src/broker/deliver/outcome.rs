@@ -43,8 +43,8 @@ struct Detail {
     retry: Retry,
 }
 
-/// Where short bodies are kept: one behind the other in large pieces, each of which goes when all in it
-/// are forgotten, which happens in the order in which they came. As allocations of their own they
+/// Where one window's short bodies are kept: one behind the other in large pieces, each of which goes when all
+/// in it are forgotten, which a window does in the order in which they came. As allocations of their own they
 /// would lie between those of messages under way, and cost more than all else that ends a message.
 #[derive(Debug, Default)]
 pub(super) struct Pages(BytesMut);
@@ -118,11 +118,12 @@ impl Ended {
         }
     }
 
+    /// The body, which keeps no page.
     pub(super) fn body(&self) -> AnswerBody {
         match &self.rest {
             Rest::Nothing => AnswerBody::default(),
             Rest::Short { prefix, bytes } => {
-                let mut payload = bytes.clone();
+                let mut payload = Bytes::copy_from_slice(bytes);
                 AnswerBody { prefix: payload.split_to(usize::from(*prefix)), payload }
             }
             Rest::Detail(detail) => detail.body.clone(),
@@ -210,7 +211,12 @@ mod tests {
             (0..100).map(|_| Ended::with_body(Cause::Delivered, [1, 0], &body, &mut pages)).collect();
         drop(body);
         assert!(source.is_unique());
-        let at = |ended: &Ended| ended.body().payload.as_ptr() as usize;
+        let at = |ended: &Ended| match &ended.rest {
+            Rest::Short { bytes, .. } => bytes.as_ptr() as usize,
+            other => panic!("short, not {other:?}"),
+        };
         assert!(kept.windows(2).all(|pair| at(&pair[1]) == at(&pair[0]) + 10));
+        let told = kept[0].body().payload;
+        assert_ne!(told.as_ptr() as usize, at(&kept[0]), "who is told again holds no page");
     }
 }

@@ -148,7 +148,7 @@ impl Delivery {
         for waiting in std::mem::take(&mut reception.requesters) {
             self.report_outcome(routing, waiting, cause, Verdict::Final, &body);
         }
-        let ended = Ended::with_body(cause, [1, 0], &body, &mut self.pages);
+        let ended = Ended::with_body(cause, [1, 0], &body, &mut self.received_pages);
         let bytes = ended.bytes();
         self.received.end(key, ended, bytes, now + self.config.retention());
     }

@@ -125,6 +125,8 @@ fn envelope(bytes: Option<&[u8]>) -> Result<Envelope, DataError> {
             1 => publisher = Some(identity(value(&field, "publisher")?)?),
             2 => seq = field.value.and_then(|value| value.try_into().ok()),
             3 => topic = field.value.and_then(|value| Topic::parse(str::from_utf8(value).ok()?).ok()),
+            // Empty is as good as absent.
+            4 | 6 if field.value.is_some_and(<[u8]>::is_empty) => {}
             4 => {
                 let fingerprint = field.value.and_then(Fingerprint::from_slice);
                 client = Some(fingerprint.ok_or(DataError::Field("client"))?);

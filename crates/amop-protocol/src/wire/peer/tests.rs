@@ -167,6 +167,7 @@ fn malformed_fields_are_refused_by_name() {
     check("topic", spoilt(|_, envelope| envelope.topic = "tab\there".into()));
     check("topic", spoilt(|_, envelope| envelope.topic.clear()));
     check("publisher", spoilt(|_, envelope| envelope.publisher = None));
+    check("client", spoilt(|_, envelope| envelope.client = vec![5; 31].into()));
     assert!(decode(&spoilt(|_, envelope| envelope.publisher_instance = vec![5; 16].into())).is_ok());
     for instance in [vec![5; 1], vec![5; 15], vec![5; 17], vec![0; 16]] {
         check("publisher_instance", spoilt(|_, envelope| envelope.publisher_instance = instance.into()));
@@ -185,6 +186,27 @@ fn malformed_fields_are_refused_by_name() {
             data.body = Some(pb::data::Body::Outcome(outcome));
         }),
     );
+}
+
+#[test]
+fn an_empty_field_is_as_good_as_none() {
+    // As others may write them: envelope fields 4 and 6, each of no bytes.
+    let mut envelope = least_envelope();
+    envelope.extend_from_slice(&[4 << 3 | 2, 0, 6 << 3 | 2, 0]);
+    let mut attempt = vec![3 << 3 | 2, envelope.len() as u8];
+    attempt.extend_from_slice(&envelope);
+    let mut header = vec![1 << 3 | 2, 32];
+    header.extend_from_slice(&[3; 32]);
+    header.extend_from_slice(&[8 << 3 | 2, attempt.len() as u8]);
+    header.extend_from_slice(&attempt);
+    let Body::Attempt { envelope, .. } = decode(&header.into()).unwrap().body else { panic!("an attempt") };
+    assert_eq!((envelope.client, envelope.instance), (None, None));
+}
+
+fn least_envelope() -> Vec<u8> {
+    let publisher = pb::ClientIdentity { fingerprint: vec![1; 32].into(), name: String::new() };
+    let (seq, topic) = (vec![2; 32].into(), "t".into());
+    pb::Envelope { publisher: Some(publisher), seq, topic, ..pb::Envelope::default() }.encode_to_vec()
 }
 
 #[test]
