@@ -62,6 +62,9 @@ pub(super) fn skim(mut message: &[u8]) -> impl Iterator<Item = Option<Field<'_>>
 
 fn next(message: &[u8]) -> Option<Field<'_>> {
     let (key, after_key) = read_varint(message)?;
+    if key >> 3 == 0 || key > u64::from(u32::MAX) {
+        return None;
+    }
     let mut number = None;
     let (value, rest) = match key as u8 & 7 {
         0 => {
@@ -99,7 +102,10 @@ fn varint_len(value: u64) -> usize {
 fn read_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0;
     for (i, byte) in bytes.iter().take(10).enumerate() {
-        value |= u64::from(byte & 0x7f).checked_shl(7 * i as u32)?;
+        if i == 9 && *byte > 1 {
+            return None;
+        }
+        value |= u64::from(byte & 0x7f) << (7 * i);
         if byte & 0x80 == 0 {
             return Some((value, &bytes[i + 1..]));
         }

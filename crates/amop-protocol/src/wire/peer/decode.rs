@@ -1,5 +1,6 @@
 //! The header of a data frame, read by hand: the generated types would first copy every text and list
-//! into allocations of their own, the route included, which nobody asks for here.
+//! into allocations of their own, the route included, which nobody asks for here. What is read here, they
+//! read too; a message within a message that is there twice, which they would merge, is refused.
 
 use std::{str, sync::Arc};
 
@@ -27,9 +28,11 @@ pub(super) fn message(header: &Bytes) -> Result<DataMessage, DataError> {
     for field in skim(header) {
         let field = field.ok_or(DataError::Truncated)?;
         match field.tag {
-            1 => origin = field.value.and_then(NodeId::from_slice),
+            1 => origin = NodeId::from_slice(value(&field, "origin")?),
             2 => origin_epoch = number(&field, "origin_epoch")?,
-            ATTEMPT..=REFUSED => body = Some((field.tag, value(&field, "body")?)),
+            // The route and the MACs are for others to read.
+            3..=5 => _ = value(&field, "route")?,
+            ATTEMPT..=REFUSED => once(&mut body, (field.tag, value(&field, "body")?), "body")?,
             _ => {}
         }
     }
@@ -53,7 +56,7 @@ fn attempt(bytes: &[u8]) -> Result<Body, DataError> {
         match field.tag {
             1 => send = number(&field, "send_id")?,
             2 => attempt = number(&field, "number")? as u32,
-            3 => message = Some(value(&field, "envelope")?),
+            3 => once(&mut message, value(&field, "envelope")?, "envelope")?,
             4 => push_timeout_ms = number(&field, "push_timeout_ms")? as u32,
             _ => {}
         }
@@ -67,7 +70,7 @@ fn fan_out(bytes: &[u8]) -> Result<Body, DataError> {
         let field = field.ok_or(DataError::Truncated)?;
         match field.tag {
             1 => send = number(&field, "send_id")?,
-            2 => message = Some(value(&field, "envelope")?),
+            2 => once(&mut message, value(&field, "envelope")?, "envelope")?,
             3 => recipients = number(&field, "report_recipients")? != 0,
             _ => {}
         }
@@ -81,15 +84,28 @@ fn handed(bytes: &[u8]) -> Result<Body, DataError> {
 }
 
 fn outcome(header: &Bytes, bytes: &[u8]) -> Result<Body, DataError> {
-    let [id, number, cause, is_final, exhausted, _, epoch] = numbers(bytes)?;
-    let prefix = skim(bytes).flatten().filter(|field| field.tag == 6).last().and_then(|field| field.value);
+    let (mut send, mut attempt, mut cause) = (SendRef { epoch: 0, id: 0 }, 0, 0);
+    let (mut is_final, mut exhausted, mut prefix) = (false, false, &[][..]);
+    for field in skim(bytes) {
+        let field = field.ok_or(DataError::Truncated)?;
+        match field.tag {
+            1 => send.id = number(&field, "send_id")?,
+            2 => attempt = number(&field, "number")? as u32,
+            3 => cause = number(&field, "cause")?,
+            4 => is_final = number(&field, "final")? != 0,
+            5 => exhausted = number(&field, "exhausted")? != 0,
+            6 => prefix = value(&field, "answer_prefix")?,
+            7 => send.epoch = number(&field, "send_epoch")?,
+            _ => {}
+        }
+    }
     Ok(Body::Outcome {
-        send: SendRef { epoch, id },
-        number: number as u32,
+        send,
+        number: attempt,
         cause: cause_of(cause),
-        is_final: is_final != 0,
-        exhausted: exhausted != 0,
-        answer_prefix: answer_prefix(header, prefix.unwrap_or_default())?,
+        is_final,
+        exhausted,
+        answer_prefix: answer_prefix(header, prefix)?,
     })
 }
 
@@ -122,9 +138,9 @@ fn envelope(bytes: Option<&[u8]>) -> Result<Envelope, DataError> {
     for field in skim(bytes.ok_or(DataError::Field("envelope"))?) {
         let field = field.ok_or(DataError::Truncated)?;
         match field.tag {
-            1 => publisher = Some(identity(value(&field, "publisher")?)?),
-            2 => seq = field.value.and_then(|value| value.try_into().ok()),
-            3 => topic = field.value.and_then(|value| Topic::parse(str::from_utf8(value).ok()?).ok()),
+            1 => once(&mut publisher, identity(value(&field, "publisher")?)?, "publisher")?,
+            2 => seq = value(&field, "seq")?.try_into().ok(),
+            3 => topic = Topic::parse(text(&field, "topic")?).ok(),
             // Empty is as good as absent.
             4 | 6 if field.value.is_some_and(<[u8]>::is_empty) => {}
             4 => {
@@ -151,8 +167,8 @@ fn identity(bytes: &[u8]) -> Result<Arc<ClientIdentity>, DataError> {
     for field in skim(bytes) {
         let field = field.ok_or(DataError::Truncated)?;
         match field.tag {
-            1 => fingerprint = field.value.and_then(Fingerprint::from_slice),
-            2 => name = str::from_utf8(value(&field, "name")?).map_err(|_| DataError::Field("name"))?,
+            1 => fingerprint = Fingerprint::from_slice(value(&field, "fingerprint")?),
+            2 => name = text(&field, "name")?,
             _ => {}
         }
     }
@@ -199,8 +215,8 @@ fn numbers<const N: usize>(bytes: &[u8]) -> Result<[u64; N], DataError> {
     for field in skim(bytes) {
         let field = field.ok_or(DataError::Truncated)?;
         let place = usize::try_from(field.tag).ok().and_then(|tag| numbers.get_mut(tag.checked_sub(1)?));
-        if let (Some(place), Some(number)) = (place, field.number) {
-            *place = number;
+        if let Some(place) = place {
+            *place = number(&field, "number")?;
         }
     }
     Ok(numbers)
@@ -208,7 +224,12 @@ fn numbers<const N: usize>(bytes: &[u8]) -> Result<[u64; N], DataError> {
 
 /// Causes that are newer than this node are none.
 fn cause_of(number: u64) -> Cause {
-    i32::try_from(number).ok().and_then(|number| Cause::try_from(number).ok()).unwrap_or_default()
+    Cause::try_from(number as i32).unwrap_or_default()
+}
+
+/// Notes what must be there once.
+fn once<T>(place: &mut Option<T>, value: T, name: &'static str) -> Result<(), DataError> {
+    if place.replace(value).is_some() { Err(DataError::Field(name)) } else { Ok(()) }
 }
 
 fn number(field: &Field<'_>, name: &'static str) -> Result<u64, DataError> {
@@ -217,4 +238,8 @@ fn number(field: &Field<'_>, name: &'static str) -> Result<u64, DataError> {
 
 fn value<'a>(field: &Field<'a>, name: &'static str) -> Result<&'a [u8], DataError> {
     field.value.ok_or(DataError::Field(name))
+}
+
+fn text<'a>(field: &Field<'a>, name: &'static str) -> Result<&'a str, DataError> {
+    str::from_utf8(value(field, name)?).map_err(|_| DataError::Field(name))
 }

@@ -189,6 +189,18 @@ fn malformed_fields_are_refused_by_name() {
 }
 
 #[test]
+fn what_is_there_twice_or_of_another_form_is_refused() {
+    let whole = spoilt(|_, _| {});
+    let and = |more: &[u8]| decode(&[&whole[..], more].concat().into());
+    assert!(and(&[200, 1, 0]).is_ok(), "a field of the future");
+    assert_eq!(and(&[9 << 3 | 2, 0]), Err(DataError::Field("body")));
+    assert_eq!(and(&[5 << 3, 0]), Err(DataError::Field("route")));
+    assert_eq!(and(&[2 << 3 | 2, 0]), Err(DataError::Field("origin_epoch")));
+    assert_eq!(and(&[2 << 3, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2]), Err(DataError::Truncated));
+    assert_eq!(and(&[2, 0]), Err(DataError::Truncated), "tag 0");
+}
+
+#[test]
 fn an_empty_field_is_as_good_as_none() {
     // As others may write them: envelope fields 4 and 6, each of no bytes.
     let mut envelope = least_envelope();
