@@ -69,7 +69,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// For systems of at most [`MOST_NODES`] nodes; files go to `dir`. This program must have [`Role`] as subcommands.
+    /// For systems of at most `MOST_NODES` nodes; files go to `dir`. This program must have [`Role`] as subcommands.
     ///
     /// # Errors
     /// When this program cannot be found.
