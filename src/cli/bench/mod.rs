@@ -2,8 +2,7 @@
 //!
 //! By default each command raises nodes of its own, real processes in a line, with clients at the first and the last;
 //! `--node` measures a network that runs already. What is sent, and what is measured, is decided in the crate `amop-load`, and the
-//! clients are those of `amop-rig`; here
-//! is what can be asked for ([`options`]), and how it is shown ([`show`]).
+//! clients are those of `amop-rig`; here is what can be asked for ([`options`]), and how it is shown ([`show`]).
 
 mod file;
 mod options;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{routing::Routing, wishes::Wishes};
 use crate::{
     Cause, ClientIdentity, NodeId, Retry, Seq, SessionId, Topic,
-    wire::{channel::Encoded, extension::FromNode, link::LinkFrame},
+    wire::{channel::Encoded, link::LinkFrame},
 };
 
 /// To one subscriber, who answers, or to all of them.
@@ -163,28 +163,6 @@ pub struct Handout {
     pub message: Seq,
     /// Its frame for extension clients, made once where there are several. It has no session in it.
     pub frame: Option<Encoded>,
-}
-
-impl Handout {
-    /// The `Deliver` frame that hands it to an extension client.
-    pub fn deliver(&self) -> Encoded {
-        if let Some(frame) = &self.frame {
-            return frame.clone();
-        }
-        let answer_within = match self.mode {
-            Mode::Unicast => self.answer_within,
-            Mode::Multicast => Duration::ZERO,
-        };
-        let deliver = FromNode::Deliver {
-            mode: self.mode,
-            topic: self.topic.clone(),
-            sender: self.sender.clone(),
-            answer_within,
-            message: Some(self.message),
-            payload: self.payload.clone(),
-        };
-        deliver.encode(self.id.to_seq())
-    }
 }
 
 /// The body of a subscriber's answer, in two pieces so that no payload is ever copied.

@@ -17,6 +17,7 @@ use crate::{
         event::{Action, Answer, AnswerBody, Handout, Mode, Push, PushError, PushId, Sender},
         routing::Routing,
     },
+    wire::extension::FromNode,
 };
 
 impl Delivery {
@@ -35,7 +36,7 @@ impl Delivery {
             }
             To::All(recipients) => {
                 let mut handout = handout(Mode::Multicast);
-                handout.frame = (recipients.left() > 1).then(|| handout.deliver());
+                handout.frame = (recipients.left() > 1).then(|| FromNode::deliver(&handout));
                 let handout = Arc::new(handout);
                 let push = |session| Action::Push(Push { session, handout: handout.clone() });
                 self.counters.pushes += recipients.left() as u64;

@@ -144,7 +144,7 @@ impl Server {
     pub fn push(&mut self, push: &Push) -> Encoded {
         if self.is_extended() {
             self.unreceived.sent(push.id, push.mode);
-            return push.deliver();
+            return FromNode::deliver(push);
         }
         let kind = match push.mode {
             Mode::Unicast => Type::UNICAST,

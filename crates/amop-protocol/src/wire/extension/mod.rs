@@ -11,7 +11,7 @@ use prost::Message;
 use crate::{
     Cause, ClientIdentity, Fingerprint, NodeId, Retry, Seq, Status, Topic,
     broker::{
-        event::{Hop, Mode, Sender},
+        event::{Handout, Hop, Mode, Sender},
         wishes::Wishes,
     },
     topic,
@@ -221,6 +221,26 @@ impl FromNode {
             }
             other => return Err(ExtensionError::Unknown(other)),
         })
+    }
+
+    /// The `Deliver` frame that hands a message to an extension client.
+    pub fn deliver(handout: &Handout) -> Encoded {
+        if let Some(frame) = &handout.frame {
+            return frame.clone();
+        }
+        let answer_within = match handout.mode {
+            Mode::Unicast => handout.answer_within,
+            Mode::Multicast => Duration::ZERO,
+        };
+        let deliver = Self::Deliver {
+            mode: handout.mode,
+            topic: handout.topic.clone(),
+            sender: handout.sender.clone(),
+            answer_within,
+            message: Some(handout.message),
+            payload: handout.payload.clone(),
+        };
+        deliver.encode(handout.id.to_seq())
     }
 
     /// The frame of this message.
