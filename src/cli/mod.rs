@@ -7,8 +7,10 @@
 mod bench;
 mod certs;
 mod client;
+mod completions;
 mod devnet;
 mod keys;
+mod man;
 mod node;
 pub mod output;
 mod peers;
@@ -63,6 +65,10 @@ enum Command {
     Topics(topics::Args),
     /// Show which nodes a node reaches, and how
     Peers(peers::Args),
+    /// Print what a shell needs to complete this command line
+    Completions(completions::Args),
+    /// Write the manual pages
+    Man(man::Args),
 }
 
 /// Parses the command line, runs the command and says how it went.
@@ -94,6 +100,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => small_runtime()?.block_on(status::run(args)),
         Command::Topics(args) => small_runtime()?.block_on(topics::run(args)),
         Command::Peers(args) => small_runtime()?.block_on(peers::run(args)),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }
 

@@ -3,7 +3,11 @@
 //! Exit codes: 0 after an orderly stop; 1 when it could not start, was stopped a second time
 //! before the first stop was complete, or ended by itself.
 
-use std::{io::Read, path::PathBuf, process::ExitCode};
+use std::{
+    io::{IsTerminal, Read},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use tokio::sync::oneshot;
@@ -84,6 +88,8 @@ fn start_logging(log: &Log) -> Result<Logging, logging::StartError> {
     let format = match log.format {
         LogFormat::Text => logging::Format::Text,
         LogFormat::Json => logging::Format::Json,
+        LogFormat::Auto if std::io::stderr().is_terminal() => logging::Format::Text,
+        LogFormat::Auto => logging::Format::Json,
     };
     logging::start(&log.level, format)
 }

@@ -173,8 +173,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let metrics = self.shared.metrics();
         metrics.opened.inc();
         metrics.open.inc();
-        let SessionInfo { client, institution, .. } = &*self.info;
-        tracing::info!(client = %client.name, %institution, fingerprint = %client.fingerprint, "client connected");
+        let SessionInfo { id, client, institution, .. } = &*self.info;
+        tracing::info!(session = %id, client = %client.name, %institution, fingerprint = %client.fingerprint, "client connected");
         self.shared.broker.opened(&self.info);
     }
 
@@ -439,12 +439,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn closed(&self, end: &End) {
         let metrics = self.shared.metrics();
         metrics.closed.get_or_create(&CloseLabels { reason: end.reason() }).inc();
-        let client = &self.info.client.name;
+        let (session, client) = (self.info.id, &self.info.client.name);
         let source = std::error::Error::source(end).map(ToString::to_string);
         if end.is_notable() {
-            tracing::warn!(client = %client, cause = %end, "client disconnected");
+            tracing::warn!(%session, client = %client, cause = %end, "client disconnected");
         } else {
-            tracing::info!(client = %client, cause = %end, source, "client disconnected");
+            tracing::info!(%session, client = %client, cause = %end, source, "client disconnected");
         }
     }
 }

@@ -208,12 +208,13 @@ fn log(document: &mut Document) -> Log {
         section.problem("level", format!("{cause}, found {level:?}"));
         level = "info".to_owned();
     }
-    let format = match &*section.get("format", "text".to_owned()) {
+    let format = match &*section.get("format", "auto".to_owned()) {
+        "auto" => LogFormat::Auto,
         "text" => LogFormat::Text,
         "json" => LogFormat::Json,
         other => {
-            section.problem("format", format!("expected \"text\" or \"json\", found {other:?}"));
-            LogFormat::Text
+            section.problem("format", format!("expected \"auto\", \"text\" or \"json\", found {other:?}"));
+            LogFormat::Auto
         }
     };
     section.finish();

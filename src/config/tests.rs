@@ -88,7 +88,7 @@ fn wrong_values_say_what_to_write_instead() {
         "hex digits",
     );
     check("[limits]\noutgoing_bandwidth_limit = 0", "Mbit/s as a number above 0");
-    check("[log]\nformat = \"xml\"", "\"text\" or \"json\"");
+    check("[log]\nformat = \"xml\"", "\"auto\", \"text\" or \"json\"");
     check("[log]\nlevel = \"loud\"", "log.level");
     check("[delivery]\ndefault_deadline = \"10min\"", "must not be longer than delivery.max_deadline");
     check("[admin]\nlisten = \"127.0.0.1:20200\"", "port 20200 is that of client_port.listen, too");

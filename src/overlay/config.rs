@@ -61,7 +61,7 @@ impl Config {
             dial_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(5),
             silence: Duration::from_secs(10),
-            back_off: (Duration::from_millis(100), Duration::from_secs(10)),
+            back_off: (Duration::from_millis(20), Duration::from_secs(10)),
             back_off_known: Duration::from_secs(1),
             max_pending_inbound: 256,
             max_connections: 512,

@@ -263,7 +263,7 @@ mod tests {
             pauses.push((due - at).as_millis());
             at = due;
         }
-        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000]);
+        assert_eq!(pauses, [20, 40, 80, 160, 320, 640, 1280, 2560, 5120, 10_000]);
     }
 
     #[test]
@@ -292,7 +292,7 @@ mod tests {
         peers.handle_answer(target, NODE);
         peers.handle_up(NODE);
         peers.handle_down(NODE, Duration::from_millis(5), now, 0.0);
-        assert_eq!(peers.poll_timeout(), Some(now + Duration::from_millis(50)));
+        assert_eq!(peers.poll_timeout(), Some(now + Duration::from_millis(10)));
     }
 
     #[test]

@@ -249,7 +249,8 @@ fn config_text(plan: &Plan, node: &Node) -> String {
          [node]\nca = \"ca.crt\"\ncert = \"node.crt\"\nkey = \"node.key\"\n\n\
          {client_port}{max_clients}\n\
          [overlay]\nlisten = \"{overlay}\"\npeers = [{peers}]\n\n\
-         [admin]\nlisten = \"{admin}\"\n",
+         [admin]\nlisten = \"{admin}\"\n\n\
+         [log]\nformat = \"text\"\n",
         name = node.name,
         institution = node.institution,
         client_port = client_port_text(plan.profile, node.channel),
