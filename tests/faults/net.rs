@@ -221,8 +221,19 @@ impl Node {
 
     /// Starts the process again, on the same ports, and waits until it serves.
     pub(crate) async fn restart(&mut self) {
+        self.restart_as(amop()).await;
+    }
+
+    /// As [`Node::restart`], with another program.
+    pub(crate) async fn restart_as(&mut self, program: Command) {
         let config = self.fixed("");
-        self.process = Some(block_in_place(|| NodeProcess::start(&self.dir, &config)));
+        self.process = Some(block_in_place(|| NodeProcess::start_by(program, &self.dir, &config)));
+    }
+
+    /// The versions of the overlay protocol that it has spoken with neighbours since it was started, as it says.
+    pub(crate) fn versions_spoken(&self) -> impl Iterator<Item = u64> {
+        let lines = self.process.as_ref().expect("it runs").lines_of("link up");
+        lines.into_iter().map(|line| line["fields"]["version"].as_u64().expect("a number"))
     }
 
     /// As [`Node::restart`], run by `command` if one is given, with this for standard error, and

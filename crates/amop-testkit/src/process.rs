@@ -36,7 +36,16 @@ impl NodeProcess {
     /// # Panics
     /// When it ends instead.
     pub fn start(dir: &Path, more: &str) -> Self {
-        let mut node = Self::spawn(dir, more);
+        Self::start_by(amop(), dir, more)
+    }
+
+    /// As [`NodeProcess::start`], with another program that takes the same arguments.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub fn start_by(command: Command, dir: &Path, more: &str) -> Self {
+        let log = File::create(dir.join(LOG)).expect("a file");
+        let mut node = Self::spawn_by(command, dir, more, log.into());
         node.serves();
         node
     }
@@ -131,10 +140,18 @@ impl NodeProcess {
         self.child.wait().expect("ended")
     }
 
-    fn serving(&self) -> Option<Value> {
+    /// The lines it has logged with this message.
+    ///
+    /// # Panics
+    /// When it logs to somewhere else.
+    pub fn lines_of(&self, message: &str) -> Vec<Value> {
         let log = self.log();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.map(|line| line["fields"].clone()).find(|fields| fields["message"] == "serving")
+        lines.filter(|line| line["fields"]["message"] == message).collect()
+    }
+
+    fn serving(&self) -> Option<Value> {
+        self.lines_of("serving").first().map(|line| line["fields"].clone())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The hellos: first on the control stream, both ways at once.
 
-use std::io;
+use std::{io, ops::RangeInclusive};
 
 use amop_protocol::{
     NodeId,
@@ -14,8 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Context, Failure, LinkStream, PeerFault};
 
-/// The versions of the overlay protocol that this node speaks.
-const VERSIONS: std::ops::RangeInclusive<u32> = 1..=1;
+/// The versions of the overlay protocol that this node speaks. The next one is for the test of an upgrade: it
+/// differs in nothing but its number.
+const VERSIONS: RangeInclusive<u32> = 1..=if cfg!(feature = "next-version") { 2 } else { 1 };
 
 /// The peer speaks no version that we speak. Nobody's fault; one side needs an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +35,8 @@ pub struct Incompatible {
 pub(super) struct Greeted {
     /// The peer's epoch.
     pub(super) epoch: u64,
+    /// The highest version that both speak.
+    pub(super) version: u32,
     /// What a data connection is to show to the peer, if we make it.
     pub(super) ticket: Bytes,
     /// What was read beyond the hello.
@@ -60,8 +63,8 @@ pub(super) async fn exchange<S: LinkStream>(
     let Ok(Some(Body::Hello(hello))) = frame.into_control() else {
         return Err(PeerFault::Hello.into());
     };
-    let epoch = check(&hello, peer)?;
-    Ok(Greeted { epoch, ticket: hello.data_ticket, rest: input })
+    let version = check(&hello, peer)?;
+    Ok(Greeted { epoch: hello.epoch, version, ticket: hello.data_ticket, rest: input })
 }
 
 async fn send<S: LinkStream>(control: &mut S, ticket: Bytes, context: &Context) -> io::Result<()> {
@@ -78,14 +81,16 @@ async fn send<S: LinkStream>(control: &mut S, ticket: Bytes, context: &Context) 
     control.flush().await
 }
 
-fn check(hello: &generated::Hello, peer: NodeId) -> Result<u64, Failure> {
+/// The version that both speak.
+fn check(hello: &generated::Hello, peer: NodeId) -> Result<u32, Failure> {
     let (min, max) = (hello.min_version, hello.max_version);
-    if max < *VERSIONS.start() || min > *VERSIONS.end() {
+    let version = max.min(*VERSIONS.end());
+    if version < *VERSIONS.start() || version < min {
         return Err(Incompatible { min, max }.into());
     }
     let claimed = NodeId::from_slice(&hello.node).ok_or(PeerFault::Hello)?;
     if claimed != peer {
         return Err(PeerFault::WrongNode { claimed, verified: peer }.into());
     }
-    Ok(hello.epoch)
+    Ok(version)
 }

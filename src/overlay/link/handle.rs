@@ -51,6 +51,8 @@ pub struct Peer {
     pub key: NodeKey,
     /// Its current epoch.
     pub epoch: u64,
+    /// The version of the overlay protocol that is spoken with it.
+    pub version: u32,
     /// What its certificate says.
     pub subject: Arc<Subject>,
     /// Where the connection comes from, or goes to.

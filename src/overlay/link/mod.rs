@@ -36,7 +36,7 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use self::pump::Flow;
+use self::{greet::Greeted, pump::Flow};
 use super::{Config, Event, Metrics, Router};
 use crate::tasks::Tasks;
 
@@ -124,11 +124,11 @@ async fn attempt<S: LinkStream, D: DataSource>(
     let limit = context.config.handshake_timeout;
     let greeting = async {
         let greeted = greet::exchange(&mut control, data.ticket(), context, link.peer()).await?;
-        let data = data.open(greeted.ticket).await.map_err(Failure::Data)?;
-        Ok::<_, Failure>((greeted.epoch, greeted.rest, data))
+        let data = data.open(greeted.ticket.clone()).await.map_err(Failure::Data)?;
+        Ok::<_, Failure>((greeted, data))
     };
     let greeted = link.0.end.cut.run_until_cancelled(tokio::time::timeout(limit, greeting)).await;
-    let (epoch, rest, data) = match greeted {
+    let (Greeted { epoch, version, rest, .. }, data) = match greeted {
         None => return Err(Failure::Duplicate),
         Some(Err(_)) => {
             context.metrics.handshake_timeouts.inc();
@@ -145,7 +145,7 @@ async fn attempt<S: LinkStream, D: DataSource>(
     if !matches!(answer, Some(Ok(Verdict::ComeUp))) {
         return Err(Failure::Duplicate);
     }
-    let peer = Peer { id: link.peer(), key, epoch, subject, address };
+    let peer = Peer { id: link.peer(), key, epoch, version, subject, address };
     live(peer, &link, control, rest, data, context).await;
     Ok(())
 }
@@ -159,7 +159,9 @@ async fn live<S: LinkStream, D: LinkStream>(
     data: D,
     context: &Arc<Context>,
 ) {
-    let id = peer.id;
+    let Peer { id, version, address, ref subject, .. } = peer;
+    let Subject { name, institution, .. } = &**subject;
+    tracing::info!(%name, %institution, %address, version, "link up");
     let up = context.events.send(Event::LinkUp { peer, link: link.clone() });
     if !matches!(link.0.end.cut.run_until_cancelled(up).await, Some(Ok(()))) {
         return;
@@ -169,6 +171,7 @@ async fn live<S: LinkStream, D: LinkStream>(
     pump(link, control, rest, data, context).await;
     let reason = link.0.end.reason.lock().take().unwrap_or(DownReason::ClosedByPeer);
     note_end(link, &reason, &context.metrics);
+    log_end(&reason);
     let down = Event::LinkDown { peer: id, link: link.id(), reason };
     if let Err(TrySendError::Full(down)) = context.events.try_send(down) {
         // Nobody hears it only if the node is gone, or everything is being cut.
@@ -233,6 +236,17 @@ fn note_end(link: &Link, reason: &DownReason, metrics: &Metrics) {
         DownReason::Overflow => metrics.control_overflows.inc(),
         _ => 0,
     };
+}
+
+/// The link's span says whose it was.
+fn log_end(cause: &DownReason) {
+    match cause {
+        DownReason::Replaced => tracing::debug!(%cause, "link down"),
+        DownReason::ClosedByPeer | DownReason::Disconnected | DownReason::Shutdown => {
+            tracing::info!(%cause, "link down");
+        }
+        _ => tracing::warn!(%cause, "link down"),
+    }
 }
 
 #[cfg(test)]
