@@ -248,7 +248,8 @@ mod tests {
         for (me, from) in [(2, 1), (3, 2), (4, 3)] {
             assert_eq!(opened(me, from, &sealed), Ok(id(1)));
         }
-        let onwards = peer::reroute(&sealed.header, &Route { destinations: vec![id(4)], path: vec![] });
+        let onwards =
+            peer::reroute(&sealed.header, &Route { destinations: [id(4)][..].into(), path: vec![] });
         assert_eq!(opened(4, 3, &LinkFrame { header: onwards.unwrap(), ..sealed }), Ok(id(1)), "split");
     }
 

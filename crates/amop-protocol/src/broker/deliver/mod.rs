@@ -71,7 +71,7 @@ use super::{
 };
 use crate::{
     NodeId, SessionId, Time,
-    wire::peer::{self, Body, DataMessage, Route, SendRef},
+    wire::peer::{self, Body, DataMessage, Destinations, Route, SendRef},
 };
 
 /// Timers fired in one go.
@@ -355,7 +355,7 @@ impl Delivery {
     fn forward(
         &mut self,
         routing: &Routing,
-        destinations: Vec<NodeId>,
+        destinations: Destinations,
         path: &[NodeId],
         flow: u32,
         body: Body,

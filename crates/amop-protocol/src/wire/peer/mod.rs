@@ -6,6 +6,7 @@ mod encode;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::{
     fields::{entry, entry_len, skim},
@@ -16,11 +17,14 @@ use crate::{Cause, ClientIdentity, Fingerprint, NodeId, Seq, SessionId, Topic, l
 /// Most destinations one fan-out frame may name; a header stays below 64 KiB.
 pub const MAX_DESTINATIONS: usize = 1024;
 
+/// Nodes that a data frame is for: nearly always one or a few, which take no allocation.
+pub type Destinations = SmallVec<[NodeId; 4]>;
+
 /// Where a data frame is to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// One node, or several while a fan-out has not branched; never empty.
-    pub destinations: Vec<NodeId>,
+    pub destinations: Destinations,
     /// Remaining hops of a source route, next one first; empty: by each relay's own table.
     pub path: Vec<NodeId>,
 }
@@ -182,16 +186,21 @@ const FAN_OUT: u64 = 11;
 /// # Errors
 /// When the header does not decode, or names no destination, too many, or malformed ones.
 pub fn decode_route(header: &[u8]) -> Result<Route, DataError> {
-    let mut route = Route { destinations: Vec::with_capacity(1), path: Vec::new() };
+    let mut route = Route { destinations: Destinations::new(), path: Vec::new() };
     for field in skim(header) {
         let field = field.ok_or(DataError::Truncated)?;
-        let (list, most, name) = match u8::try_from(field.tag) {
-            Ok(DESTINATIONS) => (&mut route.destinations, MAX_DESTINATIONS, "destinations"),
-            Ok(PATH) => (&mut route.path, usize::from(MAX_HOPS), "path"),
-            _ => continue,
+        let node = |listed: usize, most: usize, name: &'static str| {
+            let node = field.value.and_then(NodeId::from_slice).filter(|_| listed < most);
+            node.ok_or(DataError::Field(name))
         };
-        let node = field.value.and_then(NodeId::from_slice).filter(|_| list.len() < most);
-        list.push(node.ok_or(DataError::Field(name))?);
+        let Route { destinations, path } = &mut route;
+        match u8::try_from(field.tag) {
+            Ok(DESTINATIONS) => {
+                destinations.push(node(destinations.len(), MAX_DESTINATIONS, "destinations")?)
+            }
+            Ok(PATH) => path.push(node(path.len(), usize::from(MAX_HOPS), "path")?),
+            _ => {}
+        }
     }
     if route.destinations.is_empty() {
         return Err(DataError::Field("destinations"));
