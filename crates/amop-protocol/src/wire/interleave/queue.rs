@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
     FIRST, LAST, PIECE,
+    spare::Spare,
     turns::{Turns, sender_of},
 };
 use crate::{
@@ -27,6 +28,7 @@ pub struct Interleaver {
     room: Room,
     /// What each flow has queued; of one that sends a large frame, what follows it.
     flows: BTreeMap<u32, VecDeque<LinkFrame>>,
+    spare: Spare<LinkFrame>,
     /// Flows with a small frame at their head, in turn.
     small: Turns,
     credit: usize,
@@ -60,6 +62,7 @@ impl Interleaver {
         Self {
             room: Room::new(capacity),
             flows: BTreeMap::new(),
+            spare: Spare::default(),
             small: Turns::default(),
             credit: 0,
             waiting: Turns::default(),
@@ -93,12 +96,11 @@ impl Interleaver {
 
     fn place(&mut self, frame: LinkFrame) {
         let flow = frame.flow;
-        match self.flows.entry(flow) {
-            Entry::Occupied(mut queued) => queued.get_mut().push_back(frame),
-            Entry::Vacant(entry) => {
-                entry.insert(VecDeque::from([frame]));
-                self.line_up(flow);
-            }
+        let queued = self.flows.entry(flow);
+        let is_first = matches!(queued, Entry::Vacant(_));
+        queued.or_insert_with(|| self.spare.take()).push_back(frame);
+        if is_first {
+            self.line_up(flow);
         }
     }
 
@@ -107,7 +109,7 @@ impl Interleaver {
         match self.flows.get(&flow).and_then(VecDeque::front) {
             Some(head) if head.wire_len() <= FRAGMENT => self.small.push(flow),
             Some(_) => self.waiting.push(flow),
-            None => _ = self.flows.remove(&flow),
+            None => self.spare.keep(self.flows.remove(&flow)),
         }
     }
 
