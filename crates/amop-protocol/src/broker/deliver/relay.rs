@@ -123,8 +123,7 @@ pub fn refusal(
     };
     let report = DataMessage { origin: routing.me(), origin_epoch: epoch, body };
     let route = Route { destinations: smallvec![to], path: Vec::new() };
-    let frame = peer::encode(&report, &route, send as u32, Bytes::new());
-    Some((next, seal::seal(routing, next, &route.destinations, frame)))
+    Some((next, seal::seal(routing, next, &report, &route, send as u32, Bytes::new())))
 }
 
 #[cfg(test)]

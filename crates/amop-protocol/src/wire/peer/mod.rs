@@ -9,7 +9,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::{
-    fields::{entry, entry_len, skim},
+    fields::{entry, entry_len, length, skim},
     link::{Kind, LinkFrame},
 };
 use crate::{Cause, ClientIdentity, Fingerprint, NodeId, Seq, SessionId, Topic, limits::MAX_HOPS};
@@ -212,21 +212,13 @@ pub fn decode_route(header: &[u8]) -> Result<Route, DataError> {
 pub type Mac = [u8; 16];
 /// Bytes of a node's id that say whose a MAC is.
 const MAC_OWNER: usize = 8;
+/// Bytes of a header's field with a MAC.
+const MAC_LEN: usize = 2 + MAC_OWNER + size_of::<Mac>();
 
 /// The fields of a header that no relay may change, as they are encoded.
 pub fn authenticated(header: &[u8]) -> impl Iterator<Item = &[u8]> {
     let route = [DESTINATIONS, PATH, MACS].map(u64::from);
     skim(header).flatten().filter(move |field| !route.contains(&field.tag)).map(|field| field.raw)
-}
-
-/// The header with the MACs of these destinations.
-pub fn with_macs(header: &[u8], macs: &[(NodeId, Mac)]) -> Bytes {
-    let mut out = Vec::with_capacity(header.len() + macs.len() * entry_len(MAC_OWNER + size_of::<Mac>()));
-    out.extend_from_slice(header);
-    for (node, mac) in macs {
-        entry(&mut out, MACS, &[&node.as_bytes()[..MAC_OWNER], mac].concat());
-    }
-    out.into()
 }
 
 /// The MAC for this destination, if there is one.
@@ -277,8 +269,27 @@ pub fn decode(header: &Bytes) -> Result<DataMessage, DataError> {
 
 /// Builds the frame of a data message.
 pub fn encode(message: &DataMessage, route: &Route, flow: u32, payload: Bytes) -> LinkFrame {
-    let header = encode::header(message, route).into();
-    LinkFrame { kind: Kind::Data, hops: MAX_HOPS, flow, header, payload }
+    encode_sealed(message, route, flow, payload, |_, _, _| None)
+}
+
+/// The same with MACs: `mac` makes that of a destination, if it needs one, of the header without any and the payload.
+pub fn encode_sealed(
+    message: &DataMessage,
+    route: &Route,
+    flow: u32,
+    payload: Bytes,
+    mut mac: impl FnMut(&NodeId, &[u8], &[u8]) -> Option<Mac>,
+) -> LinkFrame {
+    let mut header = encode::header(message, route);
+    let end = header.len();
+    for node in &route.destinations {
+        if let Some(mac) = mac(node, &header[..end], &payload) {
+            length(&mut header, MACS, MAC_OWNER + mac.len());
+            header.extend_from_slice(&node.as_bytes()[..MAC_OWNER]);
+            header.extend_from_slice(&mac);
+        }
+    }
+    LinkFrame { kind: Kind::Data, hops: MAX_HOPS, flow, header: header.into(), payload }
 }
 
 fn route_len(route: &Route) -> usize {
