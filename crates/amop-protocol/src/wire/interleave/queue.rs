@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{
     FIRST, LAST, PIECE,
@@ -45,7 +45,8 @@ struct Running {
     stream: u32,
     flow: u32,
     total: usize,
-    prefix: Bytes,
+    /// The frame's own, until its first piece is gone, which is longer.
+    prefix: Option<[u8; PREFIX]>,
     header: Bytes,
     payload: Bytes,
 }
@@ -183,7 +184,7 @@ impl Interleaver {
                 stream: self.next_stream,
                 flow: frame.flow,
                 total: frame.wire_len(),
-                prefix: Bytes::copy_from_slice(&prefix),
+                prefix: Some(prefix),
                 header: frame.header,
                 payload: frame.payload,
             });
@@ -266,12 +267,12 @@ impl Room {
 
 impl Running {
     fn left(&self) -> usize {
-        self.prefix.len() + self.header.len() + self.payload.len()
+        self.prefix.map_or(0, |prefix| prefix.len()) + self.header.len() + self.payload.len()
     }
 
     fn encode_piece(&mut self, batch: &mut BytesMut) {
         let piece = self.left().min(PIECE);
-        let first = if self.left() == self.total { FIRST } else { 0 };
+        let first = if self.prefix.is_some() { FIRST } else { 0 };
         let last = if self.left() == piece { LAST } else { 0 };
         batch.reserve(PREFIX + piece);
         // A piece is at most 16 KiB.
@@ -281,11 +282,15 @@ impl Running {
         batch.put_u16(0);
         batch.put_u32(self.stream);
         let mut left = piece;
-        for part in [&mut self.prefix, &mut self.header] {
-            let taken = part.split_to(part.len().min(left));
-            left -= taken.len();
-            batch.put_slice(&taken);
+        if let Some(prefix) = self.prefix.take() {
+            left -= prefix.len();
+            batch.put_slice(&prefix);
         }
-        batch.put_slice(&self.payload.split_to(left));
+        for part in [&mut self.header, &mut self.payload] {
+            let taken = part.len().min(left);
+            left -= taken;
+            batch.put_slice(&part[..taken]);
+            part.advance(taken);
+        }
     }
 }
