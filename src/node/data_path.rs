@@ -272,10 +272,7 @@ impl DataPath {
     /// Tells the origin of a message that it does not get to its destinations from here.
     fn refuse(&self, frame: &LinkFrame, cause: Refusal) {
         let routing = self.routing.load();
-        let Ok(route) = peer::decode_route(&frame.header) else { return };
-        if let Some((to, report)) =
-            refusal(&routing, self.incarnation, &frame.header, route.destinations, cause)
-        {
+        if let Some((to, report)) = refusal(&routing, self.incarnation, &frame.header, cause) {
             self.forward(to, report);
         }
     }

@@ -6,30 +6,25 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use amop_protocol::{
-    ClientIdentity, Fingerprint, NodeId, NodeKey, Seq, SessionId, Time, Topic,
+    ClientIdentity, Fingerprint, Seq, SessionId, Time, Topic,
     broker::{
-        announce::{Authenticator, NodeInfo},
-        control::{self, Control, Me},
         dedup::Keyer,
         deliver::{self, Delivery, route_frame},
         event::{Action, Answer, AnswerBody, Mode, Publish, Push, Subscriber},
-        lists::ListHash,
         routing::Routing,
-        seal::{self, MacSecret},
+        seal,
     },
     wire::{
-        generated::{self as pb, control::Message, record::Content},
         link::LinkFrame,
         peer::{Body, DataMessage, Envelope},
     },
 };
+use amop_testkit::network::{self, Announced, EPOCH, id, number_of};
 use bytes::Bytes;
-use prost::Message as _;
 
 use super::work::{ANSWER, Kind, PAYLOAD, TOPIC, Work};
 
 const PUBLISHER: SessionId = SessionId(1_000);
-const EPOCH: u64 = 1;
 /// Between two messages.
 const STEP: Duration = Duration::from_millis(1);
 
@@ -120,7 +115,7 @@ impl Line {
         let Node { delivery, keyer, routing } = &mut self.nodes[to];
         let routed = route_frame(routing, id(from), &frame).expect("a valid frame");
         for (next, copy) in routed.onwards {
-            self.frames.push_back((to, index_of(next), copy));
+            self.frames.push_back((to, number_of(&next), copy));
         }
         if routed.here {
             let message = seal::open(routing, id(from), &frame).expect("from its origin");
@@ -137,7 +132,7 @@ impl Line {
         while let Some(action) = self.nodes[index].delivery.poll_action() {
             match action {
                 Action::Push(push) => self.take(index, &push),
-                Action::Forward { to, frame } => self.frames.push_back((index, index_of(to), frame)),
+                Action::Forward { to, frame } => self.frames.push_back((index, number_of(&to), frame)),
                 Action::Outcome(outcome) => {
                     assert_eq!(outcome.cause.status(), amop_protocol::Status::Success, "{outcome:?}");
                     self.outcomes += 1;
@@ -182,92 +177,19 @@ fn envelope_of(message: &DataMessage) -> Option<&Envelope> {
 
 /// What the node at `me` holds once all have told each other everything.
 fn routing(me: usize, work: Work) -> Routing {
-    let node =
-        Me { info: info(key(me)), chain: chain(me), address: "".into(), epoch: EPOCH, mac: secret(me) };
-    let mut control = Control::new(control::Config::default(), node, 1, Box::new(Believer), Time::ZERO);
-    for neighbour in neighbours(me, work.nodes) {
-        control.handle_link_up(Time::ZERO, id(neighbour));
-    }
     let topic = Topic::parse(TOPIC).expect("a topic");
-    for session in sessions(me, work) {
-        control.handle_report(Time::ZERO, session, &client(session), vec![topic.clone()]);
-    }
-    for other in (0..work.nodes).filter(|other| *other != me) {
-        let from = if other < me { me - 1 } else { me + 1 };
-        for content in records(other, work) {
-            let node = Bytes::copy_from_slice(id(other).as_bytes());
-            let record = pb::Record { node, epoch: EPOCH, sequence: 1, content: Some(content) };
-            let signed = pb::SignedRecord { body: record.encode_to_vec().into(), signature: Bytes::new() };
-            control.handle_message(Time::ZERO, id(from), Message::Record(signed));
-        }
-    }
-    control.handle_timeout(Time::ZERO + Duration::from_secs(1));
-    let routing = control.routing().clone();
-    assert_eq!(routing.reachable().count(), work.nodes, "the line is whole");
-    routing
+    let subscribers: Vec<_> =
+        sessions(me, work).map(|session| (session, client(session), topic.clone())).collect();
+    let others = (0..work.nodes).filter(|other| *other != me).map(|other| {
+        let subscribers = work.receivers_at(other) as u32;
+        let topics = (subscribers > 0).then(|| (topic.clone(), subscribers)).into_iter().collect();
+        (other, Announced { links: neighbours(other, work.nodes), topics })
+    });
+    network::routing(me, &neighbours(me, work.nodes), &subscribers, others)
 }
 
-/// What another node says of itself.
-fn records(index: usize, work: Work) -> [Content; 3] {
-    let x25519_key = Bytes::copy_from_slice(&secret(index).public());
-    let identity = pb::IdentityContent { chain: chain(index), x25519_key, ..pb::IdentityContent::default() };
-    let neighbours = neighbours(index, work.nodes).map(|node| Bytes::copy_from_slice(id(node).as_bytes()));
-    let links = pb::LinksContent { neighbours: neighbours.collect() };
-    let subscribers = work.receivers_at(index) as u32;
-    let entry = (subscribers > 0).then(|| pb::TopicCount { topic: TOPIC.into(), subscribers, holder: None });
-    let topics: Vec<_> = entry.into_iter().collect();
-    let hash = ListHash::of(topics.iter().map(|entry| (entry.topic.as_str(), entry.subscribers)));
-    let hash = Bytes::copy_from_slice(&hash.to_bytes());
-    let topics = pb::TopicsContent { topics, piece: 0, pieces: 1, hash };
-    [Content::Identity(identity), Content::Links(links), Content::Topics(topics)]
-}
-
-fn neighbours(index: usize, nodes: usize) -> impl Iterator<Item = usize> {
-    (0..nodes).filter(move |other| other.abs_diff(index) == 1)
-}
-
-/// Certificates are not what is counted: everybody is believed.
-struct Believer;
-
-impl Authenticator for Believer {
-    fn sign(&self, _: &[u8]) -> Bytes {
-        Bytes::new()
-    }
-
-    fn verify_chain(&self, chain: &[Bytes]) -> Option<NodeInfo> {
-        let key: [u8; 64] = chain.first()?[..].try_into().ok()?;
-        Some(info(NodeKey::new(key)))
-    }
-
-    fn verify(&self, _: &NodeKey, _: &[u8], _: &[u8]) -> bool {
-        true
-    }
-}
-
-fn info(key: NodeKey) -> NodeInfo {
-    NodeInfo { key, name: "node".into(), institution: "bank".into() }
-}
-
-fn key(index: usize) -> NodeKey {
-    let mut point = [7; 64];
-    point[0] = index as u8;
-    NodeKey::new(point)
-}
-
-fn id(index: usize) -> NodeId {
-    key(index).id()
-}
-
-fn index_of(node: NodeId) -> usize {
-    node.as_bytes()[0].into()
-}
-
-fn chain(index: usize) -> Vec<Bytes> {
-    vec![Bytes::copy_from_slice(key(index).as_bytes())]
-}
-
-fn secret(index: usize) -> MacSecret {
-    MacSecret::new([index as u8 + 1; 32])
+fn neighbours(index: usize, nodes: usize) -> Vec<usize> {
+    (0..nodes).filter(|other| other.abs_diff(index) == 1).collect()
 }
 
 fn client(session: SessionId) -> Arc<ClientIdentity> {

@@ -203,10 +203,10 @@ fn data_messages() {
         ("fan-out-report", report),
     ] {
         let message = DataMessage { origin: id(5), origin_epoch: 1, body };
-        let route = Route { destinations: vec![id(1), id(4)], path: Vec::new() };
+        let route = Route { destinations: [id(1), id(4)][..].into(), path: Vec::new() };
         let header = peer::encode(&message, &route, 0, Bytes::new()).header;
         write("peer_data", name, &[&[2, 9], &header[..]].concat());
-        let route = Route { destinations: vec![id(4)], path: vec![id(2), id(3)] };
+        let route = Route { destinations: [id(4)][..].into(), path: vec![id(2), id(3)] };
         let frame = peer::encode(&message, &route, 0, Bytes::from_static(b"payload"));
         write("peer_data", &format!("{name}-by-path"), &[&[6, 3], &frame.header[..]].concat());
     }

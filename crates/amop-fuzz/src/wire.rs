@@ -159,9 +159,9 @@ pub fn peer_data(data: &[u8]) {
     let generated = pb::Data::decode(header.clone()).expect("read once already");
     if let Ok(route) = route {
         let ids = |list: &[Bytes]| list.iter().map(|id| NodeId::from_slice(id)).collect::<Option<Vec<_>>>();
-        assert_eq!(ids(&generated.destinations).as_ref(), Some(&route.destinations));
+        assert_eq!(ids(&generated.destinations).as_deref(), Some(&route.destinations[..]));
         assert_eq!(ids(&generated.path).as_ref(), Some(&route.path));
-        let other = Route { destinations: vec![world::id(3), world::id(2)], path: vec![world::id(4)] };
+        let other = Route { destinations: [3, 2].map(world::id)[..].into(), path: vec![world::id(4)] };
         let rerouted = peer::reroute(&header, &other).expect("its route was read");
         assert_eq!(peer::decode_route(&rerouted), Ok(other));
         assert_eq!(peer::decode(&rerouted).as_ref(), Ok(&message), "a relay changes the route only");

@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use bytes::Bytes;
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use super::routing::Routing;
@@ -17,7 +18,7 @@ use crate::{
     NodeId,
     wire::{
         link::LinkFrame,
-        peer::{self, DataError, DataMessage, Mac},
+        peer::{self, DataError, DataMessage, Mac, Route},
     },
 };
 
@@ -119,22 +120,22 @@ impl Pair {
     }
 }
 
-/// Puts the MACs on a frame of this node's own that goes to the neighbour `to`: one for each of its
+/// The frame of a message of this node's own that goes to the neighbour `to`, with a MAC for each of its
 /// destinations that it reaches over others.
-pub(super) fn seal(routing: &Routing, to: NodeId, destinations: &[NodeId], frame: LinkFrame) -> LinkFrame {
-    let far = destinations.iter().filter(|node| **node != to);
-    let keys = far.filter_map(|node| Some((node, routing.find(node)?.seal.as_ref()?.keys()?)));
+pub(super) fn seal(
+    routing: &Routing,
+    to: NodeId,
+    message: &DataMessage,
+    route: &Route,
+    flow: u32,
+    payload: Bytes,
+) -> LinkFrame {
     let mut digest = None;
-    let macs: Vec<_> = keys
-        .map(|(node, keys)| {
-            let digest = digest.get_or_insert_with(|| blake3::hash(&frame.payload));
-            (*node, mac(&keys.sealing, &frame.header, digest))
-        })
-        .collect();
-    if macs.is_empty() {
-        return frame;
-    }
-    LinkFrame { header: peer::with_macs(&frame.header, &macs), ..frame }
+    peer::encode_sealed(message, route, flow, payload, |node, header, payload| {
+        let seal = routing.find(node).filter(|_| *node != to)?.seal.as_ref()?;
+        let digest = digest.get_or_insert_with(|| blake3::hash(payload));
+        Some(mac(&seal.keys()?.sealing, header, digest))
+    })
 }
 
 /// Reads a data frame that the neighbour `from` brought to this node, if it is from whom it says.
@@ -198,12 +199,10 @@ impl Eq for Seal {}
 mod tests {
     use std::collections::BTreeMap;
 
-    use bytes::Bytes;
-
     use super::*;
     use crate::{
         broker::testing::{id, routing},
-        wire::peer::{Body, Route, SendRef},
+        wire::peer::{Body, SendRef},
     };
 
     /// A line of four nodes.
@@ -226,16 +225,28 @@ mod tests {
         routing
     }
 
-    fn frame(from: u8, destinations: &[u8]) -> LinkFrame {
+    const PAYLOAD: Bytes = Bytes::from_static(b"payload");
+
+    fn message(from: u8, destinations: &[u8]) -> (DataMessage, Route) {
         let body = Body::Handed { send: SendRef { epoch: 1, id: 2 }, number: 3 };
-        let message = DataMessage { origin: id(from), origin_epoch: 1, body };
         let destinations = destinations.iter().map(|n| id(*n)).collect();
-        peer::encode(&message, &Route { destinations, path: vec![] }, 0, Bytes::from_static(b"payload"))
+        let route = Route { destinations, path: vec![] };
+        (DataMessage { origin: id(from), origin_epoch: 1, body }, route)
+    }
+
+    fn frame(from: u8, destinations: &[u8]) -> LinkFrame {
+        let (message, route) = message(from, destinations);
+        peer::encode(&message, &route, 0, PAYLOAD)
     }
 
     fn sealed(from: u8, over: u8, destinations: &[u8]) -> LinkFrame {
-        let ids: Vec<NodeId> = destinations.iter().map(|n| id(*n)).collect();
-        seal(&known_to(from), id(over), &ids, frame(from, destinations))
+        sealed_by(from, from, over, destinations)
+    }
+
+    /// With the keys of `owner`.
+    fn sealed_by(owner: u8, from: u8, over: u8, destinations: &[u8]) -> LinkFrame {
+        let (message, route) = message(from, destinations);
+        seal(&known_to(owner), id(over), &message, &route, 0, PAYLOAD)
     }
 
     fn opened(me: u8, from: u8, frame: &LinkFrame) -> Result<NodeId, Unheard> {
@@ -248,18 +259,19 @@ mod tests {
         for (me, from) in [(2, 1), (3, 2), (4, 3)] {
             assert_eq!(opened(me, from, &sealed), Ok(id(1)));
         }
-        let onwards = peer::reroute(&sealed.header, &Route { destinations: vec![id(4)], path: vec![] });
+        let onwards =
+            peer::reroute(&sealed.header, &Route { destinations: [id(4)][..].into(), path: vec![] });
         assert_eq!(opened(4, 3, &LinkFrame { header: onwards.unwrap(), ..sealed }), Ok(id(1)), "split");
     }
 
     #[test]
     fn between_neighbours_there_is_none() {
         let plain = frame(1, &[2]);
-        assert_eq!(seal(&known_to(1), id(2), &[id(2)], plain.clone()), plain);
+        assert_eq!(sealed(1, 2, &[2]), plain);
         assert_eq!(opened(2, 1, &plain), Ok(id(1)));
         // By a detour the same message needs one.
         assert_eq!(opened(2, 3, &plain), Err(Unheard::Forged(id(1))));
-        assert_eq!(opened(2, 3, &seal(&known_to(1), id(4), &[id(2)], plain)), Ok(id(1)));
+        assert_eq!(opened(2, 3, &sealed(1, 4, &[2])), Ok(id(1)));
     }
 
     #[test]
@@ -296,7 +308,7 @@ mod tests {
         assert_eq!(claimed, Ok(id(4)));
         assert_eq!(opened(1, 2, &back), Ok(id(4)));
         // A relay that has keys of its own with the destination is still not the origin.
-        let as_relay = seal(&known_to(2), id(3), &[id(4)], frame(1, &[4]));
+        let as_relay = sealed_by(2, 1, 3, &[4]);
         assert_eq!(opened(4, 3, &as_relay), Err(Unheard::Forged(id(1))));
         assert_eq!(opened(4, 3, &frame(9, &[4])), Err(Unheard::Unknown(id(9))));
         assert_eq!(opened(4, 3, &frame(4, &[4])), Err(Unheard::Own));

@@ -28,6 +28,17 @@ pub(super) fn length(out: &mut Vec<u8>, tag: u8, len: usize) {
     varint(out, len as u64);
 }
 
+/// Appends a length-delimited field, empty or not, of all that `write` appends. Its length comes before it, and is
+/// known only after it.
+pub(super) fn nested(out: &mut Vec<u8>, tag: u8, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    write(out);
+    let end = out.len();
+    length(out, tag, end - start);
+    let head = out.len() - end;
+    out[start..].rotate_right(head);
+}
+
 /// Bytes of a [`bytes()`] field whose value has `len` of them.
 pub(super) fn bytes_len(len: usize) -> usize {
     if len == 0 { 0 } else { entry_len(len) }

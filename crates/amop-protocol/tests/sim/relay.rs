@@ -40,8 +40,7 @@ impl Relay {
 
     fn refuse(&self, routing: &Routing, frame: &LinkFrame, cause: Refusal, out: &mut Vec<Out>) {
         out.push(Out::RefusedByRelay(number(&frame.payload).unwrap_or_default()));
-        let Ok(route) = peer::decode_route(&frame.header) else { return };
-        let told = refusal(routing, self.epoch, &frame.header, route.destinations, cause);
+        let told = refusal(routing, self.epoch, &frame.header, cause);
         out.extend(told.map(|(to, frame)| Out::Data { to, frame }));
     }
 }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use smallvec::smallvec;
+
 use super::{
     Delivery, Requester,
     candidates::{self, Choice},
@@ -121,7 +123,7 @@ impl Delivery {
             push_timeout_ms: millis(attempt.push_timeout),
         };
         let (to, flow, payload) = (attempt.to, send.flow(), send.publish.payload.clone());
-        self.forward(routing, vec![to], path, flow, body, payload);
+        self.forward(routing, smallvec![to], path, flow, body, payload);
     }
 
     pub(super) fn attempt_overdue(&mut self, now: Time, routing: &Routing, id: u64) {

@@ -3,6 +3,7 @@
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
+use smallvec::SmallVec;
 
 use super::{
     Preference, private,
@@ -57,7 +58,7 @@ pub(super) fn choose(
     let routes = routing.topic(send.publish.topic.as_str()).ok_or(Cause::NoSubscriber)?;
     let publisher_subscribed = routes.sessions.binary_search(&send.publish.session).is_ok();
     let mut none = Cause::NoSubscriber;
-    let mut candidates: Vec<Candidate<'_>> = Vec::with_capacity(routes.nodes.len());
+    let mut candidates: SmallVec<[Candidate<'_>; 4]> = SmallVec::new();
     for (index, count) in &routes.nodes {
         let Some(node) = routing.node(*index) else {
             none = none_of(none, Cause::Unreachable);

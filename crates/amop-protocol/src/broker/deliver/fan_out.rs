@@ -217,7 +217,7 @@ impl Delivery {
         let envelope = send.envelope(audience_of(routing, send, &destinations));
         let body = Body::FanOut { send: id, envelope, recipients };
         let (flow, payload) = (send.flow(), send.publish.payload.clone());
-        self.forward(routing, destinations, path, flow, body, payload);
+        self.forward(routing, destinations.into(), path, flow, body, payload);
     }
 
     /// A destination reports.

@@ -71,7 +71,7 @@ use super::{
 };
 use crate::{
     NodeId, SessionId, Time,
-    wire::peer::{self, Body, DataMessage, Route, SendRef},
+    wire::peer::{Body, DataMessage, Destinations, Route, SendRef},
 };
 
 /// Timers fired in one go.
@@ -355,7 +355,7 @@ impl Delivery {
     fn forward(
         &mut self,
         routing: &Routing,
-        destinations: Vec<NodeId>,
+        destinations: Destinations,
         path: &[NodeId],
         flow: u32,
         body: Body,
@@ -372,8 +372,7 @@ impl Delivery {
         };
         let message = DataMessage { origin: self.me, origin_epoch: self.epoch, body };
         let route = Route { destinations, path: rest.to_vec() };
-        let frame = peer::encode(&message, &route, flow, payload);
-        let frame = seal::seal(routing, to, &route.destinations, frame);
+        let frame = seal::seal(routing, to, &message, &route, flow, payload);
         self.actions.push_back(Action::Forward { to, frame });
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use smallvec::smallvec;
+
 use super::{
     Delivery, Wake,
     fan_out::FanOut,
@@ -78,7 +80,7 @@ impl Delivery {
         let send = Send {
             key,
             deadline: now + life,
-            waiters: vec![Waiter::of(&publish)],
+            waiters: smallvec![Waiter::of(&publish)],
             handed: false,
             armed: Time::from_start(Duration::MAX),
             progress: match mode {

@@ -240,7 +240,7 @@ mod tests {
             let body = Body::Refused {
                 send: SendRef { epoch: EPOCH, id: send },
                 number,
-                destinations: peer::decode_route(&frame.header).expect("valid").destinations,
+                destinations: peer::decode_route(&frame.header).expect("valid").destinations.into_vec(),
                 cause,
                 retry_after_ms: 250,
             };

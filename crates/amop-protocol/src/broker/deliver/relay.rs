@@ -3,9 +3,8 @@
 //! Stateless: it reads the route in the header and the routing snapshot, nothing else. A relay
 //! passes header and payload on as they are and only lowers the hop limit.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
 
 use crate::{
     Cause, NodeId,
@@ -22,7 +21,7 @@ pub struct Routed {
     /// This node is one of its destinations.
     pub here: bool,
     /// Copies for neighbours: one each, split where the ways branch.
-    pub onwards: Vec<(NodeId, LinkFrame)>,
+    pub onwards: SmallVec<[(NodeId, LinkFrame); 1]>,
     /// Why some destination gets no copy; the origin will send again.
     pub dropped: Option<Cause>,
 }
@@ -77,33 +76,36 @@ fn by_table(
     all: usize,
     routed: &mut Routed,
 ) -> Result<(), DataError> {
-    let mut by_hop: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+    let mut ways: SmallVec<[(NodeId, NodeId); 4]> = SmallVec::new();
     for node in &route.destinations {
         match routing.find(node).map(|node| node.next_hop) {
-            Some(hop) if hop != from => by_hop.entry(hop).or_default().push(*node),
+            Some(hop) if hop != from => ways.push((hop, *node)),
             _ => routed.dropped = Some(Cause::Unreachable),
         }
     }
-    for (hop, destinations) in by_hop {
-        let header = if destinations.len() == all {
+    ways.sort_by_key(|(hop, _)| *hop);
+    for ways in ways.chunk_by(|(one, _), (other, _)| one == other) {
+        let [(hop, _), ..] = ways else { continue };
+        let header = if ways.len() == all {
             onward.header.clone()
         } else {
+            let destinations = ways.iter().map(|(_, node)| *node).collect();
             peer::reroute(&onward.header, &Route { destinations, path: Vec::new() })?
         };
-        routed.onwards.push((hop, LinkFrame { header, ..onward.clone() }));
+        routed.onwards.push((*hop, LinkFrame { header, ..onward.clone() }));
     }
     Ok(())
 }
 
-/// What the origin of a message is told that is not passed on to some destinations, and over which
+/// What the origin of a message is told that is not passed on to its destinations, and over which
 /// neighbour; nothing if it is not a message, or there is no way to its origin.
 pub fn refusal(
     routing: &Routing,
     epoch: u64,
     header: &Bytes,
-    destinations: Vec<NodeId>,
     refusal: Refusal,
 ) -> Option<(NodeId, LinkFrame)> {
+    let destinations = peer::decode_route(header).ok()?.destinations.into_vec();
     let message = peer::decode(header).ok()?;
     let (send, number) = match message.body {
         Body::Attempt { send, number, .. } => (send, number),
@@ -120,9 +122,8 @@ pub fn refusal(
         retry_after_ms: u32::try_from(refusal.retry_after.as_millis()).unwrap_or(u32::MAX),
     };
     let report = DataMessage { origin: routing.me(), origin_epoch: epoch, body };
-    let route = Route { destinations: vec![to], path: Vec::new() };
-    let frame = peer::encode(&report, &route, send as u32, Bytes::new());
-    Some((next, seal::seal(routing, next, &route.destinations, frame)))
+    let route = Route { destinations: smallvec![to], path: Vec::new() };
+    Some((next, seal::seal(routing, next, &report, &route, send as u32, Bytes::new())))
 }
 
 #[cfg(test)]
@@ -133,11 +134,11 @@ mod tests {
     /// Two arms at node 0: 1, 2, 3 and 4, 5.
     const LINKS: [(u8, u8); 5] = [(0, 1), (1, 2), (2, 3), (0, 4), (4, 5)];
 
-    fn frame(destinations: &[u8], path: &[u8]) -> LinkFrame {
+    fn frame(destinations: &'static [u8], path: &'static [u8]) -> LinkFrame {
         let body = Body::Handed { send: SendRef { epoch: 1, id: 2 }, number: 3 };
         let message = DataMessage { origin: id(9), origin_epoch: 1, body };
-        let ids = |numbers: &[u8]| numbers.iter().map(|n| id(*n)).collect();
-        let route = Route { destinations: ids(destinations), path: ids(path) };
+        let ids = |numbers: &'static [u8]| numbers.iter().map(|n| id(*n));
+        let route = Route { destinations: ids(destinations).collect(), path: ids(path).collect() };
         peer::encode(&message, &route, 0, Bytes::from_static(b"payload"))
     }
 
@@ -164,7 +165,7 @@ mod tests {
         let frame = frame(&[2, 3], &[]);
         let routed = relayed(9, &frame);
         assert!(!routed.here);
-        assert_eq!(routed.onwards, [(id(1), LinkFrame { hops: frame.hops - 1, ..frame })]);
+        assert_eq!(routed.onwards[..], [(id(1), LinkFrame { hops: frame.hops - 1, ..frame })]);
     }
 
     #[test]
@@ -178,7 +179,7 @@ mod tests {
     #[test]
     fn a_source_route_is_followed_over_links_that_are_up() {
         let routed = relayed(9, &frame(&[3], &[1, 2, 3]));
-        let rest = Route { destinations: vec![id(3)], path: vec![id(2), id(3)] };
+        let rest = Route { destinations: smallvec![id(3)], path: vec![id(2), id(3)] };
         assert_eq!(onwards(&routed), [(id(1), rest)]);
         let routed = relayed(9, &frame(&[3], &[2, 3]));
         assert_eq!((routed.onwards.len(), routed.dropped), (0, Some(Cause::Unreachable)));

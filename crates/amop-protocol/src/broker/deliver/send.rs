@@ -3,6 +3,7 @@
 use std::{hash::Hasher, time::Duration};
 
 use siphasher::sip::SipHasher13;
+use smallvec::SmallVec;
 
 use super::{fan_out::FanOut, outcome::Ending, private};
 use crate::{
@@ -28,7 +29,7 @@ pub(super) struct Send {
     pub(super) key: MessageKey,
     pub(super) publish: Publish,
     pub(super) deadline: Time,
-    pub(super) waiters: Vec<Waiter>,
+    pub(super) waiters: SmallVec<[Waiter; 1]>,
     /// Whether a subscriber was handed the message.
     pub(super) handed: bool,
     pub(super) armed: Time,
@@ -70,7 +71,7 @@ pub(super) struct Unicast {
     pub(super) spent: Vec<Target>,
     /// Targets that did not confirm in time; asked again when nobody else is left.
     pub(super) unconfirmed: Vec<Target>,
-    pub(super) asked: Vec<NodeId>,
+    pub(super) asked: SmallVec<[NodeId; 1]>,
     pub(super) failures: Failures,
 }
 

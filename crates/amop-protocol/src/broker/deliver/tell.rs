@@ -1,6 +1,7 @@
 //! What a subscriber's node tells those who asked it to hand a message over.
 
 use bytes::Bytes;
+use smallvec::smallvec;
 
 use super::{Delivery, detour::way_back, fan_out::NodeReport, reception::Waiting};
 use crate::{
@@ -55,7 +56,7 @@ impl Delivery {
         let path = way_back(routing, to, waiting.requester.over, waiting.resends);
         // Each report waits for nothing but itself.
         let flow = flow_of(waiting.requester.send.id as u32, 0);
-        self.forward(routing, vec![to], &path, flow, body, payload);
+        self.forward(routing, smallvec![to], &path, flow, body, payload);
     }
 }
 

@@ -9,7 +9,10 @@ use crate::{
         testing::{id, routing, topic},
         wishes::Wishes,
     },
-    wire::{link::LinkFrame, peer::Envelope},
+    wire::{
+        link::LinkFrame,
+        peer::{self, Envelope},
+    },
 };
 use std::sync::Arc;
 

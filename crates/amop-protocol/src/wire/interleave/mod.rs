@@ -12,6 +12,7 @@
 
 mod assemble;
 mod queue;
+mod spare;
 mod turns;
 
 pub use assemble::{Arrived, Assembler, Budget, Fault};

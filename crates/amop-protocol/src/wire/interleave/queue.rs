@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{
     FIRST, LAST, PIECE,
+    spare::Spare,
     turns::{Turns, sender_of},
 };
 use crate::{
@@ -27,6 +28,7 @@ pub struct Interleaver {
     room: Room,
     /// What each flow has queued; of one that sends a large frame, what follows it.
     flows: BTreeMap<u32, VecDeque<LinkFrame>>,
+    spare: Spare<LinkFrame>,
     /// Flows with a small frame at their head, in turn.
     small: Turns,
     credit: usize,
@@ -43,7 +45,8 @@ struct Running {
     stream: u32,
     flow: u32,
     total: usize,
-    prefix: Bytes,
+    /// The frame's own, until its first piece is gone, which is longer.
+    prefix: Option<[u8; PREFIX]>,
     header: Bytes,
     payload: Bytes,
 }
@@ -60,6 +63,7 @@ impl Interleaver {
         Self {
             room: Room::new(capacity),
             flows: BTreeMap::new(),
+            spare: Spare::default(),
             small: Turns::default(),
             credit: 0,
             waiting: Turns::default(),
@@ -93,12 +97,11 @@ impl Interleaver {
 
     fn place(&mut self, frame: LinkFrame) {
         let flow = frame.flow;
-        match self.flows.entry(flow) {
-            Entry::Occupied(mut queued) => queued.get_mut().push_back(frame),
-            Entry::Vacant(entry) => {
-                entry.insert(VecDeque::from([frame]));
-                self.line_up(flow);
-            }
+        let queued = self.flows.entry(flow);
+        let is_first = matches!(queued, Entry::Vacant(_));
+        queued.or_insert_with(|| self.spare.take()).push_back(frame);
+        if is_first {
+            self.line_up(flow);
         }
     }
 
@@ -107,7 +110,7 @@ impl Interleaver {
         match self.flows.get(&flow).and_then(VecDeque::front) {
             Some(head) if head.wire_len() <= FRAGMENT => self.small.push(flow),
             Some(_) => self.waiting.push(flow),
-            None => _ = self.flows.remove(&flow),
+            None => self.spare.keep(self.flows.remove(&flow)),
         }
     }
 
@@ -181,7 +184,7 @@ impl Interleaver {
                 stream: self.next_stream,
                 flow: frame.flow,
                 total: frame.wire_len(),
-                prefix: Bytes::copy_from_slice(&prefix),
+                prefix: Some(prefix),
                 header: frame.header,
                 payload: frame.payload,
             });
@@ -264,12 +267,12 @@ impl Room {
 
 impl Running {
     fn left(&self) -> usize {
-        self.prefix.len() + self.header.len() + self.payload.len()
+        self.prefix.map_or(0, |prefix| prefix.len()) + self.header.len() + self.payload.len()
     }
 
     fn encode_piece(&mut self, batch: &mut BytesMut) {
         let piece = self.left().min(PIECE);
-        let first = if self.left() == self.total { FIRST } else { 0 };
+        let first = if self.prefix.is_some() { FIRST } else { 0 };
         let last = if self.left() == piece { LAST } else { 0 };
         batch.reserve(PREFIX + piece);
         // A piece is at most 16 KiB.
@@ -279,11 +282,15 @@ impl Running {
         batch.put_u16(0);
         batch.put_u32(self.stream);
         let mut left = piece;
-        for part in [&mut self.prefix, &mut self.header] {
-            let taken = part.split_to(part.len().min(left));
-            left -= taken.len();
-            batch.put_slice(&taken);
+        if let Some(prefix) = self.prefix.take() {
+            left -= prefix.len();
+            batch.put_slice(&prefix);
         }
-        batch.put_slice(&self.payload.split_to(left));
+        for part in [&mut self.header, &mut self.payload] {
+            let taken = part.len().min(left);
+            left -= taken;
+            batch.put_slice(&part[..taken]);
+            part.advance(taken);
+        }
     }
 }

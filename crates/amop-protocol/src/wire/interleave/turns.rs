@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::spare::Spare;
+
 /// Low bits of a flow that tell the flows of one sender apart.
 const LANE_BITS: u32 = 12;
 
@@ -24,6 +26,7 @@ pub(super) struct Turns {
     senders: VecDeque<u32>,
     /// The flows of each; empty only during the sender's turn.
     flows: BTreeMap<u32, VecDeque<u32>>,
+    spare: Spare<u32>,
 }
 
 impl Turns {
@@ -37,7 +40,7 @@ impl Turns {
         let sender = sender_of(flow);
         let flows = self.flows.entry(sender).or_insert_with(|| {
             self.senders.push_back(sender);
-            VecDeque::new()
+            self.spare.take()
         });
         flows.push_back(flow);
     }
@@ -56,7 +59,7 @@ impl Turns {
     pub(super) fn again(&mut self, flow: u32) {
         let sender = sender_of(flow);
         match self.flows.get(&sender) {
-            Some(flows) if flows.is_empty() => drop(self.flows.remove(&sender)),
+            Some(flows) if flows.is_empty() => self.spare.keep(self.flows.remove(&sender)),
             Some(_) => self.senders.push_back(sender),
             None => {}
         }

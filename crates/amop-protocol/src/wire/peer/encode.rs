@@ -1,126 +1,107 @@
 //! The header of a data frame, written by hand into one allocation.
 
-use super::{Audience, Body, DataMessage, Envelope, Route, SendRef, put_route, route_len};
-use crate::wire::fields::{bytes, bytes_len, entry, entry_len, length, number, varint};
+use super::{Audience, Body, DataMessage, Envelope, MAC_LEN, Route, put_route, route_len};
+use crate::wire::fields::{bytes, entry, entry_len, nested, number, varint};
 
-/// Room for the numbers of a message; texts and ids are reckoned exactly.
-const NUMBERS: usize = 64;
+/// Room for all fields of a header that have a length of their own, and for what stands before the others.
+const FIXED: usize = 256;
 
-/// The encoded `Data` of `peer.proto`.
+/// The encoded `Data` of `peer.proto`, with room for the MACs that may follow.
 pub(super) fn header(message: &DataMessage, route: &Route) -> Vec<u8> {
-    let (tag, body) = body(&message.body);
-    let mut out = Vec::with_capacity(entry_len(32) + NUMBERS + route_len(route) + entry_len(body.len()));
+    let macs = route.destinations.len() * MAC_LEN;
+    let mut out = Vec::with_capacity(FIXED + route_len(route) + room(&message.body) + macs);
     bytes(&mut out, 1, message.origin.as_bytes());
     number(&mut out, 2, message.origin_epoch);
     put_route(&mut out, route);
-    length(&mut out, tag, body.len());
-    out.extend_from_slice(&body);
+    let tag = match &message.body {
+        Body::Attempt { .. } => 8,
+        Body::Handed { .. } => 9,
+        Body::Outcome { .. } => 10,
+        Body::FanOut { .. } => 11,
+        Body::FanOutReport { .. } => 12,
+        Body::Refused { .. } => 13,
+    };
+    nested(&mut out, tag, |out| put_body(out, &message.body));
     out
 }
 
-/// The tag and the encoded message of the `body` that is there.
-fn body(body: &Body) -> (u8, Vec<u8>) {
+/// Bytes of texts and lists.
+fn room(body: &Body) -> usize {
+    match body {
+        Body::Attempt { envelope, .. } | Body::FanOut { envelope, .. } => {
+            let audience = envelope.audience.iter().map(|part| entry_len(32) + part.sessions.len() * 2);
+            envelope.publisher.name.len() + envelope.topic.as_str().len() + audience.sum::<usize>()
+        }
+        Body::Outcome { answer_prefix, .. } => answer_prefix.len(),
+        Body::Refused { destinations, .. } => destinations.len() * entry_len(32),
+        Body::Handed { .. } | Body::FanOutReport { .. } => 0,
+    }
+}
+
+fn put_body(out: &mut Vec<u8>, body: &Body) {
     match body {
         Body::Attempt { send, number: attempt, envelope, push_timeout_ms } => {
-            let mut out = with_envelope(*send, u64::from(*attempt), 3, envelope);
-            number(&mut out, 4, u64::from(*push_timeout_ms));
-            (8, out)
+            numbers(out, [(1, *send), (2, u64::from(*attempt))]);
+            nested(out, 3, |out| put_envelope(out, envelope));
+            number(out, 4, u64::from(*push_timeout_ms));
         }
         Body::FanOut { send, envelope, recipients } => {
-            let mut out = with_envelope(*send, 0, 2, envelope);
-            number(&mut out, 3, u64::from(*recipients));
-            (11, out)
+            number(out, 1, *send);
+            nested(out, 2, |out| put_envelope(out, envelope));
+            number(out, 3, u64::from(*recipients));
         }
         Body::Handed { send, number: attempt } => {
-            (9, report(send, [(2, u64::from(*attempt)), (3, send.epoch)]))
+            numbers(out, [(1, send.id), (2, u64::from(*attempt)), (3, send.epoch)]);
         }
         Body::Outcome { send, number: attempt, cause, is_final, exhausted, answer_prefix } => {
-            let numbers = [
-                (2, u64::from(*attempt)),
-                (3, *cause as u64),
-                (4, u64::from(*is_final)),
-                (5, u64::from(*exhausted)),
-            ];
-            let mut out = report(send, numbers);
-            bytes(&mut out, 6, answer_prefix);
-            number(&mut out, 7, send.epoch);
-            (10, out)
+            numbers(out, [(1, send.id), (2, u64::from(*attempt)), (3, *cause as u64)]);
+            numbers(out, [(4, u64::from(*is_final)), (5, u64::from(*exhausted))]);
+            bytes(out, 6, answer_prefix);
+            number(out, 7, send.epoch);
         }
         Body::FanOutReport { send, handed, failed, cause, complete } => {
-            let numbers = [
-                (2, send.epoch),
-                (3, u64::from(*handed)),
-                (4, u64::from(*failed)),
-                (5, *cause as u64),
-                (6, u64::from(*complete)),
-            ];
-            (12, report(send, numbers))
+            numbers(out, [(1, send.id), (2, send.epoch), (3, u64::from(*handed)), (4, u64::from(*failed))]);
+            numbers(out, [(5, *cause as u64), (6, u64::from(*complete))]);
         }
         Body::Refused { send, number: attempt, destinations, cause, retry_after_ms } => {
-            let numbers = [
-                (2, send.epoch),
-                (3, u64::from(*attempt)),
-                (5, *cause as u64),
-                (6, u64::from(*retry_after_ms)),
-            ];
-            let mut out = report(send, numbers);
+            numbers(out, [(1, send.id), (2, send.epoch), (3, u64::from(*attempt))]);
             for node in destinations {
-                entry(&mut out, 4, node.as_bytes());
+                entry(out, 4, node.as_bytes());
             }
-            (13, out)
+            numbers(out, [(5, *cause as u64), (6, u64::from(*retry_after_ms))]);
         }
     }
 }
 
-fn report<const N: usize>(send: &SendRef, numbers: [(u8, u64); N]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(NUMBERS);
-    number(&mut out, 1, send.id);
+fn numbers<const N: usize>(out: &mut Vec<u8>, numbers: [(u8, u64); N]) {
     for (tag, value) in numbers {
-        number(&mut out, tag, value);
+        number(out, tag, value);
     }
-    out
 }
 
-/// The beginning of an attempt or a fan-out: its numbers, and its envelope under `tag`.
-fn with_envelope(send: u64, attempt: u64, tag: u8, envelope: &Envelope) -> Vec<u8> {
-    let (name, topic) = (envelope.publisher.name.as_bytes(), envelope.topic.as_str().as_bytes());
-    let fingerprint = envelope.publisher.fingerprint.as_bytes();
-    let publisher = entry_len(fingerprint.len()) + if name.is_empty() { 0 } else { entry_len(name.len()) };
-    let client = envelope.client.as_ref().map_or(&[][..], |client| client.as_bytes());
-    let audience: Vec<Vec<u8>> = envelope.audience.iter().map(part).collect();
-    let instance = envelope.instance.map(u128::to_be_bytes);
-    let instance = instance.as_ref().map_or(&[][..], |instance| instance);
-    let len = entry_len(publisher)
-        + audience.iter().map(|part| entry_len(part.len())).sum::<usize>()
-        + entry_len(envelope.seq.0.len())
-        + entry_len(topic.len())
-        + bytes_len(client.len())
-        + bytes_len(instance.len());
-    let mut out = Vec::with_capacity(NUMBERS + entry_len(len));
-    number(&mut out, 1, send);
-    number(&mut out, 2, attempt);
-    length(&mut out, tag, len);
-    length(&mut out, 1, publisher);
-    bytes(&mut out, 1, fingerprint);
-    bytes(&mut out, 2, name);
-    bytes(&mut out, 2, &envelope.seq.0);
-    bytes(&mut out, 3, topic);
-    bytes(&mut out, 4, client);
+fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
+    let Envelope { publisher, seq, topic, client, audience, instance } = envelope;
+    nested(out, 1, |out| {
+        bytes(out, 1, publisher.fingerprint.as_bytes());
+        bytes(out, 2, publisher.name.as_bytes());
+    });
+    bytes(out, 2, &seq.0);
+    bytes(out, 3, topic.as_str().as_bytes());
+    if let Some(client) = client {
+        bytes(out, 4, client.as_bytes());
+    }
     for part in audience {
-        bytes(&mut out, 5, &part);
+        nested(out, 5, |out| put_audience(out, part));
     }
-    bytes(&mut out, 6, instance);
-    out
+    if let Some(instance) = instance {
+        bytes(out, 6, &instance.to_be_bytes());
+    }
 }
 
-fn part(audience: &Audience) -> Vec<u8> {
-    let mut sessions = Vec::with_capacity(audience.sessions.len() * 2);
-    for session in &audience.sessions {
-        varint(&mut sessions, session.0);
+fn put_audience(out: &mut Vec<u8>, audience: &Audience) {
+    bytes(out, 1, audience.node.as_bytes());
+    number(out, 2, audience.epoch);
+    if !audience.sessions.is_empty() {
+        nested(out, 3, |out| audience.sessions.iter().for_each(|session| varint(out, session.0)));
     }
-    let mut out = Vec::with_capacity(NUMBERS + entry_len(sessions.len()));
-    bytes(&mut out, 1, audience.node.as_bytes());
-    number(&mut out, 2, audience.epoch);
-    bytes(&mut out, 3, &sessions);
-    out
 }

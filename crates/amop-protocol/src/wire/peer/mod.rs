@@ -6,9 +6,10 @@ mod encode;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::{
-    fields::{entry, entry_len, skim},
+    fields::{entry, entry_len, length, skim},
     link::{Kind, LinkFrame},
 };
 use crate::{Cause, ClientIdentity, Fingerprint, NodeId, Seq, SessionId, Topic, limits::MAX_HOPS};
@@ -16,11 +17,14 @@ use crate::{Cause, ClientIdentity, Fingerprint, NodeId, Seq, SessionId, Topic, l
 /// Most destinations one fan-out frame may name; a header stays below 64 KiB.
 pub const MAX_DESTINATIONS: usize = 1024;
 
+/// Nodes that a data frame is for: nearly always one or a few, which take no allocation.
+pub type Destinations = SmallVec<[NodeId; 4]>;
+
 /// Where a data frame is to go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// One node, or several while a fan-out has not branched; never empty.
-    pub destinations: Vec<NodeId>,
+    pub destinations: Destinations,
     /// Remaining hops of a source route, next one first; empty: by each relay's own table.
     pub path: Vec<NodeId>,
 }
@@ -182,16 +186,21 @@ const FAN_OUT: u64 = 11;
 /// # Errors
 /// When the header does not decode, or names no destination, too many, or malformed ones.
 pub fn decode_route(header: &[u8]) -> Result<Route, DataError> {
-    let mut route = Route { destinations: Vec::with_capacity(1), path: Vec::new() };
+    let mut route = Route { destinations: Destinations::new(), path: Vec::new() };
     for field in skim(header) {
         let field = field.ok_or(DataError::Truncated)?;
-        let (list, most, name) = match u8::try_from(field.tag) {
-            Ok(DESTINATIONS) => (&mut route.destinations, MAX_DESTINATIONS, "destinations"),
-            Ok(PATH) => (&mut route.path, usize::from(MAX_HOPS), "path"),
-            _ => continue,
+        let node = |listed: usize, most: usize, name: &'static str| {
+            let node = field.value.and_then(NodeId::from_slice).filter(|_| listed < most);
+            node.ok_or(DataError::Field(name))
         };
-        let node = field.value.and_then(NodeId::from_slice).filter(|_| list.len() < most);
-        list.push(node.ok_or(DataError::Field(name))?);
+        let Route { destinations, path } = &mut route;
+        match u8::try_from(field.tag) {
+            Ok(DESTINATIONS) => {
+                destinations.push(node(destinations.len(), MAX_DESTINATIONS, "destinations")?)
+            }
+            Ok(PATH) => path.push(node(path.len(), usize::from(MAX_HOPS), "path")?),
+            _ => {}
+        }
     }
     if route.destinations.is_empty() {
         return Err(DataError::Field("destinations"));
@@ -203,21 +212,13 @@ pub fn decode_route(header: &[u8]) -> Result<Route, DataError> {
 pub type Mac = [u8; 16];
 /// Bytes of a node's id that say whose a MAC is.
 const MAC_OWNER: usize = 8;
+/// Bytes of a header's field with a MAC.
+const MAC_LEN: usize = 2 + MAC_OWNER + size_of::<Mac>();
 
 /// The fields of a header that no relay may change, as they are encoded.
 pub fn authenticated(header: &[u8]) -> impl Iterator<Item = &[u8]> {
     let route = [DESTINATIONS, PATH, MACS].map(u64::from);
     skim(header).flatten().filter(move |field| !route.contains(&field.tag)).map(|field| field.raw)
-}
-
-/// The header with the MACs of these destinations.
-pub fn with_macs(header: &[u8], macs: &[(NodeId, Mac)]) -> Bytes {
-    let mut out = Vec::with_capacity(header.len() + macs.len() * entry_len(MAC_OWNER + size_of::<Mac>()));
-    out.extend_from_slice(header);
-    for (node, mac) in macs {
-        entry(&mut out, MACS, &[&node.as_bytes()[..MAC_OWNER], mac].concat());
-    }
-    out.into()
 }
 
 /// The MAC for this destination, if there is one.
@@ -268,8 +269,27 @@ pub fn decode(header: &Bytes) -> Result<DataMessage, DataError> {
 
 /// Builds the frame of a data message.
 pub fn encode(message: &DataMessage, route: &Route, flow: u32, payload: Bytes) -> LinkFrame {
-    let header = encode::header(message, route).into();
-    LinkFrame { kind: Kind::Data, hops: MAX_HOPS, flow, header, payload }
+    encode_sealed(message, route, flow, payload, |_, _, _| None)
+}
+
+/// The same with MACs: `mac` makes that of a destination, if it needs one, of the header without any and the payload.
+pub fn encode_sealed(
+    message: &DataMessage,
+    route: &Route,
+    flow: u32,
+    payload: Bytes,
+    mut mac: impl FnMut(&NodeId, &[u8], &[u8]) -> Option<Mac>,
+) -> LinkFrame {
+    let mut header = encode::header(message, route);
+    let end = header.len();
+    for node in &route.destinations {
+        if let Some(mac) = mac(node, &header[..end], &payload) {
+            length(&mut header, MACS, MAC_OWNER + mac.len());
+            header.extend_from_slice(&node.as_bytes()[..MAC_OWNER]);
+            header.extend_from_slice(&mac);
+        }
+    }
+    LinkFrame { kind: Kind::Data, hops: MAX_HOPS, flow, header: header.into(), payload }
 }
 
 fn route_len(route: &Route) -> usize {

@@ -96,7 +96,7 @@ fn bodies() -> impl Strategy<Value = Body> {
 
 fn routes() -> impl Strategy<Value = Route> {
     (prop::collection::vec(node(), 1..5), prop::collection::vec(node(), 0..5))
-        .prop_map(|(destinations, path)| Route { destinations, path })
+        .prop_map(|(destinations, path)| Route { destinations: destinations.into(), path })
 }
 
 proptest! {
