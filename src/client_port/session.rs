@@ -404,6 +404,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Tells the broker who this is, unless it knows.
     fn introduce(&mut self) {
+        if self.server.is_extended() {
+            self.queue.extend();
+        }
         let subscriber = Subscriber { client: self.info.client.clone(), instance: self.server.instance() };
         if self.told.as_ref() != Some(&subscriber) {
             self.told = Some(subscriber.clone());

@@ -37,7 +37,7 @@ pub(crate) use self::limits::limits;
 pub use self::{
     behaviour::NotAKey,
     config::{Address, AddressError, Config},
-    link::{DownReason, Failure, Incompatible, Link, LinkId, LinkStream, Peer, PeerFault, Turn},
+    link::{DownReason, Failure, Incompatible, Link, LinkId, LinkStream, Passed, Peer, PeerFault, Turn},
     metrics::Metrics,
 };
 use self::{driver::Driver, link::Context};

@@ -42,7 +42,7 @@ use crate::tasks::Tasks;
 
 pub use self::{
     greet::Incompatible,
-    handle::{Link, LinkId, Peer},
+    handle::{Link, LinkId, Passed, Peer},
     reason::{DownReason, Failure, PeerFault},
     turn::Turn,
 };
