@@ -350,8 +350,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let Shared { broker, config, .. } = &*self.shared;
         match event {
             Event::Reply(frame) => self.reply(frame),
-            Event::Refused(frame) => {
-                self.shared.metrics().sends_refused.inc();
+            Event::Refused(frame, cause) => {
+                self.shared.metrics().count_send_refused(cause);
                 self.reply(frame);
             }
             Event::Call { seq, body } => {

@@ -11,6 +11,7 @@ mod certificates;
 mod control;
 mod core_counters;
 mod data_path;
+mod gauges;
 mod lifecycle;
 pub mod limits;
 mod links;

@@ -26,6 +26,7 @@ use super::{
     control,
     core_counters::{ControlCounters, CoreCounters},
     data_path::{self, DataPath},
+    gauges::Gauges,
     lifecycle::Lifecycle,
     limits,
     links::Links,
@@ -207,13 +208,14 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
 fn start_admin(
     config: &Config,
     credentials: &Credentials,
-    registry: MetricsRegistry,
+    mut registry: MetricsRegistry,
     mut source: Source,
 ) -> Result<Admin, StartError> {
     // With port 0 configured only the kernel knows; then the status does not name its own port.
     source.addresses.admin = Some(config.admin.listen).filter(|address| address.port() != 0);
     let settings = settings::admin(config, credentials).map_err(admin::StartError::from)?;
     let source = Arc::new(source);
+    registry.register_collector(Box::new(Gauges::new(source.clone())));
     Ok(Admin::start(settings, registry, source.clone(), source)?)
 }
 
