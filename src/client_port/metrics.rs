@@ -194,7 +194,11 @@ impl Metrics {
         counter("bad_topics", "Names in topic reports that are no topics", &self.bad_topics);
         counter("pushes_refused", "Pushes refused at a full queue", &self.pushes_refused);
         let refused = self.sends_refused.family();
-        registry.register("sends_refused", "Sends refused before delivery, each of which was told so", refused);
+        registry.register(
+            "sends_refused",
+            "Sends refused before delivery, each of which was told so",
+            refused,
+        );
         registry.register("refused", "Clients refused after their handshake", self.refused.clone());
         registry.register("handshakes_failed", "Handshakes that failed", self.handshakes_failed.clone());
         registry.register("closed", "Sessions that ended", self.closed.clone());

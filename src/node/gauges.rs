@@ -22,7 +22,9 @@ pub(super) struct Gauges {
 type Row = (&'static str, &'static str, fn(&Gauges) -> f64);
 
 const GAUGES: &[Row] = &[
-    ("node_ready", "1 if the node is ready, else 0", |g| f64::from(u8::from(g.source.not_ready().is_empty()))),
+    ("node_ready", "1 if the node is ready, else 0", |g| {
+        f64::from(u8::from(g.source.not_ready().is_empty()))
+    }),
     ("control_nodes", "Nodes that are reachable, this one included", |g| {
         count(g.source.data.routing().reachable().count())
     }),
@@ -38,7 +40,9 @@ const GAUGES: &[Row] = &[
     ("overlay_round_trip_mean_seconds", "Round-trip time to neighbours, on average", |g| {
         mean(&g.source.links.round_trips())
     }),
-    ("overlay_queued_bytes", "Bytes that wait for all links", |g| count(g.source.links.queued().iter().sum())),
+    ("overlay_queued_bytes", "Bytes that wait for all links", |g| {
+        count(g.source.links.queued().iter().sum())
+    }),
     ("client_port_queued_bytes", "Bytes that wait for all clients", |g| {
         count(g.source.queued_for_clients().sum())
     }),
@@ -55,9 +59,11 @@ const GAUGES: &[Row] = &[
     ("delivery_resting", "Messages that failed at a session and may be asked for again", |g| {
         count(g.source.data.standing().resting)
     }),
-    ("certificates_first_expiry_seconds", "When the first of the node's certificates expires, Unix time", |g| {
-        g.source.certificates.first_to_expire().unwrap_or_default() as f64
-    }),
+    (
+        "certificates_first_expiry_seconds",
+        "When the first of the node's certificates expires, Unix time",
+        |g| g.source.certificates.first_to_expire().unwrap_or_default() as f64,
+    ),
     ("tasks_alive", "Tasks of the node", |g| count(g.runtime.metrics().num_alive_tasks())),
     ("tasks_queued", "Tasks that could run and wait for a thread", |g| {
         count(g.runtime.metrics().global_queue_depth())

@@ -108,7 +108,10 @@ mod tests {
         assert_eq!(ticks(stat), Some(300.0));
         assert_eq!(ticks("42 (x) R 1"), None);
         assert_eq!(number_behind("VmRSS:\t  1234 kB\n", "VmRSS:"), Some(1234.0));
-        assert_eq!(number_behind("Max open files            1024   4096  files", "Max open files"), Some(1024.0));
+        assert_eq!(
+            number_behind("Max open files            1024   4096  files", "Max open files"),
+            Some(1024.0)
+        );
         assert_eq!(number_behind("Max open files   unlimited", "Max open files"), None);
     }
 

@@ -124,7 +124,8 @@ async fn drain_finishes_what_is_in_flight_and_says_how_it_went() {
     let answer = wait::within("an answer", request).await.expect("no panic");
     assert_eq!(answer.as_deref(), Ok(&b"late but here"[..]));
     let said = tokio::task::block_in_place(|| draining.wait_with_output().expect("ended"));
-    let lines: Vec<Value> = said.stdout.split(|byte| *byte == b'\n').filter(|l| !l.is_empty()).map(json_of).collect();
+    let lines: Vec<Value> =
+        said.stdout.split(|byte| *byte == b'\n').filter(|l| !l.is_empty()).map(json_of).collect();
     let last = lines.last().expect("a line");
     assert_eq!((said.status.code(), &last["phase"], &last["cut"]), (Some(0), &json!("stopped"), &json!(0)));
     assert_eq!(lines[0]["phase"], "draining");
@@ -148,7 +149,10 @@ async fn drain_takes_the_token_and_nothing_less() {
     assert!(status.ready && bed.node.log().contains("admin request refused"));
     let metadata = std::fs::metadata(bed.token()).expect("a token");
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777, 0o600);
-    assert!(!bed.node.log().contains(Secret::load(&bed.token()).expect("a token").expose()), "it is no secret then");
+    assert!(
+        !bed.node.log().contains(Secret::load(&bed.token()).expect("a token").expose()),
+        "it is no secret then"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -168,7 +172,8 @@ async fn beyond_loopback_commands_use_tls() {
     let (code, _, errors) = bed.output("peers", &["--certs", other.to_str().expect("text")]);
     assert!(code == 1 && errors.contains("admin.clients"), "{errors}");
     let token = bed.token();
-    let with_token = ["--certs", other.to_str().expect("text"), "--token-file", token.to_str().expect("text")];
+    let with_token =
+        ["--certs", other.to_str().expect("text"), "--token-file", token.to_str().expect("text")];
     let (code, _, errors) = bed.output("peers", &with_token);
     assert_eq!(code, 0, "{errors}");
     let tls = AskingTls::of_client(&other).expect("TLS").config();
@@ -213,7 +218,10 @@ async fn topics_and_clients_are_shown_page_by_page() {
 
     let clients = asker.clients_on(&Page::default()).await.expect("it answers");
     let [till] = &clients[..] else { panic!("{clients:?}") };
-    assert_eq!((&*till.name, &*till.institution, &*till.dialect, till.topics), ("till", "bank", "extended", 5));
+    assert_eq!(
+        (&*till.name, &*till.institution, &*till.dialect, till.topics),
+        ("till", "bank", "extended", 5)
+    );
     assert_eq!(till.fingerprint.len(), 64);
     let (code, said, _) = bed.output("clients", &["--prefix", "ti"]);
     assert!(code == 0 && said.contains("till") && said.contains("extended"), "{said}");
@@ -223,7 +231,8 @@ async fn topics_and_clients_are_shown_page_by_page() {
     assert_eq!((code, json_of(said.as_bytes()).as_array().map(Vec::len)), (0, Some(1)));
 
     let limits = asker.limits().await.expect("it answers");
-    let used = |key: &str| limits.iter().find(|limit| limit.key.as_deref() == Some(key)).expect("a limit").used;
+    let used =
+        |key: &str| limits.iter().find(|limit| limit.key.as_deref() == Some(key)).expect("a limit").used;
     assert_eq!(["client_port.max_clients", "client_port.max_topics"].map(used), [Some(1), Some(5)]);
     let certificates = asker.certificates().await.expect("it answers");
     let of: Vec<&str> = certificates.iter().map(|certificate| &*certificate.of).collect();
@@ -254,7 +263,8 @@ fn a_line_of_nodes_is_shown_from_its_end() {
     let ask = |command: &str, arguments: &[&str]| {
         let mut amop = Command::new(AMOP);
         let config = devnet.path("node-1/amop.toml");
-        let output = amop.arg(command).arg("--config").arg(config).args(arguments).output().expect("amop starts");
+        let output =
+            amop.arg(command).arg("--config").arg(config).args(arguments).output().expect("amop starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
@@ -307,7 +317,11 @@ fn a_node_says_what_is_wrong_with_its_admin_settings() {
     let path = dir.path().join("amop.toml");
     let check = |text: &str, says: &str| {
         std::fs::write(&path, text).expect("written");
-        let amop = Command::new(AMOP).args(["node", "--check", "--config"]).arg(&path).output().expect("amop starts");
+        let amop = Command::new(AMOP)
+            .args(["node", "--check", "--config"])
+            .arg(&path)
+            .output()
+            .expect("amop starts");
         let errors = String::from_utf8_lossy(&amop.stderr).into_owned();
         assert!(!amop.status.success() && errors.contains(says), "{text}: {errors}");
     };

@@ -96,7 +96,7 @@ async fn busy() -> (Mesh, f64) {
             asked += 2.0;
         }
     }
-    let hurried = RequestOptions { deadline: Some(Duration::from_millis(20)), ..RequestOptions::default() };
+    let hurried = RequestOptions::default().deadline(Duration::from_millis(20));
     let late = till.request_with("silent", "x", hurried);
     wait::within("an outcome", late).await.expect_err("too late");
     asked += 1.0;
@@ -134,7 +134,8 @@ async fn sends_are_the_sum_of_outcomes() {
     wait::until("nothing to be in flight", idle).await;
     for node in &mesh.nodes {
         let page = Page::of(node).await;
-        let [sends, outcomes] = ["amop_delivery_sends_total", "amop_delivery_outcomes_total"].map(|of| page.sum(of));
+        let [sends, outcomes] =
+            ["amop_delivery_sends_total", "amop_delivery_outcomes_total"].map(|of| page.sum(of));
         assert_eq!(sends, outcomes, "sends = the sum of outcomes");
     }
     let page = Page::of(&mesh.nodes[0]).await;
@@ -142,7 +143,10 @@ async fn sends_are_the_sum_of_outcomes() {
     assert_eq!(page.sum("amop_delivery_sends_total") + refused, asked, "every send is counted once");
     assert_eq!(refused, 4.0);
     let refused = |cause| page.caused("amop_client_port_sends_refused_total", cause);
-    assert_eq!(["CAUSE_BAD_TOPIC", "CAUSE_RESERVED_TOPIC", "CAUSE_CLIENT_QUOTA"].map(refused), [2.0, 1.0, 1.0]);
+    assert_eq!(
+        ["CAUSE_BAD_TOPIC", "CAUSE_RESERVED_TOPIC", "CAUSE_CLIENT_QUOTA"].map(refused),
+        [2.0, 1.0, 1.0]
+    );
     let outcome = |cause| page.caused("amop_delivery_outcomes_total", cause);
     assert_eq!(outcome("CAUSE_NO_SUBSCRIBER"), 6.0);
     assert!(outcome("CAUSE_PUSH_TIMEOUT") >= 3.0 && outcome("CAUSE_DELIVERED") >= 12.0);
@@ -153,8 +157,8 @@ async fn what_is_open_is_what_came_less_what_went() {
     let (mesh, _) = busy().await;
     let even = async || {
         let page = Page::of(&mesh.nodes[0]).await;
-        let [opened, closed, open] =
-            ["opened_total", "closed_total", "open"].map(|name| page.sum(&format!("amop_client_port_{name}")));
+        let [opened, closed, open] = ["opened_total", "closed_total", "open"]
+            .map(|name| page.sum(&format!("amop_client_port_{name}")));
         let accepted = page.sum("amop_client_port_accepted_total");
         let [failed, refused] = ["handshakes_failed_total", "refused_total"]
             .map(|name| page.sum(&format!("amop_client_port_{name}")));
@@ -162,8 +166,8 @@ async fn what_is_open_is_what_came_less_what_went() {
     };
     wait::until("sessions to come out even", even).await;
     let page = Page::of(&mesh.nodes[1]).await;
-    let [opened, closed, links] =
-        ["links_opened_total", "links_closed_total", "links"].map(|name| page.sum(&format!("amop_overlay_{name}")));
+    let [opened, closed, links] = ["links_opened_total", "links_closed_total", "links"]
+        .map(|name| page.sum(&format!("amop_overlay_{name}")));
     assert_eq!((links, opened - closed), (2.0, 2.0));
     assert!(page.sum("amop_delivery_relayed_frames_total") > 0.0);
     assert_eq!((page.sum("amop_node_ready"), page.sum("amop_control_nodes")), (1.0, 3.0));
@@ -180,8 +184,10 @@ async fn operations_names_every_metric() {
     for (name, (kind, help)) in &page.described {
         let series = if kind == "counter" { format!("{name}_total") } else { name.clone() };
         let series = if kind == "info" { format!("{name}_info") } else { series };
-        let samples = page.series.get(&series).unwrap_or_else(|| panic!("{series} is described and not shown"));
-        let labels: BTreeSet<&str> = samples.iter().flat_map(|(labels, _)| labels.keys().map(String::as_str)).collect();
+        let samples =
+            page.series.get(&series).unwrap_or_else(|| panic!("{series} is described and not shown"));
+        let labels: BTreeSet<&str> =
+            samples.iter().flat_map(|(labels, _)| labels.keys().map(String::as_str)).collect();
         let labels: Vec<String> = labels.into_iter().map(|label| format!("`{label}`")).collect();
         let help = help.trim_end_matches('.');
         table += &format!("| `{series}` | {kind} | {} | {help} |\n", labels.join(", "));
@@ -210,7 +216,10 @@ async fn names_and_labels_keep_to_the_rules() {
     let closed = ["code", "cause", "reason", "limit", "version"];
     for (name, samples) in &page.series {
         for label in samples.iter().flat_map(|(labels, _)| labels.keys()) {
-            assert!(closed.contains(&label.as_str()), "{name} has a label {label}, which is none of the closed ones");
+            assert!(
+                closed.contains(&label.as_str()),
+                "{name} has a label {label}, which is none of the closed ones"
+            );
         }
     }
 }
@@ -233,8 +242,11 @@ fn parse(expression: &str) -> Query {
         rest = &rest[end..];
         if word.starts_with("amop_") {
             let matchers = behind.strip_prefix('{').and_then(|inside| inside.split_once('}'));
-            let read = |matchers: &str| matchers.split(',').filter(|m| !m.trim().is_empty()).map(matcher).collect();
-            query.metrics.push((word.to_owned(), matchers.map(|(inside, _)| read(inside)).unwrap_or_default()));
+            let read =
+                |matchers: &str| matchers.split(',').filter(|m| !m.trim().is_empty()).map(matcher).collect();
+            query
+                .metrics
+                .push((word.to_owned(), matchers.map(|(inside, _)| read(inside)).unwrap_or_default()));
             rest = matchers.map_or(rest, |(_, after)| after);
         } else if ["by", "without", "on", "ignoring", "group_left", "group_right"].contains(&word) {
             let (inside, after) = behind.strip_prefix('(').and_then(|b| b.split_once(')')).expect("labels");
@@ -257,9 +269,14 @@ fn matcher(text: &str) -> (String, String) {
 
 #[test]
 fn queries_are_read() {
-    let query = parse("sum by (cause) (rate(amop_a_total{code!=\"0\", job=~\"$job\", x=\"y\"}[5m])) / on (instance) amop_b > 0.5");
+    let query = parse(
+        "sum by (cause) (rate(amop_a_total{code!=\"0\", job=~\"$job\", x=\"y\"}[5m])) / on (instance) amop_b > 0.5",
+    );
     let matchers = [("code", ""), ("job", ""), ("x", "y")].map(|(a, b)| (a.to_owned(), b.to_owned()));
-    assert_eq!(query.metrics, [("amop_a_total".to_owned(), matchers.to_vec()), ("amop_b".to_owned(), vec![])]);
+    assert_eq!(
+        query.metrics,
+        [("amop_a_total".to_owned(), matchers.to_vec()), ("amop_b".to_owned(), vec![])]
+    );
     assert_eq!(query.grouped, ["cause", "instance"]);
 }
 
@@ -267,7 +284,8 @@ fn queries_are_read() {
 fn queries(of: &Value) -> Vec<(String, String)> {
     match of {
         Value::Object(fields) => {
-            let title = fields.get("title").or(fields.get("name")).and_then(Value::as_str).unwrap_or_default();
+            let title =
+                fields.get("title").or(fields.get("name")).and_then(Value::as_str).unwrap_or_default();
             let own = ["expr", "query"].into_iter().filter_map(|key| fields.get(key)?.as_str());
             let own: Vec<_> = own.map(|query| (title.to_owned(), query.to_owned())).collect();
             let below = fields.values().flat_map(queries).map(|(at, query)| match at.is_empty() {
@@ -296,9 +314,12 @@ async fn the_dashboard_asks_for_what_is_there() {
         for (name, matchers) in &query.metrics {
             let samples = page.series.get(name).unwrap_or_else(|| panic!("{panel}: there is no {name}"));
             labels.extend(samples.iter().flat_map(|(labels, _)| labels.keys().map(String::as_str)));
-            for (label, value) in matchers.iter().filter(|(label, _)| !["instance", "job"].contains(&label.as_str())) {
+            for (label, value) in
+                matchers.iter().filter(|(label, _)| !["instance", "job"].contains(&label.as_str()))
+            {
                 let fits = |found: &&String| value.is_empty() || *found == value;
-                let found = samples.iter().filter_map(|(labels, _)| labels.get(label)).any(|found| fits(&found));
+                let found =
+                    samples.iter().filter_map(|(labels, _)| labels.get(label)).any(|found| fits(&found));
                 assert!(found, "{panel}: no series of {name} has {label}={value:?}");
             }
             asked.insert(name.clone());
@@ -308,6 +329,7 @@ async fn the_dashboard_asks_for_what_is_there() {
         }
     }
     assert!(asked.len() > 40, "only {} metrics are shown", asked.len());
-    let something = asked.iter().filter(|name| page.series[*name].iter().any(|(_, value)| *value != 0.0)).count();
+    let something =
+        asked.iter().filter(|name| page.series[*name].iter().any(|(_, value)| *value != 0.0)).count();
     assert!(something > 25, "only {something} of them had anything to show after traffic");
 }
