@@ -41,7 +41,7 @@ pub(super) struct Node {
 
 /// Which node to ask, and how to print what it says.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct Ask {
     #[command(flatten)]
     node: Node,
     /// Print JSON, for scripts
@@ -102,7 +102,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     }
 }
 
-impl Args {
+impl Ask {
     /// Asks and prints, once or until a signal comes. With `--watch` on a terminal each time takes the
     /// place of the one before; elsewhere they follow each other.
     pub(super) async fn run<T, A, F>(

@@ -17,7 +17,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = Page::LIMIT)]
     limit: usize,
     #[command(flatten)]
-    ask: ask::Args,
+    ask: ask::Ask,
 }
 
 /// Asks and prints.

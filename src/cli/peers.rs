@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-pub(super) use super::ask::Args;
+pub(super) use super::ask::Ask as Args;
 use crate::{
     cli::output::{self, amount, rate},
     telemetry::status::{Link, Peer},

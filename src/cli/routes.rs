@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-pub(super) use super::ask::Args;
+pub(super) use super::ask::Ask as Args;
 use crate::{cli::output, telemetry::status::Route};
 
 /// Asks and prints.

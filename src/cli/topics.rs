@@ -20,7 +20,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NUMBER")]
     limit: Option<usize>,
     #[command(flatten)]
-    ask: ask::Args,
+    ask: ask::Ask,
 }
 
 /// Asks and prints.
