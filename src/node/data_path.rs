@@ -95,6 +95,8 @@ pub(super) struct Standing {
     pub(super) remembered_bytes: usize,
     /// Messages that failed at a session and may be asked for again.
     pub(super) resting: usize,
+    /// Timers that are armed, most of which will find nothing to do.
+    pub(super) timers: usize,
 }
 
 impl DataPath {
@@ -332,6 +334,7 @@ impl DataPath {
             all.remembered += sent + received;
             all.remembered_bytes += loads.iter().map(|load| load.bytes).sum::<usize>();
             all.resting += shard.resting();
+            all.timers += shard.timers();
         }
         all
     }

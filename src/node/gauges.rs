@@ -56,6 +56,9 @@ const GAUGES: &[Row] = &[
     ("delivery_remembered_bytes", "Bytes of outcomes that are remembered", |g| {
         count(g.source.data.standing().remembered_bytes)
     }),
+    ("delivery_timers", "Timers that are armed, most of which will find nothing to do", |g| {
+        count(g.source.data.standing().timers)
+    }),
     ("delivery_resting", "Messages that failed at a session and may be asked for again", |g| {
         count(g.source.data.standing().resting)
     }),

@@ -19,9 +19,10 @@ use super::{
 };
 use crate::{
     client_port::Registry,
+    overlay::{Overlay, Wanted, WantedState},
     telemetry::status::{
-        Addresses, Certificate, Client, Drain, Operations, Page, Peer, Phase, Route, Status, StatusSource,
-        Topic, TopicNode, Usage,
+        Addresses, Certificate, Client, ConfiguredPeer, Drain, Operations, Page, Peer, PeerState, Phase,
+        Route, Status, StatusSource, Topic, TopicNode, Usage,
     },
 };
 
@@ -29,6 +30,7 @@ use crate::{
 pub(super) struct Source {
     pub(super) data: Arc<DataPath>,
     pub(super) links: Arc<Links>,
+    pub(super) overlay: Overlay,
     pub(super) clients: Arc<Registry>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) lifecycle: Arc<Lifecycle>,
@@ -59,6 +61,7 @@ impl StatusSource for Source {
             topics: routing.topics().filter(|(_, routes)| !routes.sessions.is_empty()).count(),
             ready: not_ready.is_empty(),
             not_ready,
+            configured_peers: self.overlay.wanted().into_iter().map(configured).collect(),
         }
     }
 
@@ -200,6 +203,17 @@ impl Source {
             link: self.links.status(node.id),
         }
     }
+}
+
+fn configured(wanted: Wanted) -> ConfiguredPeer {
+    let Wanted { address, state, failures, error } = wanted;
+    let state = match state {
+        WantedState::Linked => PeerState::Linked,
+        WantedState::Busy => PeerState::Dialling,
+        WantedState::Waiting => PeerState::Waiting,
+        WantedState::Own => PeerState::Own,
+    };
+    ConfiguredPeer { address: address.to_string(), state, failures, error }
 }
 
 fn others(routing: &Routing) -> impl Iterator<Item = &Node> {

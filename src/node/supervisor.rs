@@ -176,6 +176,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let source = Source {
         data: data.clone(),
         links,
+        overlay: overlay.clone(),
         clients,
         sessions,
         lifecycle: lifecycle.clone(),

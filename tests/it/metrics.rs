@@ -20,13 +20,16 @@ use crate::mesh::{Mesh, MeshNode, Plain, Served, Topology, message};
 const BEGIN: &str = "<!-- metrics: made by the test `metrics` -->\n";
 const END: &str = "<!-- end of metrics -->";
 
+/// The series of a metric: labels and value of each.
+type Samples = Vec<(BTreeMap<String, String>, f64)>;
+
 /// A page of metrics, read.
 #[derive(Default)]
 struct Page {
     /// By name of the metric: what it is, and what it means.
     described: BTreeMap<String, (String, String)>,
-    /// By name of the series: labels and value.
-    series: BTreeMap<String, Vec<(BTreeMap<String, String>, f64)>>,
+    /// By name of the series.
+    series: BTreeMap<String, Samples>,
 }
 
 impl Page {

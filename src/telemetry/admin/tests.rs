@@ -48,6 +48,7 @@ impl StatusSource for Fixed {
             topics: 0,
             ready: self.not_ready().is_empty(),
             not_ready: self.not_ready(),
+            configured_peers: Vec::new(),
         }
     }
 
