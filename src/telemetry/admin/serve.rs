@@ -4,7 +4,17 @@
 //! no more than [`MAX_CONNECTIONS`] are open: then the oldest of the address that has the most gives
 //! way, so that nobody is kept out by others who only sit there.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use amop_protocol::{
     certificate::Subject,
@@ -170,8 +180,16 @@ impl Server {
         caller: Caller,
         stop: &CancellationToken,
     ) -> Result<(), Cut> {
-        let answer = |request| self.clone().answer(request, address, caller);
-        self.http(TokioIo::new(stream), service_fn(answer), stop).await
+        let answered = AtomicBool::new(false);
+        let answer = |request| {
+            answered.store(true, Ordering::Relaxed);
+            self.clone().answer(request, address, caller)
+        };
+        match self.http(TokioIo::new(stream), service_fn(answer), stop).await {
+            // Whoever asked, and keeps the connection for later, does nothing wrong.
+            Err(Cut::TimedOut) if answered.load(Ordering::Relaxed) => Ok(()),
+            ended => ended,
+        }
     }
 
     async fn http<S>(
@@ -204,8 +222,7 @@ impl Server {
             Ok(Err(_)) => Ok(()),
             Err(_) => {
                 connection.as_mut().graceful_shutdown();
-                let _ = timeout(LINGER, connection).await;
-                Err(Cut::TimedOut)
+                timeout(LINGER, connection).await.map(drop).map_err(|_| Cut::TimedOut)
             }
         }
     }
