@@ -4,11 +4,14 @@
 //! prints `error: …` and one `caused by: …` line for each cause, and exits with 1; wrong usage
 //! exits with 2. Other exit codes are documented at the subcommand that has them.
 
+mod ask;
 mod bench;
 mod certs;
 mod client;
+mod clients;
 mod completions;
 mod devnet;
+mod drain;
 mod keys;
 mod man;
 mod node;
@@ -17,6 +20,7 @@ mod peers;
 mod publish;
 mod receive_file;
 mod request;
+mod routes;
 mod send_file;
 mod signals;
 mod status;
@@ -65,6 +69,12 @@ enum Command {
     Topics(topics::Args),
     /// Show which nodes a node reaches, and how
     Peers(peers::Args),
+    /// Show over which neighbour a node sends to each other node
+    Routes(routes::Args),
+    /// Show who is connected to a node
+    Clients(clients::Args),
+    /// Have a node stop in order, as a signal would
+    Drain(drain::Args),
     /// Print what a shell needs to complete this command line
     Completions(completions::Args),
     /// Write the manual pages
@@ -100,6 +110,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => small_runtime()?.block_on(status::run(args)),
         Command::Topics(args) => small_runtime()?.block_on(topics::run(args)),
         Command::Peers(args) => small_runtime()?.block_on(peers::run(args)),
+        Command::Routes(args) => small_runtime()?.block_on(routes::run(args)),
+        Command::Clients(args) => small_runtime()?.block_on(clients::run(args)),
+        Command::Drain(args) => small_runtime()?.block_on(drain::run(args)),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }
