@@ -76,6 +76,7 @@ fn by_table(
     all: usize,
     routed: &mut Routed,
 ) -> Result<(), DataError> {
+    // Each destination, after the neighbour on the way to it.
     let mut ways: SmallVec<[(NodeId, NodeId); 4]> = SmallVec::new();
     for node in &route.destinations {
         match routing.find(node).map(|node| node.next_hop) {
