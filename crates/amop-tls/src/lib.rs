@@ -4,6 +4,7 @@
 //! - [`fisco::Authority`] is the rule for FISCO BCOS certificates, on client ports only.
 //! - [`Verifier`] is the one adapter between a [`Rule`] and rustls; [`ChainError`] says why a
 //!   certificate is refused, and what to do.
+//! - [`Revocations`] are what CAs have taken back; both rules refuse it.
 //! - [`provider`] is the cryptography: ring, and [`secp256k1`].
 //!
 //! Invariants: a chain is verified anew on every connection; no host name decides anything; all
@@ -16,6 +17,7 @@ pub mod fisco;
 mod node_id;
 mod profile;
 pub mod provider;
+mod revocation;
 pub mod secp256k1;
 mod throttle;
 mod verifier;
@@ -28,6 +30,7 @@ pub use self::{
     error::ChainError,
     node_id::{WrongKey, fingerprint, node_key},
     profile::{Profile, UnknownProfile},
+    revocation::{Crl, CrlError, Revocations, serial_from_hex, serial_of},
     throttle::Throttle,
     verifier::{Rule, Verifier, refusal},
 };
