@@ -38,6 +38,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (config, credentials) = config::check(&args.config)?;
     let _logging = start_logging(&config.log)?;
     let mut signals = Signals::new()?;
+    let mut hang_ups = signals.take_hang_ups()?;
     let stdin_closed = stdin_closed();
     tokio::pin!(stdin_closed);
     let mut node = tokio::select! {
@@ -45,14 +46,22 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         () = signals.recv() => return Ok(ExitCode::SUCCESS),
         started = Node::start(config, credentials) => started?,
     };
-    tokio::select! {
-        biased;
-        () = signals.recv() => tracing::info!("told to stop"),
-        () = &mut stdin_closed => tracing::info!("standard input has closed; stopping"),
-        () = node.ended() => {
-            node.shutdown().await;
-            anyhow::bail!("the node has ended by itself; its log says why");
+    loop {
+        tokio::select! {
+            biased;
+            () = signals.recv() => tracing::info!("told to stop"),
+            () = &mut stdin_closed => tracing::info!("standard input has closed; stopping"),
+            () = node.ended() => {
+                node.shutdown().await;
+                anyhow::bail!("the node has ended by itself; its log says why");
+            }
+            () = hang_ups.recv() => {
+                // The log says what came of it.
+                let _ = node.reload().await;
+                continue;
+            }
         }
+        break;
     }
     tokio::select! {
         biased;

@@ -8,6 +8,8 @@
 //! - [`Credentials`] are a node's own chain and key, and the TLS configurations made from them.
 //! - [`ClientTls`] is what a client port's listener serves with: the default certificates, or
 //!   FISCO BCOS's.
+//! - [`Store`] watches the files that all of it came from, and puts in force what has become of
+//!   them: all of it, or nothing. [`Fact`]s say what is in force.
 //! - [`Handshakes`] bounds the TLS handshakes under way on a port.
 //! - [`mint`] makes certificates; nothing in a running node calls it.
 //!
@@ -17,24 +19,31 @@
 
 mod client_tls;
 mod credentials;
+mod crl;
+mod error;
+mod facts;
 mod fisco;
 mod handshakes;
 pub mod mint;
 pub mod pem;
+mod store;
 mod tls;
 
 #[cfg(test)]
 mod tests;
 
 pub use self::{
-    client_tls::{Client, ClientTls, Clients},
-    credentials::{Credentials, LoadError, Paths},
+    client_tls::{Client, ClientTls, Clients, Serving},
+    credentials::{Credentials, Renewal},
+    error::{LoadError, Paths},
+    facts::{Fact, Of},
     fisco::{Agency, FiscoPaths},
     handshakes::{BACKLOG, Handshake, Handshakes, keep_unsent_low},
+    store::{Changes, Files, Refused, Store},
     tls::{OVERLAY_ALPN, OVERLAY_DATA_ALPN},
 };
 pub use amop_protocol::certificate::{Role, Subject};
 pub use amop_tls::fisco::Kind as FiscoKind;
 pub use amop_tls::{
-    Authority, ChainError, Profile, Throttle, UnknownProfile, WrongKey, fingerprint, node_key,
+    Authority, ChainError, Profile, Throttle, UnknownProfile, WrongKey, fingerprint, node_key, while_valid,
 };

@@ -3,19 +3,25 @@
 //! Only here do the two ports meet. `control` owns announcements and routes, `data_path`
 //! moves messages, `supervisor` starts and stops everything in the right order.
 //!
-//! Tasks of its own: `control` (woken by commands, overlay events, its timer) and `timers` (woken
-//! when a delivery timer is due). Both are vital: if one ends unasked, so does the node.
+//! Tasks of its own: `control` (woken by commands, overlay events, its timer), `timers` (woken
+//! when a delivery timer is due) and `reload` (woken every second, and by whoever asks). All are
+//! vital: if one ends unasked, so does the node.
 
 mod broker;
+mod certificate_metrics;
 mod control;
 mod core_counters;
 mod data_path;
 pub mod limits;
 mod links;
 mod metrics;
+mod reload;
 mod settings;
 mod status;
 mod supervisor;
 mod trust;
 
-pub use self::supervisor::{Node, NodeHandle, Report, StartError};
+pub use self::{
+    reload::Reloaded,
+    supervisor::{Node, NodeHandle, Report, StartError},
+};

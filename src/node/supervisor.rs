@@ -25,11 +25,12 @@ use rand::Rng;
 
 use super::{
     broker::NodeBroker,
-    control,
+    certificate_metrics, control,
     core_counters::{ControlCounters, CoreCounters},
     data_path::{self, DataPath},
     links::Links,
     metrics::Metrics,
+    reload::{self, Around, ReloadTask, Reloaded},
     settings,
     status::Source,
     trust::Trust,
@@ -63,6 +64,7 @@ pub struct NodeHandle {
     grace: Duration,
     data: Arc<DataPath>,
     control: control::Handle,
+    reload: reload::Handle,
     client_port: ClientPort,
     overlay: Overlay,
     admin: Option<Admin>,
@@ -139,6 +141,7 @@ impl Node {
 async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Result<NodeHandle, StartError> {
     let since = Instant::now();
     let listeners = settings::listeners(config, credentials).map_err(StartError::Certificates)?;
+    let files = settings::files(config, &listeners);
     let profiles: Vec<Profile> = listeners.iter().map(|(_, tls)| tls.profile()).collect();
     let mut registry = metrics::registry();
     let clients = Arc::new(Registry::new(client_port::Metrics::default()));
@@ -158,6 +161,17 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let broker = Arc::new(NodeBroker { data: data.clone(), control: control.clone(), tasks: tasks.clone() });
     let settings = settings::client_port(config, credentials);
     let client_port = ClientPort::start(tasks, settings, listeners, broker, clients.clone()).await?;
+    let around = Around {
+        credentials: credentials.clone(),
+        control: control.clone(),
+        clients: clients.clone(),
+        overlay: overlay.clone(),
+        metrics: certificate_metrics::Metrics::register(&mut registry),
+        warnings: config.node.expiry_warnings.clone(),
+    };
+    let (reload, requests) = reload::requests();
+    let reloading = ReloadTask::new(files, around);
+    tasks.spawn_vital("reload", reloading.run(requests, tasks.clone()));
     let ready = Arc::new(AtomicBool::new(true));
     let listeners = client_port.addresses().iter().zip(profiles);
     let listeners: Vec<_> = listeners
@@ -185,6 +199,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         grace,
         data,
         control,
+        reload,
         client_port,
         overlay,
         admin,
@@ -250,6 +265,15 @@ impl NodeHandle {
     /// Resolves if the node cannot go on by itself. Cancel safe.
     pub async fn ended(&self) {
         self.tasks.failed().await;
+    }
+
+    /// Loads certificates, keys, CAs and revocation lists from their files again, at once: all, or nothing.
+    /// Says what has changed; nothing, if the node is ending. Cancel safe: what was begun is done.
+    ///
+    /// # Errors
+    /// When something in the files cannot be used; then everything stays as it was.
+    pub async fn reload(&self) -> Reloaded {
+        self.reload.reload().await
     }
 
     /// Stops in order: not ready; no new clients; no topics announced; clients told; sends in

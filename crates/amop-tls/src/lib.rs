@@ -23,7 +23,10 @@ mod throttle;
 mod verifier;
 mod x25519;
 
-use rustls_pki_types::CertificateDer;
+use std::time::Duration;
+
+use amop_protocol::certificate::Description;
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 pub use self::{
     consortium::{Authority, Holder, signed_message},
@@ -39,6 +42,17 @@ pub use self::{
 pub const MAX_CHAIN: usize = 4;
 /// Largest certificate that is looked at, in bytes.
 pub const MAX_CERTIFICATE_BYTES: usize = 16 * 1024;
+
+/// Now or, if the leaf has expired, the last moment it was valid: for asking whether a chain that was
+/// verified when its connection began would still be believed.
+pub fn while_valid(chain: &[CertificateDer<'_>]) -> UnixTime {
+    let now = UnixTime::now();
+    let leaf = chain.first().and_then(|leaf| Description::parse(leaf).ok());
+    match leaf.and_then(|leaf| u64::try_from(leaf.not_after).ok()) {
+        Some(end) if end < now.as_secs() => UnixTime::since_unix_epoch(Duration::from_secs(end)),
+        _ => now,
+    }
+}
 
 /// A chain's leaf and the rest, if there is one and no more than anybody needs.
 fn chain_of_bounded_size<'a, 'c>(

@@ -117,6 +117,11 @@ impl Crl {
         self.revoked.iter().map(|(serial, since)| (hex(serial), *since))
     }
 
+    /// Whether it is of the same CA and was made before.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        (&self.issuer, &self.key) == (&other.issuer, &other.key) && self.this_update < other.this_update
+    }
+
     /// When it was made, Unix time.
     pub fn this_update(&self) -> i64 {
         self.this_update

@@ -31,7 +31,7 @@ impl Files {
 
     fn paths(&self) -> FiscoPaths {
         let (ca, cert, key) = (self.at("ca.crt"), self.at("node.crt"), self.at("node.key"));
-        FiscoPaths { kind: self.kind, ca, cert, key, agencies: self.agencies.clone() }
+        FiscoPaths { kind: self.kind, ca, cert, key, crl: Vec::new(), agencies: self.agencies.clone() }
     }
 
     fn load(&self) -> Result<ClientTls, String> {
@@ -84,7 +84,7 @@ fn a_listener_takes_the_clients_of_its_own_agency_and_of_those_it_is_told() {
 
         for version in kind.versions() {
             let (ours, theirs) = (own.client("app", 30).unwrap(), other.client("app", 30).unwrap());
-            handshake(client(kind, &ours, &[version]), alone.server_config()).unwrap();
+            handshake(client(kind, &ours, &[version]), alone.serving().server_config()).unwrap();
             // The node's own CA is not theirs with RSA, where each agency has its own.
             let theirs_as_seen = match kind {
                 FiscoKind::Ec => client(kind, &theirs, &[version]),
@@ -96,8 +96,8 @@ fn a_listener_takes_the_clients_of_its_own_agency_and_of_those_it_is_told() {
                     Arc::new(config)
                 }
             };
-            handshake(theirs_as_seen.clone(), both.server_config()).unwrap();
-            let refused = handshake(theirs_as_seen, alone.server_config()).unwrap_err();
+            handshake(theirs_as_seen.clone(), both.serving().server_config()).unwrap();
+            let refused = handshake(theirs_as_seen, alone.serving().server_config()).unwrap_err();
             assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
 
             let found = both.identify(theirs.chain()).unwrap();

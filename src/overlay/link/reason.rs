@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use amop_protocol::{NodeId, wire::link::Kind};
 
 use super::Incompatible;
+use crate::identity::ChainError;
 
 /// Why a link went down.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,9 @@ pub enum DownReason {
     /// The peer takes control frames more slowly than they come.
     #[error("the control queue is full: the peer is too slow")]
     Overflow,
+    /// Its certificate was revoked, or its CA is no longer believed.
+    #[error("the peer's certificate is no longer believed: {0}")]
+    Untrusted(#[source] ChainError),
     /// We disconnected it.
     #[error("disconnected on request")]
     Disconnected,

@@ -56,6 +56,11 @@ impl Authority {
         self
     }
 
+    /// The lists of what is revoked.
+    pub fn revocations(&self) -> &Revocations {
+        &self.0.revocations
+    }
+
     /// Verifies a chain, leaf first, and says whose it is.
     ///
     /// # Errors
@@ -78,9 +83,10 @@ impl Authority {
         leaf.check_leaf(self.0.purpose)?;
         let institution = match self.configured(&leaf, now) {
             Some(issuer) => {
+                // What is revoked is so whether or not it has expired meanwhile.
+                issuer.check_revoked(leaf.serial(), &self.0.revocations)?;
                 leaf.validity().check(error::LEAF, now)?;
                 issuer.check_validity(now)?;
-                issuer.check_revoked(leaf.serial(), &self.0.revocations)?;
                 issuer.institution()
             }
             None => {
