@@ -15,7 +15,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 
 use crate::{
-    ChainError, Profile, Revocations, Rule, chain_of_bounded_size, error, node_key, provider,
+    ChainError, Profile, Revocations, Rule, chain_of_bounded_size, der, error, node_key, provider,
     revocation::is_issued_ca,
 };
 
@@ -189,15 +189,17 @@ impl Authority {
         if revocations.lists().is_empty() {
             return Ok(());
         }
-        let mut whose = error::LEAF;
-        let mut below: &webpki::Cert<'_> = path.end_entity();
+        let check = |whose, below: &webpki::Cert<'_>, key: &[u8]| {
+            // Without its tag and length.
+            let issuer = der::sequence(&[below.issuer()]);
+            revocations.check(whose, &issuer, |known| key.ends_with(known), below.serial())
+        };
+        let (mut whose, mut below): (_, &webpki::Cert<'_>) = (error::LEAF, path.end_entity());
         for ca in path.intermediate_certificates() {
-            let key = ca.subject_public_key_info();
-            revocations.check(whose, below.issuer(), |known| key.ends_with(known), below.serial())?;
+            check(whose, below, &ca.subject_public_key_info())?;
             (whose, below) = (error::ISSUER, ca);
         }
-        let key = &path.anchor().subject_public_key_info;
-        revocations.check(whose, below.issuer(), |known| key.ends_with(known), below.serial())
+        check(whose, below, &path.anchor().subject_public_key_info)
     }
 
     fn is_shallow(&self, path: &webpki::VerifiedPath<'_>) -> bool {

@@ -40,14 +40,14 @@ impl Ca {
         days: u32,
     ) -> Result<Vec<CertificateDer<'static>>, MintError> {
         self.expect_kind(CaKind::Institution, "nodes and clients")?;
-        let not_ours = |_| MintError::NotOurs { ca: self.name.clone() };
-        let subject = Subject::parse(old).map_err(not_ours)?;
-        let authority = Authority::new(std::slice::from_ref(&self.certificate)).map_err(|(_, e)| not_ours(e));
+        let not_ours = || MintError::NotOurs { ca: self.name.clone() };
+        let subject = Subject::parse(old).map_err(|_| not_ours())?;
+        let authority = Authority::new(std::slice::from_ref(&self.certificate)).map_err(|_| not_ours())?;
         let chain = std::slice::from_ref(old);
-        authority?.verify_chain_at(chain, subject.role, while_valid(chain)).map_err(not_ours)?;
+        authority.verify_chain_at(chain, subject.role, while_valid(chain)).map_err(|_| not_ours())?;
         let key = match X509Certificate::from_der(old) {
             Ok((_, old)) => SubjectPublicKeyInfo::from_der(old.public_key().raw)?,
-            Err(_) => return Err(MintError::NotOurs { ca: self.name.clone() }),
+            Err(_) => return Err(not_ours()),
         };
         let params = leaf_params(subject.role, &subject.name, &self.name, days, self.not_after)?;
         let certificate = params.signed_by(&key, &self.issuer)?.der().clone();

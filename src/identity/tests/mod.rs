@@ -1,4 +1,5 @@
 mod fisco;
+mod reload;
 
 use std::{fs, path::Path, sync::Arc};
 
