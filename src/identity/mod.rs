@@ -15,7 +15,8 @@
 //!
 //! Invariants: one rule verifies chains, for TLS on both ports and for announcements alike; no
 //! TLS session is ever resumed, so every connection verifies its certificate anew; private keys
-//! never leave [`Credentials`].
+//! never leave [`Credentials`]; certificates change all together, verified, or not at all, and never who the
+//! node is.
 
 mod client_tls;
 mod credentials;
