@@ -133,6 +133,16 @@ enum Layout {
     FiscoEc,
 }
 
+impl Layout {
+    fn fisco(self) -> Option<FiscoKind> {
+        match self {
+            Self::Default => None,
+            Self::FiscoRsa => Some(FiscoKind::Rsa),
+            Self::FiscoEc => Some(FiscoKind::Ec),
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -182,11 +192,7 @@ impl New {
 
     /// The kind of FISCO BCOS certificates, if it is one.
     fn fisco(&self) -> Option<FiscoKind> {
-        match self.layout {
-            Layout::Default => None,
-            Layout::FiscoRsa => Some(FiscoKind::Rsa),
-            Layout::FiscoEc => Some(FiscoKind::Ec),
-        }
+        self.layout.fisco()
     }
 
     fn make_ca(&self, days: u32) -> anyhow::Result<Made> {

@@ -7,7 +7,11 @@ use anyhow::{Context, bail};
 
 use super::{Made, not_a_ca};
 use crate::identity::{
-    mint::{CA_DAYS, Ca, Existing, LEAF_DAYS, renew::replace},
+    mint::{
+        CA_DAYS, Ca, Existing, LEAF_DAYS,
+        crl::{CRL_DAYS, Revoker},
+        renew::replace,
+    },
     pem,
 };
 
@@ -56,7 +60,12 @@ impl Renew {
             .with_context(|| not_a_ca(directory, "institution", "institution"))?;
         let root = Ca::load_consortium(root).with_context(|| not_a_ca(root, "consortium", "ca"))?;
         let renewed = root.recertify(institution, self.days.unwrap_or(CA_DAYS))?;
-        let saved = renewed.save(directory, Existing::Replace)?;
+        let mut saved = renewed.save(directory, Existing::Replace)?;
+        // Beside its list stands its certificate, which must lead to the new root too.
+        let list = directory.join(renewed.list_name());
+        if list.exists() {
+            saved.push(renewed.save_crl(&renewed.revoked(&list)?, CRL_DAYS, &list)?);
+        }
         Ok(Made::new("institution CA, renewed, of", &old.subject, saved))
     }
 }

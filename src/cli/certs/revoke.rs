@@ -10,9 +10,13 @@ use amop_tls::{Crl, serial_from_hex, serial_of};
 use anyhow::{Context, bail};
 use serde::Serialize;
 
-use super::{Made, inspect::moment, not_a_ca};
+use super::{Layout, Made, inspect::moment, not_a_ca};
 use crate::identity::{
-    mint::{Ca, crl::CRL_DAYS},
+    mint::{
+        Ca,
+        crl::{CRL_DAYS, Revoker},
+        fisco::Agency,
+    },
     pem,
 };
 
@@ -25,6 +29,9 @@ pub(super) struct Whose {
     /// The directory of the consortium's root, to revoke an institution's CA
     #[arg(long, value_name = "DIR", conflicts_with = "institution")]
     ca: Option<PathBuf>,
+    /// Kind of the CA's certificates
+    #[arg(long, value_enum, default_value_t = Layout::Default)]
+    layout: Layout,
     /// Days until the list is to be replaced by a newer one
     #[arg(long, default_value_t = CRL_DAYS)]
     days: u32,
@@ -71,18 +78,27 @@ struct Entry {
 
 impl Whose {
     /// The CA, and where its list is.
-    fn load(&self) -> anyhow::Result<(Ca, PathBuf)> {
-        let (ca, directory) = match (&self.ca, &self.institution) {
-            (Some(root), _) => {
-                (Ca::load_consortium(root).with_context(|| not_a_ca(root, "consortium", "ca"))?, root)
+    fn load(&self) -> anyhow::Result<(Box<dyn Revoker>, PathBuf)> {
+        let (ca, directory): (Box<dyn Revoker>, _) = match (&self.ca, &self.institution, self.layout.fisco())
+        {
+            (Some(_), _, Some(_)) => {
+                bail!("--ca is for the root of a consortium; name an agency with --institution")
             }
-            (None, Some(directory)) => {
-                let ca = Ca::load_institution(directory);
-                (ca.with_context(|| not_a_ca(directory, "institution", "institution"))?, directory)
+            (Some(root), _, None) => {
+                let ca = Ca::load_consortium(root).with_context(|| not_a_ca(root, "consortium", "ca"))?;
+                (Box::new(ca), root)
             }
-            (None, None) => bail!("name the directory of the CA with --institution"),
+            (None, Some(directory), kind) => {
+                let wrong = || not_a_ca(directory, "institution", "institution");
+                let ca: Box<dyn Revoker> = match kind {
+                    None => Box::new(Ca::load_institution(directory).with_context(wrong)?),
+                    Some(kind) => Box::new(Agency::load(kind, directory).with_context(wrong)?),
+                };
+                (ca, directory)
+            }
+            (None, None, _) => bail!("name the directory of the CA with --institution"),
         };
-        let path = ca.crl_path(directory);
+        let path = directory.join(ca.list_name());
         Ok((ca, path))
     }
 }
@@ -126,7 +142,7 @@ impl List {
         } else if !path.exists() {
             bail!("{} is not there; make it with --refresh, or with `amop certs revoke`", path.display());
         }
-        let shown = Shown::load(&path, &ca)?;
+        let shown = Shown::load(&path, &*ca)?;
         match json {
             true => writeln!(out, "{}", serde_json::to_string(&shown)?)?,
             false => shown.print(out)?,
@@ -136,7 +152,7 @@ impl List {
 }
 
 impl Shown {
-    fn load(path: &Path, ca: &Ca) -> anyhow::Result<Self> {
+    fn load(path: &Path, ca: &dyn Revoker) -> anyhow::Result<Self> {
         let (lists, _) = pem::revocation_lists(path)?;
         let list = Crl::parse(&lists[0], std::slice::from_ref(ca.certificate()), i64::MAX)
             .with_context(|| path.display().to_string())?;

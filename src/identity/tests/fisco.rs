@@ -8,6 +8,7 @@ use rustls::{SupportedProtocolVersion, sign::SingleCertAndKey};
 use super::*;
 use crate::identity::mint::{
     Existing,
+    crl::{Revoked, Revoker},
     fisco::{Agency as Mint, Chain, Leaf as MintedLeaf},
 };
 
@@ -285,5 +286,34 @@ fn certificates_of_fisco_bcos_are_told_apart_where_the_default_ones_are_needed()
         for text in refused(&own.client("app", 1).unwrap()) {
             assert!(text.contains(says) && text.contains("both ends must use one profile"), "{text}");
         }
+    }
+}
+
+#[test]
+fn what_an_agency_has_revoked_is_refused() {
+    for (kind, agency, other) in agencies() {
+        let mut files = Files::new(&agency, kind);
+        files.add("Bank B", &[other.certificate()]);
+        let clients = [agency.client("bad", 30), agency.client("good", 30), other.client("good", 30)];
+        let [bad, good, theirs] = clients.map(Result::unwrap);
+        let list = files.at("agency.crl");
+        let mut revoked = Revoked::default();
+        revoked.add(amop_tls::serial_of(&bad.chain()[0]).unwrap());
+        agency.save_crl(&revoked, 9, &list).unwrap();
+        let paths = FiscoPaths { crl: vec![list.clone()], ..files.paths() };
+        let tls = ClientTls::load_fisco(&paths, "Bank A".into()).unwrap();
+        let cause = tls.identify(bad.chain()).unwrap_err();
+        assert!(matches!(cause, ChainError::Revoked { .. }), "{cause}");
+        assert!(tls.still_believes(bad.chain()).is_err());
+        tls.still_believes(good.chain()).unwrap();
+        assert!(tls.identify(good.chain()).is_ok() && tls.identify(theirs.chain()).is_ok());
+        assert!(tls.facts().iter().any(|fact| fact.of == Of::RevocationList && fact.serial == "1"));
+        let again = agency.revoked(&list).unwrap();
+        agency.save_crl(&again, 9, &list).unwrap();
+        assert!(ClientTls::load_fisco(&paths, "Bank A".into()).unwrap().identify(bad.chain()).is_err());
+        let stranger = Mint::new(kind, "stranger", 9).unwrap();
+        stranger.save_crl(&revoked, 9, &list).unwrap();
+        let problems = ClientTls::load_fisco(&paths, "Bank A".into()).unwrap_err();
+        assert!(problems[0].to_string().contains("is no CA that is known here"), "{}", problems[0]);
     }
 }

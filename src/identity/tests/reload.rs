@@ -5,7 +5,7 @@ use amop_tls::serial_of;
 use super::*;
 use crate::identity::mint::{
     Ca, Existing,
-    crl::{CRL_DAYS, Revoked},
+    crl::{CRL_DAYS, Revoked, Revoker},
     renew::replace,
 };
 
