@@ -8,8 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::FutureExt;
 use rustls_pki_types::CertificateDer;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpSocket, TcpStream},
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -170,7 +174,7 @@ async fn accept(
     keep_unsent_low(&tcp);
     let accept = tokio::time::timeout(
         shared.config.handshake_timeout,
-        TlsAcceptor::from(serving.server_config()).accept(Sparing::new(tcp)),
+        TlsAcceptor::from(serving.server_config()).accept(Sparing::new(tcp)).into_fallible(),
     );
     // The ends first, then the handshake.
     let reason = tokio::select! {
@@ -182,7 +186,9 @@ async fn accept(
         }
         accepted = accept => match accepted {
             Ok(Ok(stream)) => return Some(stream),
-            Ok(Err(error)) => {
+            Ok(Err((error, mut tcp))) => {
+                // The alert that says why; it fits in what the system takes at once, or is not worth waiting for.
+                let _ = tcp.flush().now_or_never();
                 shared.refusals.line(|| log_failure(tls, &error));
                 HandshakeFailure::Failed
             }

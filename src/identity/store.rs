@@ -63,7 +63,7 @@ pub struct Refused {
     /// At least one problem, unless the files were being written.
     pub problems: Vec<LoadError>,
     /// The certificate that was offered as the node's own, where it can be read.
-    pub offered: Option<Description>,
+    pub offered: Option<Box<Description>>,
 }
 
 /// Tells what files hold from anything else that they may hold.
@@ -171,7 +171,7 @@ impl Store {
 
     fn refused(&self, problems: Vec<LoadError>) -> Refused {
         let chain = pem::certificates(&self.files.node.cert).ok();
-        let offered = chain.and_then(|chain| Description::parse(chain.first()?).ok());
+        let offered = chain.and_then(|chain| Description::parse(chain.first()?).ok()).map(Box::new);
         Refused { problems, offered }
     }
 }
