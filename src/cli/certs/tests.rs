@@ -123,8 +123,10 @@ fn certificates_are_renewed_revoked_and_listed() {
     let key = std::fs::read(directory.path().join("node/node.key")).unwrap();
     run("renew @node/node.crt --institution @bank").unwrap();
     let after = json("inspect @node/node.crt --ca @root/ca.crt --json");
-    assert_eq!((&before[0]["node_id"], &before[0]["days_left"]), (&after[0]["node_id"], &4.into()));
-    assert!(before[0]["serial"] != after[0]["serial"] && after[0]["days_left"] == 364);
+    assert_eq!(before[0]["node_id"], after[0]["node_id"]);
+    assert_ne!(before[0]["serial"], after[0]["serial"]);
+    let days = [&before, &after].map(|inspected| inspected[0]["days_left"].as_i64().unwrap());
+    assert!((4..=5).contains(&days[0]) && (364..=365).contains(&days[1]), "{days:?}");
     assert_eq!(after[0]["verified"], true);
     assert_eq!(std::fs::read(directory.path().join("node/node.key")).unwrap(), key);
 
