@@ -42,6 +42,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (config, credentials) = config::check(&args.config)?;
     let _logging = start_logging(&config.log)?;
     let mut signals = Signals::new()?;
+    let mut hang_ups = signals.take_hang_ups()?;
     let stdin_closed = stdin_closed();
     tokio::pin!(stdin_closed);
     let mut node = tokio::select! {
@@ -49,16 +50,24 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         () = signals.recv() => return Ok(ExitCode::SUCCESS),
         started = Node::start(config, credentials) => started?,
     };
-    tokio::select! {
-        biased;
-        () = signals.recv() => tracing::info!("told to stop"),
-        () = &mut stdin_closed => tracing::info!("standard input has closed; stopping"),
-        // Somebody with the authority: the log has said who.
-        () = node.asked_to_stop() => {}
-        () = node.ended() => {
-            node.shutdown().await;
-            anyhow::bail!("the node has ended by itself; its log says why");
+    loop {
+        tokio::select! {
+            biased;
+            () = signals.recv() => tracing::info!("told to stop"),
+            () = &mut stdin_closed => tracing::info!("standard input has closed; stopping"),
+            // Somebody with the authority: the log has said who.
+            () = node.asked_to_stop() => {}
+            () = node.ended() => {
+                node.shutdown().await;
+                anyhow::bail!("the node has ended by itself; its log says why");
+            }
+            () = hang_ups.recv() => {
+                // The log says what came of it.
+                let _ = node.reload().await;
+                continue;
+            }
         }
+        break;
     }
     tokio::select! {
         biased;

@@ -8,26 +8,49 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    hang_up: Signal,
+    /// None once it means something else.
+    hang_up: Option<Signal>,
+}
+
+/// SIGHUP where it does not end the command.
+#[derive(Debug)]
+pub(super) struct HangUps(Signal);
+
+impl HangUps {
+    /// Resolves at the next one. Cancel safe.
+    pub(super) async fn recv(&mut self) {
+        self.0.recv().await;
+    }
 }
 
 impl Signals {
     /// Takes the three signals over from here on.
     pub(super) fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
-            hang_up: listen(SignalKind::hangup())?,
+            hang_up: Some(listen(SignalKind::hangup())?),
         })
+    }
+
+    /// From here on SIGHUP is not among them, but for the caller to handle.
+    pub(super) fn take_hang_ups(&mut self) -> anyhow::Result<HangUps> {
+        let taken = self.hang_up.take().map_or_else(|| listen(SignalKind::hangup()), Ok);
+        taken.map(HangUps)
     }
 
     /// Resolves at the next signal. Cancel safe.
     pub(super) async fn recv(&mut self) {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(hang_up) => _ = hang_up.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
+            () = hang_up => {}
         }
     }
 
@@ -38,4 +61,8 @@ impl Signals {
             () = self.recv() => None,
         }
     }
+}
+
+fn listen(kind: SignalKind) -> anyhow::Result<Signal> {
+    signal(kind).context("cannot listen for signals")
 }

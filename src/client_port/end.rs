@@ -21,6 +21,8 @@ pub(super) enum End {
     Slow,
     #[error("the node's room for incomplete frames is used up")]
     Memory,
+    #[error("the client's certificate is no longer believed")]
+    Untrusted,
     #[error("the node ends the session")]
     Node,
 }
@@ -36,12 +38,13 @@ impl End {
             Self::Protocol(Close::Idle(_)) => CloseReason::Idle,
             Self::Slow => CloseReason::Slow,
             Self::Memory => CloseReason::Memory,
+            Self::Untrusted => CloseReason::Untrusted,
             Self::Node => CloseReason::Node,
         }
     }
 
     /// Something an operator should look at: the client misbehaves, or a bound is too low for it.
     pub(super) fn is_notable(&self) -> bool {
-        matches!(self, Self::Frame(_) | Self::Protocol(_) | Self::Slow | Self::Memory)
+        matches!(self, Self::Frame(_) | Self::Protocol(_) | Self::Slow | Self::Memory | Self::Untrusted)
     }
 }

@@ -8,8 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::FutureExt;
 use rustls_pki_types::CertificateDer;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpSocket, TcpStream},
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -17,10 +21,11 @@ use tracing::Instrument;
 use super::{
     SessionInfo,
     metrics::{HandshakeFailure, HandshakeLabels, RefusalReason},
+    registry::Admitted,
     session::{self, Shared},
     sparing::Sparing,
 };
-use crate::identity::{BACKLOG, ChainError, Client, ClientTls, Handshake, keep_unsent_low};
+use crate::identity::{BACKLOG, ChainError, Client, ClientTls, Handshake, Serving, keep_unsent_low};
 
 /// Pauses after a failed `accept`: so long at first, and up to so long.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -131,7 +136,8 @@ async fn client(
     shared: Arc<Shared>,
 ) {
     // In a box, so that its room is given back: a session is far smaller, and there are thousands.
-    let accepted = Box::pin(accept(tcp, &tls, &handshake, &shared)).await;
+    let serving = tls.serving();
+    let accepted = Box::pin(accept(tcp, &tls, &serving, &handshake, &shared)).await;
     let Some(stream) = accepted else { return };
     drop(handshake);
     let Ok(permit) = shared.clients.clone().try_acquire_owned() else {
@@ -151,17 +157,24 @@ async fn client(
     };
     let info =
         |id| SessionInfo { id, client: Arc::new(identity), institution, address, since: Instant::now() };
-    session::run(stream, info, shared).await;
+    let admitted = Admitted { chain: presented(&stream).to_vec(), tls, serving };
+    session::run(stream, info, admitted, shared).await;
     drop(permit);
 }
 
-async fn accept(tcp: TcpStream, tls: &ClientTls, handshake: &Handshake, shared: &Shared) -> Option<Stream> {
+async fn accept(
+    tcp: TcpStream,
+    tls: &ClientTls,
+    serving: &Serving,
+    handshake: &Handshake,
+    shared: &Shared,
+) -> Option<Stream> {
     // Answers are written whole, so waiting to fill a packet only delays them.
     let _ = tcp.set_nodelay(true);
     keep_unsent_low(&tcp);
     let accept = tokio::time::timeout(
         shared.config.handshake_timeout,
-        TlsAcceptor::from(tls.server_config()).accept(Sparing::new(tcp)),
+        TlsAcceptor::from(serving.server_config()).accept(Sparing::new(tcp)).into_fallible(),
     );
     // The ends first, then the handshake.
     let reason = tokio::select! {
@@ -173,7 +186,9 @@ async fn accept(tcp: TcpStream, tls: &ClientTls, handshake: &Handshake, shared: 
         }
         accepted = accept => match accepted {
             Ok(Ok(stream)) => return Some(stream),
-            Ok(Err(error)) => {
+            Ok(Err((error, mut tcp))) => {
+                // The alert that says why; it fits in what the system takes at once, or is not worth waiting for.
+                let _ = tcp.flush().now_or_never();
                 shared.refusals.line(|| log_failure(tls, &error));
                 HandshakeFailure::Failed
             }

@@ -102,6 +102,8 @@ pub enum CloseReason {
     Slow,
     /// The node's room for incomplete frames was used up.
     Memory,
+    /// Its certificate was revoked, or its CA is no longer believed.
+    Untrusted,
     /// The node asked it to.
     Node,
 }
@@ -209,14 +211,14 @@ impl Metrics {
 
     /// Shows every label from the start: a counter that appears with its first event misses it in rates.
     fn show_all(&self) {
-        use CloseReason::{Client, Idle, Incompatible, Io, Memory, Node, Protocol, Slow, Topics};
+        use CloseReason::{Client, Idle, Incompatible, Io, Memory, Node, Protocol, Slow, Topics, Untrusted};
         for reason in [HandshakeFailure::Failed, HandshakeFailure::TimedOut, HandshakeFailure::Evicted] {
             drop(self.handshakes_failed.get_or_create(&HandshakeLabels { reason }));
         }
         for reason in [RefusalReason::Full, RefusalReason::Certificate] {
             drop(self.refused.get_or_create(&RefusalLabels { reason }));
         }
-        for reason in [Client, Io, Protocol, Incompatible, Topics, Idle, Slow, Memory, Node] {
+        for reason in [Client, Io, Protocol, Incompatible, Topics, Idle, Slow, Memory, Untrusted, Node] {
             drop(self.closed.get_or_create(&CloseLabels { reason }));
         }
         for reason in IGNORED {

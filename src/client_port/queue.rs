@@ -116,7 +116,7 @@ impl Queue {
         let mut state = self.state.lock();
         let refused = match state.ending {
             None => false,
-            Some(Disconnect::Slow) => true,
+            Some(Disconnect::Slow | Disconnect::Untrusted) => true,
             // What is owed is still written; new messages are for others.
             Some(Disconnect::Finished) => matches!(item, Item::Push(_)),
         };
@@ -148,6 +148,10 @@ impl Queue {
     /// Ends the session: at once, or in order for [`Disconnect::Finished`].
     pub(super) fn end(&self, how: Disconnect) {
         let mut state = self.state.lock();
+        // An end at once comes before one in order.
+        if how == Disconnect::Untrusted {
+            state.ending = Some(how);
+        }
         state.ending.get_or_insert(how);
         drop(state);
         self.ended.notify_one();

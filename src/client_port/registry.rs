@@ -15,29 +15,46 @@ use amop_protocol::{
         private::Ask,
         routing::IdState,
     },
+    certificate::Description,
     session::server::Server,
 };
 use dashmap::DashMap;
+use rustls_pki_types::CertificateDer;
 use tokio::sync::Notify;
 
 use super::{
     metrics::Metrics,
     queue::{Item, Queue},
 };
+use crate::identity::{ClientTls, Serving};
 
 /// Why the node ends a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disconnect {
     /// It does not read what it is sent; ends at once.
     Slow,
+    /// Its certificate is no longer believed; ends at once.
+    Untrusted,
     /// The node is done with it; ends once its queue is written.
     Finished,
+}
+
+/// How the client of a session came to be believed.
+#[derive(Clone, Debug)]
+pub(super) struct Admitted {
+    /// What it presented and TLS verified, leaf first.
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    /// The listener's certificates.
+    pub(super) tls: ClientTls,
+    /// Those that were in force.
+    pub(super) serving: Serving,
 }
 
 /// All sessions of a node. Made by the node, filled by the client port.
 #[derive(Debug, Default)]
 pub struct Registry {
     sessions: DashMap<SessionId, Arc<Queue>, IdState>,
+    admitted: DashMap<SessionId, Arc<Admitted>, IdState>,
     next: AtomicU64,
     closing: AtomicBool,
     emptied: Notify,
@@ -145,16 +162,44 @@ impl Registry {
         }
     }
 
-    pub(super) fn register(&self, queue: Arc<Queue>) -> SessionId {
+    /// Ends all sessions whose clients are no longer believed, after a change of certificates; gives
+    /// how many.
+    pub fn judge_again(&self) -> usize {
+        // No shard may stay locked while chains are verified.
+        let all: Vec<_> = self.admitted.iter().map(|entry| (*entry.key(), entry.value().clone())).collect();
+        all.into_iter().filter(|(id, admitted)| self.is_rejected(*id, admitted)).count()
+    }
+
+    /// Ends the session of a client that is no longer believed.
+    fn is_rejected(&self, session: SessionId, admitted: &Admitted) -> bool {
+        let Admitted { chain, tls, serving } = admitted;
+        if tls.serves(serving) {
+            return false;
+        }
+        let Err(cause) = tls.still_believes(chain) else { return false };
+        if let Some(Ok(leaf)) = chain.first().map(|leaf| Description::parse(leaf)) {
+            let Description { subject, serial, issuer, .. } = leaf;
+            tracing::warn!(subject, serial, issuer, %cause, "a client's certificate is no longer believed; its session ends");
+        }
+        self.disconnect(session, Disconnect::Untrusted);
+        true
+    }
+
+    pub(super) fn register(&self, queue: Arc<Queue>, admitted: Admitted) -> SessionId {
         let id = SessionId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
         self.sessions.insert(id, queue.clone());
         if self.closing.load(Ordering::SeqCst) {
             queue.end(Disconnect::Finished);
         }
+        let admitted = Arc::new(admitted);
+        self.admitted.insert(id, admitted.clone());
+        // Certificates may have changed since the handshake; from here on others look.
+        self.is_rejected(id, &admitted);
         id
     }
 
     pub(super) fn remove(&self, session: SessionId) {
+        self.admitted.remove(&session);
         self.sessions.remove(&session);
         self.emptied.notify_waiters();
     }

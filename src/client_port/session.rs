@@ -32,7 +32,7 @@ use super::{
     listings::Kept,
     metrics::CloseLabels,
     queue::{Item, Queue},
-    registry::Disconnect,
+    registry::{Admitted, Disconnect},
 };
 use crate::{
     identity::{Handshakes, Throttle},
@@ -102,12 +102,13 @@ impl Shared {
 pub(super) async fn run<S>(
     stream: S,
     info: impl FnOnce(amop_protocol::SessionId) -> SessionInfo,
+    admitted: Admitted,
     shared: Arc<Shared>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let queue = Arc::new(Queue::new(shared.config.max_queued_bytes));
-    let id = shared.registry.register(queue.clone());
+    let id = shared.registry.register(queue.clone(), admitted);
     let mut session = Session {
         info: Arc::new(info(id)),
         queue,
@@ -124,7 +125,7 @@ pub(super) async fn run<S>(
     session.opened();
     let end = session.serve().await;
     session.closed(&end);
-    if matches!(end, End::Node | End::Protocol(_)) {
+    if matches!(end, End::Node | End::Protocol(_) | End::Untrusted) {
         // Best effort: the session is over either way.
         let _ = tokio::time::timeout(SHUTDOWN, session.connection.shutdown()).await;
     }
@@ -273,6 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn ending(&self) -> Result<(), End> {
         match self.queue.ending() {
             Some(Disconnect::Slow) => Err(End::Slow),
+            Some(Disconnect::Untrusted) => Err(End::Untrusted),
             Some(Disconnect::Finished) | None => Ok(()),
         }
     }

@@ -54,8 +54,10 @@ pub struct Config {
 pub struct Node {
     /// The name shown to others; the certificate's common name if absent.
     pub name: Option<String>,
-    /// Certificates and key.
+    /// Certificates, key and revocation lists.
     pub paths: Paths,
+    /// Days before its end at which a certificate is warned of, in ascending order.
+    pub expiry_warnings: Vec<usize>,
 }
 
 /// `[client_port]`

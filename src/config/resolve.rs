@@ -69,10 +69,15 @@ fn node(document: &mut Document, directory: &Path) -> Node {
         section.problem("name", "must be at most 64 bytes of text without control characters");
     }
     let mut path = |key, default: &str| directory.join(section.get(key, PathBuf::from(default)));
-    let paths =
-        Paths { ca: path("ca", "ca.crt"), cert: path("cert", "node.crt"), key: path("key", "node.key") };
+    let (ca, cert, key) = (path("ca", "ca.crt"), path("cert", "node.crt"), path("key", "node.key"));
+    let crl = files(directory, section.get("crl", Vec::new()));
+    let mut expiry_warnings: Vec<usize> = section.get("expiry_warnings", vec![30, 14, 7, 1]);
+    if expiry_warnings.len() > 16 || expiry_warnings.iter().any(|days| *days > 3650) {
+        section.problem("expiry_warnings", "must be at most 16 numbers of days, each at most 3650");
+    }
+    expiry_warnings.sort_unstable();
     section.finish();
-    Node { name, paths }
+    Node { name, paths: Paths { ca, cert, key, crl }, expiry_warnings }
 }
 
 fn client_port(document: &mut Document) -> ClientPort {
@@ -113,18 +118,24 @@ fn client_port(document: &mut Document) -> ClientPort {
 
 /// `[fisco_rsa]` or `[fisco_ec]`: a further listener, if it is switched on.
 fn fisco_listener(document: &mut Document, directory: &Path, kind: FiscoKind) -> Option<Listener> {
-    let files = kind.profile().as_str();
+    let folder = kind.profile().as_str();
     let mut section = document.section(section_of(kind));
     let listen = section.get("listen", Switch::Off);
-    let mut path = |key, file: &str| directory.join(section.get(key, Path::new(files).join(file)));
+    let mut path = |key, file: &str| directory.join(section.get(key, Path::new(folder).join(file)));
     let (ca, cert, key) = (path("ca", "ca.crt"), path("cert", "node.crt"), path("key", "node.key"));
+    let crl = files(directory, section.get("crl", Vec::new()));
     let mut agencies: Vec<Agency> = section.get("agencies", Vec::new());
     for agency in &mut agencies {
         agency.ca = directory.join(&agency.ca);
     }
     section.finish();
-    let paths = FiscoPaths { kind, ca, cert, key, agencies };
+    let paths = FiscoPaths { kind, ca, cert, key, crl, agencies };
     listen.on().map(|listen| Listener { listen, certificates: Certificates::Fisco(paths) })
+}
+
+/// Paths as they are written, relative to `directory`.
+fn files(directory: &Path, written: Vec<PathBuf>) -> Vec<PathBuf> {
+    written.into_iter().map(|path| directory.join(path)).collect()
 }
 
 const fn section_of(kind: FiscoKind) -> &'static str {

@@ -169,6 +169,7 @@ fn listeners_for_fisco_bcos_are_switched_on_one_by_one() {
         ca: beside("fisco-rsa/ca.crt"),
         cert: "/x/n.crt".into(),
         key: beside("fisco-rsa/node.key"),
+        crl: Vec::new(),
         agencies: vec![agency],
     };
     assert_eq!((rsa.listen.port(), &rsa.certificates), (20200, &Certificates::Fisco(expected)));

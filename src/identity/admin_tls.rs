@@ -20,10 +20,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use super::{
-    credentials::{Credentials, LoadError},
-    pem, tls,
-};
+use super::{credentials::Credentials, error::LoadError, pem, tls};
 
 /// What is spoken on the admin port.
 const HTTP: &[u8] = b"http/1.1";
@@ -39,7 +36,7 @@ impl AskingTls {
     /// When TLS cannot be set up.
     pub fn of_node(credentials: &Credentials) -> Result<Self, LoadError> {
         let own = credentials.subject().institution.clone();
-        Ok(Self::new(credentials.authority(), own, None)?)
+        Ok(Self::new(&credentials.authority(), own, None)?)
     }
 
     /// For asking with the certificate of a client: `ca.crt`, `sdk.crt` and `sdk.key` in `directory`.

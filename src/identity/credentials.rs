@@ -1,16 +1,13 @@
 //! A node's own certificate chain and key.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, path::Path, sync::Arc};
 
 use amop_protocol::{
     NodeKey,
     certificate::{Role, Subject},
 };
-use amop_tls::{Authority, ChainError, node_key, signed_message};
+use amop_tls::{Authority, Revocations, node_key, signed_message};
+use arc_swap::ArcSwap;
 use ring::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
@@ -19,120 +16,60 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::{
     admin_tls,
-    client_tls::{ClientTls, Clients},
-    pem::{self, FileError},
-    tls,
+    client_tls::{ClientTls, Clients, Serving},
+    crl,
+    error::{LoadError, Paths},
+    facts::{Fact, Of},
+    pem, tls,
 };
 
-/// Where a node's certificates and key are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Paths {
-    /// The consortium's roots, PEM.
-    pub ca: PathBuf,
-    /// The node's leaf certificate and its institution's CA, PEM, leaf first.
-    pub cert: PathBuf,
-    /// The node's private key, PEM, PKCS#8.
-    pub key: PathBuf,
-}
-
-impl Paths {
-    /// The usual names, `ca.crt`, `node.crt` and `node.key`, in `directory`.
-    pub fn in_directory(directory: &Path) -> Self {
-        Self {
-            ca: directory.join("ca.crt"),
-            cert: directory.join("node.crt"),
-            key: directory.join("node.key"),
-        }
-    }
-}
-
 /// A node's proven identity: its chain, its key, and whom it believes. Clones share one copy.
+///
+/// Who the node is stays as it is; certificates, CAs and revocation lists may be replaced while it
+/// runs ([`Credentials::prepare`], [`Credentials::adopt`]), and whoever asks then gets the new ones.
 #[derive(Clone)]
 pub struct Credentials(Arc<Inner>);
 
 struct Inner {
     subject: Subject,
     node_key: NodeKey,
-    chain: Vec<CertificateDer<'static>>,
-    authority: Authority,
     key: EcdsaKeyPair,
     random: SystemRandom,
+    current: ArcSwap<Current>,
     client_port: ClientTls,
     client_port_own: ClientTls,
+}
+
+/// What may be replaced.
+struct Current {
+    roots: Vec<CertificateDer<'static>>,
+    chain: Arc<[CertificateDer<'static>]>,
+    authority: Authority,
     overlay_server: Arc<rustls::ServerConfig>,
     overlay_client: Arc<rustls::ClientConfig>,
     overlay_data_client: Arc<rustls::ClientConfig>,
     admin_server: Arc<rustls::ServerConfig>,
 }
 
-/// Why a node has no usable identity.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// A file is missing, damaged, or open to others.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// A certificate in the file of roots cannot be a root.
-    #[error("certificate {position} in {} cannot be a root: {source}", path.display())]
-    Root {
-        /// The file.
-        path: PathBuf,
-        /// Which certificate in it, counted from 1.
-        position: usize,
-        /// Why.
-        source: ChainError,
-    },
-    /// The node's own certificate would be refused by every other node.
-    #[error("the certificate in {} cannot be used: {source}", path.display())]
-    Certificate {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: ChainError,
-    },
-    /// The private key is not one that goes with a node certificate.
-    #[error(
-        "the private key in {} is not a P-256 key in PKCS#8; make certificate and key with `amop certs node`",
-        path.display()
-    )]
-    Key {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The private key of a FISCO BCOS certificate is of another kind.
-    #[error("the private key in {} cannot be used: {source}", path.display())]
-    FiscoKey {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: amop_tls::fisco::KeyError,
-    },
-    /// One CA is configured for two institutions.
-    #[error(
-        "the CA in {}, configured for {institution:?}, stands for another institution already; name each CA once (that of the node's own certificate needs no entry)",
-        path.display()
-    )]
-    SameAgency {
-        /// The file.
-        path: PathBuf,
-        /// The institution it is configured for.
-        institution: String,
-    },
-    /// Key and certificate are of different pairs.
-    #[error(
-        "the private key in {} does not belong to the certificate in {}; put the pair that was made together there",
-        key.display(),
-        cert.display()
-    )]
-    Mismatch {
-        /// The file with the key.
-        key: PathBuf,
-        /// The file with the certificate.
-        cert: PathBuf,
-    },
-    /// TLS cannot be set up with this identity.
-    #[error("cannot set up TLS")]
-    Tls(#[from] rustls::Error),
+/// Everything that certificates and key are good for, verified and not in force.
+struct Built {
+    subject: Subject,
+    node_key: NodeKey,
+    key: EcdsaKeyPair,
+    current: Current,
+    client_port: Serving,
+    client_port_own: Serving,
+}
+
+/// New certificates for the same node, verified and not in force.
+pub struct Renewal(Built);
+
+/// What the files hold.
+struct Read {
+    roots: Vec<CertificateDer<'static>>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivatePkcs8KeyDer<'static>,
+    authority: Authority,
 }
 
 impl Credentials {
@@ -149,26 +86,11 @@ impl Credentials {
     /// # Errors
     /// With everything that is wrong, at least one problem.
     pub fn load_all(paths: &Paths) -> Result<Self, Vec<LoadError>> {
-        let mut problems = Vec::new();
-        let mut keep = |problem: LoadError| problems.push(problem);
-        let roots = pem::certificates(&paths.ca).map_err(|e| keep(e.into())).ok();
-        let chain = pem::certificates(&paths.cert).map_err(|e| keep(e.into())).ok();
-        let key = pem::private_key(&paths.key).map_err(|e| keep(e.into())).ok();
-        let authority = roots.as_ref().and_then(|roots| authority(roots, &paths.ca).map_err(&mut keep).ok());
-        if let (Some(authority), Some(chain)) = (&authority, &chain) {
-            let _ = authority.verify_chain(chain, Role::Node).map_err(|source| {
-                keep(LoadError::Certificate { path: paths.cert.clone(), source });
-            });
-        }
-        if let (Some(chain), Some(key)) = (&chain, &key) {
-            let _ = key_pair(chain, key, paths).map_err(&mut keep);
-        }
-        match (roots, chain, key) {
-            (Some(roots), Some(chain), Some(key)) if problems.is_empty() => {
-                Self::build(&roots, chain, key, paths).map_err(|problem| vec![problem])
-            }
-            _ => Err(problems),
-        }
+        let read = Read::files(paths, None)?;
+        read.authority
+            .verify_chain(&read.chain, Role::Node)
+            .map_err(|source| vec![LoadError::Certificate { path: paths.cert.clone(), source }])?;
+        read.build(paths).map(Self::of).map_err(|problem| vec![problem])
     }
 
     /// Makes a node's identity from certificates and key in memory.
@@ -180,49 +102,63 @@ impl Credentials {
         chain: Vec<CertificateDer<'static>>,
         key: PrivatePkcs8KeyDer<'static>,
     ) -> Result<Self, LoadError> {
-        Self::build(roots, chain, key, &Paths::in_directory(Path::new("")))
+        let paths = Paths::in_directory(Path::new(""));
+        let authority = authority(roots, &paths.ca)?;
+        let roots = roots.iter().map(|der| der.clone().into_owned()).collect();
+        Read { roots, chain, key, authority }.build(&paths).map(Self::of)
     }
 
-    fn build(
-        roots: &[CertificateDer<'_>],
-        mut chain: Vec<CertificateDer<'static>>,
-        key: PrivatePkcs8KeyDer<'static>,
-        paths: &Paths,
-    ) -> Result<Self, LoadError> {
-        let authority = authority(roots, &paths.ca)?;
-        // Whoever verifies has the roots; sending them would only cost bytes.
-        chain.retain(|certificate| !roots.contains(certificate));
-        let unusable = |source| LoadError::Certificate { path: paths.cert.clone(), source };
-        let subject = authority.verify_chain(&chain, Role::Node).map_err(unusable)?;
-        let node_key = node_key(&subject).map_err(|error| unusable(error.into()))?;
-        let pair = key_pair(&chain, &key, paths)?;
-        let tls_key = || PrivateKeyDer::Pkcs8(key.clone_key());
-        let overlay_client =
-            |protocol| tls::overlay_client(&authority, chain.clone(), tls_key(), protocol).map(Arc::new);
-        let client_port = |own| {
-            tls::client_port_server(&authority, own, chain.clone(), tls_key())
-                .map(|server| ClientTls::consortium(server, &chain[0]))
-        };
-        Ok(Self(Arc::new(Inner {
-            client_port: client_port(None)?,
-            client_port_own: client_port(Some(subject.institution.clone()))?,
-            overlay_server: Arc::new(tls::overlay_server(&authority, chain.clone(), tls_key())?),
-            overlay_client: overlay_client(tls::OVERLAY_ALPN)?,
-            overlay_data_client: overlay_client(tls::OVERLAY_DATA_ALPN)?,
-            admin_server: admin_tls::server(
-                &authority,
-                subject.institution.clone(),
-                chain.clone(),
-                tls_key(),
-            )
-            .map(Arc::new)?,
+    fn of(built: Built) -> Self {
+        let Built { subject, node_key, key, current, client_port, client_port_own } = built;
+        Self(Arc::new(Inner {
             subject,
             node_key,
-            chain,
-            authority,
-            key: pair,
+            key,
             random: SystemRandom::new(),
-        })))
+            current: ArcSwap::from_pointee(current),
+            client_port: ClientTls::new(client_port),
+            client_port_own: ClientTls::new(client_port_own),
+        }))
+    }
+
+    /// Loads and verifies what has become of the files, to be put in force by [`Credentials::adopt`].
+    ///
+    /// # Errors
+    /// With everything that is wrong, at least one problem: as at start, and if the certificate is
+    /// another node's, or a CA or revocation list that is new here has expired. A list that revokes
+    /// the node's own certificate is taken; others refuse it all the same.
+    pub fn prepare(&self, paths: &Paths) -> Result<Renewal, Vec<LoadError>> {
+        let current = self.0.current.load_full();
+        let read = Read::files(paths, Some(&current))?;
+        let built = read.build(paths).map_err(|problem| vec![problem])?;
+        let who = |key: &NodeKey, subject: &Subject| {
+            format!("{} of {} with the id {}", subject.name, subject.institution, key.id())
+        };
+        let (own, found) = (who(&self.0.node_key, &self.0.subject), who(&built.node_key, &built.subject));
+        if own != found {
+            return Err(vec![LoadError::OtherNode { path: paths.cert.clone(), found, own }]);
+        }
+        Ok(Renewal(built))
+    }
+
+    /// Puts new certificates in force for every connection from now on.
+    pub fn adopt(&self, Renewal(built): Renewal) {
+        self.0.current.store(Arc::new(built.current));
+        self.0.client_port.replace(built.client_port);
+        self.0.client_port_own.replace(built.client_port_own);
+    }
+
+    /// The certificates and revocation lists in force.
+    pub fn facts(&self) -> Vec<Fact> {
+        let current = self.0.current.load();
+        let own = current
+            .chain
+            .iter()
+            .enumerate()
+            .map(|(at, der)| (if at == 0 { Of::Node } else { Of::Issuer }, der));
+        let all = own.chain(current.roots.iter().map(|der| (Of::Root, der)));
+        let certificates = all.filter_map(|(of, der)| Fact::of_certificate(of, der));
+        certificates.chain(current.authority.revocations().lists().iter().map(Fact::of_list)).collect()
     }
 
     /// The node's public key; its id is the first half.
@@ -230,19 +166,19 @@ impl Credentials {
         self.0.node_key
     }
 
-    /// Who the node is.
+    /// Who the node is; serial number and validity are those of its certificate at start.
     pub fn subject(&self) -> &Subject {
         &self.0.subject
     }
 
-    /// The node's certificate chain, leaf first, without the root.
-    pub fn chain(&self) -> &[CertificateDer<'static>] {
-        &self.0.chain
+    /// The node's certificate chain as it is now, leaf first, without the root.
+    pub fn chain(&self) -> Arc<[CertificateDer<'static>]> {
+        self.0.current.load().chain.clone()
     }
 
-    /// Whom the node believes.
-    pub fn authority(&self) -> &Authority {
-        &self.0.authority
+    /// Whom the node believes now.
+    pub fn authority(&self) -> Authority {
+        self.0.current.load().authority.clone()
     }
 
     /// TLS 1.2 and 1.3 for clients of the whole consortium.
@@ -252,7 +188,7 @@ impl Credentials {
 
     /// TLS 1.2 and 1.3 for the given clients.
     pub fn client_port_server_for(&self, clients: Clients) -> Arc<rustls::ServerConfig> {
-        self.client_tls(clients).server_config()
+        self.client_tls(clients).serving().server_config()
     }
 
     /// What a client port with these certificates serves with, TLS 1.2 and 1.3.
@@ -265,23 +201,23 @@ impl Credentials {
 
     /// TLS 1.3 for links that other nodes dial.
     pub fn overlay_server(&self) -> Arc<rustls::ServerConfig> {
-        self.0.overlay_server.clone()
+        self.0.current.load().overlay_server.clone()
     }
 
     /// TLS 1.3 for links that this node dials. The server name is not looked at.
     pub fn overlay_client(&self) -> Arc<rustls::ClientConfig> {
-        self.0.overlay_client.clone()
+        self.0.current.load().overlay_client.clone()
     }
 
     /// As [`Credentials::overlay_client`], for the data connections of those links.
     pub fn overlay_data_client(&self) -> Arc<rustls::ClientConfig> {
-        self.0.overlay_data_client.clone()
+        self.0.current.load().overlay_data_client.clone()
     }
 
     /// TLS 1.3 for the admin port beyond the loopback interface: clients of the node's own institution
     /// may show their certificate, and need not.
     pub fn admin_server(&self) -> Arc<rustls::ServerConfig> {
-        self.0.admin_server.clone()
+        self.0.current.load().admin_server.clone()
     }
 
     /// Signs `bytes` for the purpose `label`: ECDSA over P-256 and SHA-256, 64 bytes.
@@ -301,6 +237,82 @@ impl Credentials {
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").field("subject", &self.0.subject).finish_non_exhaustive()
+    }
+}
+
+impl Read {
+    /// Reads all files; beside what is `current`, nothing that has expired.
+    fn files(paths: &Paths, current: Option<&Current>) -> Result<Self, Vec<LoadError>> {
+        let mut problems = Vec::new();
+        let mut keep = |problem: LoadError| problems.push(problem);
+        let roots = pem::certificates(&paths.ca).map_err(|e| keep(e.into())).ok();
+        let chain = pem::certificates(&paths.cert).map_err(|e| keep(e.into())).ok();
+        let key = pem::private_key(&paths.key).map_err(|e| keep(e.into())).ok();
+        let authority = roots.as_ref().and_then(|roots| authority(roots, &paths.ca).map_err(&mut keep).ok());
+        if let (Some(authority), Some(chain)) = (&authority, &chain) {
+            let _ = authority.verify_chain(chain, Role::Node).map_err(|source| {
+                keep(LoadError::Certificate { path: paths.cert.clone(), source });
+            });
+        }
+        if let (Some(chain), Some(key)) = (&chain, &key) {
+            let _ = key_pair(chain, key, paths).map_err(&mut keep);
+        }
+        if let (Some(roots), Some(current)) = (&roots, current) {
+            crl::new_and_expired(&current.roots, roots, &paths.ca).into_iter().for_each(&mut keep);
+        }
+        let behind = chain.as_deref().and_then(|chain| chain.get(1..)).unwrap_or_default();
+        let authority = authority.map(|authority| {
+            let authority = authority.knowing(behind);
+            let in_force = current.map(|current| current.authority.revocations().lists());
+            let lists = crl::load(&paths.crl, |beside| authority.cas(beside), in_force, &mut keep);
+            authority.revoking(Revocations::new(lists))
+        });
+        match (roots, chain, key, authority) {
+            (Some(roots), Some(chain), Some(key), Some(authority)) if problems.is_empty() => {
+                Ok(Self { roots, chain, key, authority })
+            }
+            _ => Err(problems),
+        }
+    }
+
+    fn build(mut self, paths: &Paths) -> Result<Built, LoadError> {
+        let (roots, key) = (&self.roots, &self.key);
+        // Whoever verifies has the roots; sending them would only cost bytes.
+        self.chain.retain(|certificate| !roots.contains(certificate));
+        let chain = &self.chain;
+        let unusable = |source| LoadError::Certificate { path: paths.cert.clone(), source };
+        // What revokes this very certificate binds others, and is for them to know.
+        let unrevoked = self.authority.clone().revoking(Revocations::default());
+        let subject = unrevoked.verify_chain(chain, Role::Node).map_err(unusable)?;
+        let node_key = node_key(&subject).map_err(|error| unusable(error.into()))?;
+        let pair = key_pair(chain, key, paths)?;
+        let authority = &self.authority;
+        let tls_key = || PrivateKeyDer::Pkcs8(key.clone_key());
+        let overlay_client =
+            |protocol| tls::overlay_client(authority, chain.clone(), tls_key(), protocol).map(Arc::new);
+        let client_port = |own| Serving::consortium(authority, own, chain.clone(), tls_key());
+        Ok(Built {
+            client_port: client_port(None)?,
+            client_port_own: client_port(Some(subject.institution.clone()))?,
+            current: Current {
+                overlay_server: Arc::new(tls::overlay_server(authority, chain.clone(), tls_key())?),
+                overlay_client: overlay_client(tls::OVERLAY_ALPN)?,
+                overlay_data_client: overlay_client(tls::OVERLAY_DATA_ALPN)?,
+                admin_server: admin_tls::server(
+                    authority,
+                    subject.institution.clone(),
+                    chain.clone(),
+                    tls_key(),
+                )
+                .map(Arc::new)?,
+                roots: roots.clone(),
+                chain: chain.as_slice().into(),
+                authority: self.authority,
+            },
+            subject,
+            node_key,
+            key: pair,
+        })
     }
 }
 

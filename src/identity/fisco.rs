@@ -6,7 +6,7 @@ use std::{
 };
 
 use amop_tls::{
-    ChainError, Verifier,
+    ChainError, Revocations, Verifier,
     fisco::{Authority, Ca, Issuer, KeyError, Kind, Purpose, certified_key},
     provider,
 };
@@ -14,7 +14,13 @@ use rustls::{ServerConfig, sign::SingleCertAndKey};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-use super::{client_tls::ClientTls, credentials::LoadError, pem, tls::refuse_resumption};
+use super::{
+    client_tls::{ClientTls, Serving},
+    crl,
+    error::LoadError,
+    pem,
+    tls::refuse_resumption,
+};
 
 /// Where a listener's FISCO BCOS certificates and key are, and whose clients it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +33,8 @@ pub struct FiscoPaths {
     pub cert: PathBuf,
     /// The node's private key, PEM.
     pub key: PathBuf,
+    /// What CAs have revoked, PEM.
+    pub crl: Vec<PathBuf>,
     /// Whose clients may connect besides those of the node's own agency.
     pub agencies: Vec<Agency>,
 }
@@ -48,6 +56,20 @@ impl ClientTls {
     /// # Errors
     /// With everything that is wrong, at least one problem.
     pub fn load_fisco(paths: &FiscoPaths, own_institution: Arc<str>) -> Result<Self, Vec<LoadError>> {
+        Serving::load_fisco(paths, own_institution, None).map(Self::new)
+    }
+}
+
+impl Serving {
+    /// As [`ClientTls::load_fisco`]; beside what is in force `now`, no list that has expired.
+    ///
+    /// # Errors
+    /// With everything that is wrong, at least one problem.
+    pub fn load_fisco(
+        paths: &FiscoPaths,
+        own_institution: Arc<str>,
+        now: Option<&Self>,
+    ) -> Result<Self, Vec<LoadError>> {
         let mut problems = Vec::new();
         let mut keep = |problem: LoadError| problems.push(problem);
         let chains = cas(paths.kind, &paths.ca).map_err(&mut keep).ok();
@@ -82,17 +104,33 @@ impl ClientTls {
                 Err(problem) => keep(problem),
             }
         }
+        let cas = certificates(&issuers);
+        let in_force = now.and_then(Self::revocations).map(Revocations::lists);
+        let lists = crl::load(&paths.crl, |_| cas.clone(), in_force, &mut keep);
         match (chain, pair) {
             (Some(chain), Some(pair)) if problems.is_empty() => {
                 let authority = Authority::new(paths.kind, Purpose::Clients, issuers);
+                let authority = authority.revoking(Revocations::new(lists));
                 let server = server(paths.kind, &authority, SingleCertAndKey::from(pair));
                 server
-                    .map(|server| Self::fisco(server, paths.kind, authority, &chain[0]))
+                    .map(|server| Self::fisco(server, paths.kind, authority, &chain, &cas))
                     .map_err(|error| vec![error.into()])
             }
             _ => Err(problems),
         }
     }
+}
+
+/// The CAs that vouch for clients, and those above them.
+fn certificates(issuers: &[Issuer]) -> Vec<CertificateDer<'static>> {
+    let all = issuers.iter().flat_map(|issuer| std::iter::once(issuer.ca()).chain(issuer.above()));
+    let mut certificates: Vec<CertificateDer<'static>> = Vec::new();
+    for ca in all.map(Ca::certificate) {
+        if !certificates.contains(ca) {
+            certificates.push(ca.clone());
+        }
+    }
+    certificates
 }
 
 /// Another institution's CA that has expired must not keep this node from starting.

@@ -8,20 +8,27 @@
 //! - [`Credentials`] are a node's own chain and key, and the TLS configurations made from them.
 //! - [`ClientTls`] is what a client port's listener serves with: the default certificates, or
 //!   FISCO BCOS's.
+//! - [`Store`] watches the files that all of it came from, and puts in force what has become of
+//!   them: all of it, or nothing. [`Fact`]s say what is in force.
 //! - [`Handshakes`] bounds the TLS handshakes under way on a port.
 //! - [`mint`] makes certificates; nothing in a running node calls it.
 //!
 //! Invariants: one rule verifies chains, for TLS on both ports and for announcements alike; no
 //! TLS session is ever resumed, so every connection verifies its certificate anew; private keys
-//! never leave [`Credentials`].
+//! never leave [`Credentials`]; certificates change all together, verified, or not at all, and never who the
+//! node is.
 
 mod admin_tls;
 mod client_tls;
 mod credentials;
+mod crl;
+mod error;
+mod facts;
 mod fisco;
 mod handshakes;
 pub mod mint;
 pub mod pem;
+mod store;
 mod tls;
 
 #[cfg(test)]
@@ -29,14 +36,17 @@ mod tests;
 
 pub use self::{
     admin_tls::AskingTls,
-    client_tls::{Client, ClientTls, Clients},
-    credentials::{Credentials, LoadError, Paths},
+    client_tls::{Client, ClientTls, Clients, Serving},
+    credentials::{Credentials, Renewal},
+    error::{LoadError, Paths},
+    facts::{Fact, Of},
     fisco::{Agency, FiscoPaths},
     handshakes::{BACKLOG, Handshake, Handshakes, keep_unsent_low},
+    store::{Changes, Files, Refused, Store},
     tls::{OVERLAY_ALPN, OVERLAY_DATA_ALPN},
 };
 pub use amop_protocol::certificate::{Role, Subject};
 pub use amop_tls::fisco::Kind as FiscoKind;
 pub use amop_tls::{
-    Authority, ChainError, Profile, Throttle, UnknownProfile, WrongKey, fingerprint, node_key,
+    Authority, ChainError, Profile, Throttle, UnknownProfile, WrongKey, fingerprint, node_key, while_valid,
 };

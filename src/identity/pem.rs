@@ -84,6 +84,33 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileErr
     Ok(found)
 }
 
+/// The revocation lists in a PEM file, and the certificates beside them.
+///
+/// # Errors
+/// When the file cannot be read, is damaged, or has no list.
+pub fn revocation_lists(path: &Path) -> Result<(Vec<Vec<u8>>, Vec<CertificateDer<'static>>), FileError> {
+    let text = read(path)?;
+    let (mut lists, mut beside) = (Vec::new(), Vec::new());
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&text) {
+        match section.map_err(|cause| FileError::Damaged { path: path.to_owned(), cause })? {
+            (SectionKind::Crl, der) => lists.push(der),
+            (SectionKind::Certificate, der) => beside.push(der.into()),
+            _ => {}
+        }
+    }
+    if lists.is_empty() {
+        let hint = if text.is_empty() {
+            ": it is empty"
+        } else if text.starts_with(&[0x30]) {
+            " in PEM: it looks like DER; convert it with `openssl crl -inform DER`"
+        } else {
+            ": there is no BEGIN X509 CRL in it"
+        };
+        return Err(FileError::Nothing { path: path.to_owned(), wanted: "revocation list", hint });
+    }
+    Ok((lists, beside))
+}
+
 /// The private key in a PEM file, which only its owner may be able to read.
 ///
 /// # Errors
@@ -125,7 +152,7 @@ pub fn any_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError>
     Err(FileError::Nothing { path: path.to_owned(), wanted: KEY, hint })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     let failed = |source| FileError::Read { path: path.to_owned(), source };
     let file = std::fs::File::open(path).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {

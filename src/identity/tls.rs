@@ -21,14 +21,13 @@ pub const OVERLAY_ALPN: &[u8] = b"amop/1";
 pub const OVERLAY_DATA_ALPN: &[u8] = b"amop-data/1";
 
 pub(super) fn client_port_server(
-    authority: &Authority,
-    own_institution: Option<Arc<str>>,
+    clients: Holder,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default()))
         .with_protocol_versions(&[&TLS12, &TLS13])?
-        .with_client_cert_verifier(Verifier::logging(Holder::client(authority, own_institution)))
+        .with_client_cert_verifier(Verifier::logging(clients))
         .with_single_cert(chain, key)?;
     refuse_resumption(&mut config);
     Ok(config)

@@ -1,54 +1,51 @@
 //! The certificates a node lives by, and how long they last.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use amop_protocol::certificate::Description;
-use rustls_pki_types::CertificateDer;
-
-use crate::{
-    config::Config,
-    identity::{Credentials, pem},
-    telemetry::status::Certificate,
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
+
+use arc_swap::{ArcSwap, Guard};
+
+use crate::{identity::Fact, telemetry::status::Certificate};
 
 /// Seconds of a day.
 const DAY: i64 = 86_400;
 
-/// What is known of each certificate from start on; only the days change.
+/// The certificates and revocation lists in force; whoever loads others sets them here.
 #[derive(Debug, Default)]
-pub(super) struct Certificates(Vec<(&'static str, Description)>);
+pub(super) struct Certificates(ArcSwap<Vec<Fact>>);
 
 impl Certificates {
-    /// The node's own chain, and the roots it believes.
-    pub(super) fn of(config: &Config, credentials: &Credentials) -> Self {
-        // Credentials made from memory, as tests have them, have no file of roots.
-        let roots = pem::certificates(&config.node.paths.ca).unwrap_or_default();
-        let own = credentials.chain().iter().enumerate();
-        let own = own.map(|(at, der)| (if at == 0 { "node" } else { "issuer" }, der));
-        let all = own.chain(roots.iter().map(|der| ("root", der)));
-        let describe = |(of, der): (_, &CertificateDer<'_>)| Some((of, Description::parse(der).ok()?));
-        Self(all.filter_map(describe).collect())
+    /// These are in force from now on.
+    pub(super) fn set(&self, facts: Vec<Fact>) {
+        self.0.store(Arc::new(facts));
+    }
+
+    /// All of them.
+    pub(super) fn in_force(&self) -> Guard<Arc<Vec<Fact>>> {
+        self.0.load()
     }
 
     /// As they are now.
     pub(super) fn status(&self) -> Vec<Certificate> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
-        let status = |(of, description): &(&str, Description)| Certificate {
-            of: (*of).to_owned(),
-            subject: description.subject.clone(),
-            issuer: description.issuer.clone(),
-            serial: description.serial.clone(),
-            not_before: description.not_before,
-            not_after: description.not_after,
-            days_left: days_left(description.not_after, now),
+        let status = |fact: &Fact| Certificate {
+            of: fact.of.as_str().to_owned(),
+            subject: fact.subject.clone(),
+            issuer: fact.issuer.clone(),
+            serial: fact.serial.clone(),
+            not_before: fact.not_before,
+            not_after: fact.not_after,
+            days_left: days_left(fact.not_after, now),
         };
-        self.0.iter().map(status).collect()
+        self.in_force().iter().map(status).collect()
     }
 
-    /// Seconds until the first of them expires, Unix time; `None` if there is none.
+    /// When the first of them expires, Unix time; `None` if there is none.
     pub(super) fn first_to_expire(&self) -> Option<i64> {
-        self.0.iter().map(|(_, description)| description.not_after).min()
+        self.in_force().iter().map(|fact| fact.not_after).min()
     }
 }
 

@@ -15,6 +15,7 @@ use amop_protocol::{
     session::verification::Verdict,
     wire::generated as pb,
 };
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{core_counters::ControlCounters, data_path::DataPath, links::Links};
@@ -50,6 +51,9 @@ pub(super) enum Command {
     Closed { session: SessionId },
     /// Answered true once every reachable node holds this node's topics as they are now.
     Settled { done: oneshot::Sender<bool> },
+    /// Certificates have changed: this node's own chain, if one is given, and who is believed; answered
+    /// with the nodes that are known and believed.
+    Certificates { chain: Option<Vec<Bytes>>, done: oneshot::Sender<Vec<NodeId>> },
     /// Announce no topics any more; answered once that is queued for all neighbours.
     Drain { done: oneshot::Sender<()> },
 }
@@ -85,6 +89,15 @@ impl Handle {
     /// Tells control that a session is gone. Cancel safe only before it waits for room.
     pub(super) async fn closed(&self, session: SessionId) {
         let _ = self.0.send(Command::Closed { session }).await;
+    }
+
+    /// Tells control that certificates have changed; gives the nodes that are known and still believed.
+    pub(super) async fn certificates(&self, chain: Option<Vec<Bytes>>) -> Vec<NodeId> {
+        let (done, wait) = oneshot::channel();
+        match self.0.send(Command::Certificates { chain, done }).await {
+            Ok(()) => wait.await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
     }
 
     /// Withdraws this node's topics.
@@ -227,6 +240,15 @@ impl ControlTask {
                 self.control.handle_session_closed(now, session);
             }
             Command::Settled { done } => self.wait_settled(done),
+            Command::Certificates { chain, done } => {
+                if let Some(chain) = chain {
+                    self.control.handle_renewed(chain);
+                    self.carry_out();
+                }
+                let believed = tasks::at_length(|| self.control.handle_trust_changed(now));
+                self.carry_out();
+                let _ = done.send(believed);
+            }
             Command::Drain { done } => {
                 self.control.handle_drain(now);
                 self.carry_out();

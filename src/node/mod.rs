@@ -3,10 +3,12 @@
 //! Only here do the two ports meet. `control` owns announcements and routes, `data_path`
 //! moves messages, `supervisor` starts and stops everything in the right order.
 //!
-//! Tasks of its own: `control` (woken by commands, overlay events, its timer) and `timers` (woken
-//! when a delivery timer is due). Both are vital: if one ends unasked, so does the node.
+//! Tasks of its own: `control` (woken by commands, overlay events, its timer), `timers` (woken
+//! when a delivery timer is due) and `reload` (woken every second, and by whoever asks). All are
+//! vital: if one ends unasked, so does the node.
 
 mod broker;
+mod certificate_metrics;
 mod certificates;
 mod control;
 mod core_counters;
@@ -16,6 +18,7 @@ mod lifecycle;
 pub mod limits;
 mod links;
 mod metrics;
+mod reload;
 mod sessions;
 mod settings;
 mod status;
@@ -23,4 +26,7 @@ mod supervisor;
 mod trust;
 mod usage;
 
-pub use self::supervisor::{Node, NodeHandle, Report, StartError};
+pub use self::{
+    reload::Reloaded,
+    supervisor::{Node, NodeHandle, Report, StartError},
+};

@@ -11,8 +11,8 @@ use amop_protocol::{
 use super::data_path::SHARDS;
 use crate::{
     client_port,
-    config::{Config, Listener},
-    identity::{ClientTls, Credentials, LoadError},
+    config::{Certificates, Config, Listener},
+    identity::{ClientTls, Credentials, Files, LoadError},
     overlay,
     telemetry::admin::{self, Secret, TokenError},
 };
@@ -51,6 +51,16 @@ pub(super) fn listeners(
 ) -> Result<Vec<(SocketAddr, ClientTls)>, Vec<LoadError>> {
     let load = |listener: &Listener| Ok((listener.listen, listener.certificates.load(credentials)?));
     config.client_port.listeners.iter().map(load).collect()
+}
+
+/// The files that the certificates of node and listeners came from.
+pub(super) fn files(config: &Config, listeners: &[(SocketAddr, ClientTls)]) -> Files {
+    let configured = config.client_port.listeners.iter().zip(listeners);
+    let of_fisco = configured.filter_map(|(listener, (_, tls))| match &listener.certificates {
+        Certificates::Fisco(paths) => Some((paths.clone(), tls.clone())),
+        Certificates::Consortium(_) => None,
+    });
+    Files { node: config.node.paths.clone(), listeners: of_fisco.collect() }
 }
 
 /// Settings of the overlay.

@@ -22,6 +22,7 @@ use rand::Rng;
 
 use super::{
     broker::NodeBroker,
+    certificate_metrics,
     certificates::Certificates,
     control,
     core_counters::{ControlCounters, CoreCounters},
@@ -31,6 +32,7 @@ use super::{
     limits,
     links::Links,
     metrics::Metrics,
+    reload::{self, Around, ReloadTask, Reloaded},
     sessions::Sessions,
     settings,
     status::Source,
@@ -65,6 +67,7 @@ pub struct NodeHandle {
     grace: Duration,
     data: Arc<DataPath>,
     control: control::Handle,
+    reload: reload::Handle,
     client_port: ClientPort,
     overlay: Overlay,
     admin: Option<Admin>,
@@ -141,6 +144,7 @@ impl Node {
 async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Result<NodeHandle, StartError> {
     let since = Instant::now();
     let listeners = settings::listeners(config, credentials).map_err(StartError::Certificates)?;
+    let files = settings::files(config, &listeners);
     let profiles: Vec<Profile> = listeners.iter().map(|(_, tls)| tls.profile()).collect();
     let mut registry = metrics::registry();
     let clients = Arc::new(Registry::new(client_port::Metrics::default()));
@@ -167,6 +171,19 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let settings = settings::client_port(config, credentials);
     let client_port = ClientPort::start(tasks, settings, listeners, broker, clients.clone()).await?;
     let lifecycle = Arc::new(Lifecycle::new(config.shutdown.grace));
+    let certificates = Arc::new(Certificates::default());
+    let around = Around {
+        credentials: credentials.clone(),
+        control: control.clone(),
+        clients: clients.clone(),
+        overlay: overlay.clone(),
+        metrics: certificate_metrics::Metrics::register(&mut registry),
+        certificates: certificates.clone(),
+        warnings: config.node.expiry_warnings.clone(),
+    };
+    let (reload, requests) = reload::requests();
+    let reloading = ReloadTask::new(files, around);
+    tasks.spawn_vital("reload", reloading.run(requests, tasks.clone()));
     let listeners = client_port.addresses().iter().zip(profiles);
     let listeners: Vec<_> = listeners
         .map(|(address, profile)| Listener { address: *address, profile: profile.to_string() })
@@ -180,7 +197,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         clients,
         sessions,
         lifecycle: lifecycle.clone(),
-        certificates: Arc::new(Certificates::of(config, credentials)),
+        certificates,
         limits: limits::limits(config),
         addresses: addresses.clone(),
         peers: config.overlay.peers.len(),
@@ -198,6 +215,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         grace,
         data,
         control,
+        reload,
         client_port,
         overlay,
         admin,
@@ -277,6 +295,15 @@ impl NodeHandle {
     /// runs it then calls [`NodeHandle::shutdown`]. Cancel safe.
     pub async fn asked_to_stop(&self) {
         self.lifecycle.asked().await;
+    }
+
+    /// Loads certificates, keys, CAs and revocation lists from their files again, at once: all, or nothing.
+    /// Says what has changed; nothing, if the node is ending. Cancel safe: what was begun is done.
+    ///
+    /// # Errors
+    /// When something in the files cannot be used; then everything stays as it was.
+    pub async fn reload(&self) -> Reloaded {
+        self.reload.reload().await
     }
 
     /// Stops in order: not ready; no new clients; no topics announced; clients told; sends in

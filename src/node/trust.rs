@@ -3,12 +3,12 @@
 use amop_protocol::{
     NodeKey,
     broker::announce::{Authenticator, NodeInfo},
-    certificate::{Role, Subject},
+    certificate::{Description, Role, Subject},
 };
 use bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 
-use crate::identity::{Credentials, Throttle};
+use crate::identity::{Credentials, Throttle, while_valid};
 
 /// What signatures on records are for; part of what is signed.
 const RECORD: &str = "amop/record/1";
@@ -42,6 +42,18 @@ impl Authenticator for Trust {
                 None
             }
         }
+    }
+
+    fn still_believes(&self, chain: &[Bytes]) -> bool {
+        let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(&der[..])).collect();
+        let judged = self.credentials.authority().verify_chain_at(&chain, Role::Node, while_valid(&chain));
+        judged
+            .inspect_err(|cause| {
+                let leaf = chain.first().and_then(|leaf| Description::parse(leaf).ok());
+                let Some(Description { subject, serial, issuer, .. }) = leaf else { return };
+                tracing::warn!(subject, serial, issuer, %cause, "a node's certificate is no longer believed; what it announced is forgotten");
+            })
+            .is_ok()
     }
 
     fn verify(&self, key: &NodeKey, body: &[u8], signature: &[u8]) -> bool {

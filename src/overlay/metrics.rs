@@ -37,6 +37,8 @@ pub struct Metrics {
     pub duplicates: Counter,
     /// Links closed because the peer broke the protocol.
     pub peer_faults: Counter,
+    /// Connections closed because the peer's certificate was no longer believed.
+    pub untrusted_links: Counter,
     /// Links closed because nothing was heard.
     pub silent_links: Counter,
     /// Links closed because the peer took control frames too slowly.
@@ -101,6 +103,7 @@ impl Metrics {
             ("handshake_timeouts", "Handshakes that took too long", &self.handshake_timeouts),
             ("duplicates", "Connections given up for a better one", &self.duplicates),
             ("peer_faults", "Links closed for a broken protocol", &self.peer_faults),
+            ("untrusted_links", "Links closed for a certificate no longer believed", &self.untrusted_links),
             ("silent_links", "Links closed for silence", &self.silent_links),
             ("control_overflows", "Links closed for a full control queue", &self.control_overflows),
             ("frames_refused", "Data frames refused by a full queue", &self.frames_refused),

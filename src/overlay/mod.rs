@@ -25,7 +25,7 @@ mod peers;
 mod security;
 mod streams;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use amop_protocol::{
     NodeId,
@@ -145,6 +145,7 @@ pub struct Overlay {
 enum Command {
     Dial(Address),
     Disconnect(NodeId),
+    JudgeAgain(BTreeSet<NodeId>),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -208,6 +209,13 @@ impl Overlay {
     /// Ends the link to this peer, if there is one. A configured peer is dialled again. Cancel safe.
     pub async fn disconnect(&self, peer: NodeId) {
         let _ = self.commands.send(Command::Disconnect(peer)).await;
+    }
+
+    /// Ends the links of peers whose certificates are no longer believed, after these have changed.
+    /// `announced` are nodes whose newest announced certificates are: of one that was renewed, what the
+    /// link began with need not be. What was revoked ends its link in any case. Cancel safe.
+    pub async fn judge_again(&self, announced: BTreeSet<NodeId>) {
+        let _ = self.commands.send(Command::JudgeAgain(announced)).await;
     }
 
     /// Stops dialling and accepting, writes what is queued (up to the flush timeout), closes all

@@ -17,7 +17,7 @@ use libp2p::{
 };
 use parking_lot::Mutex;
 use rustls::CommonState;
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::compat::TokioAsyncReadCompatExt;
@@ -52,6 +52,8 @@ pub(super) const MAX_SUBSTREAMS: usize = (YAMUX_BUFFERS - MAX_BUFFERED) / YAMUX_
 pub(super) struct Identity {
     pub(super) key: NodeKey,
     pub(super) subject: Arc<Subject>,
+    /// What it presented and TLS verified, leaf first.
+    pub(super) chain: Arc<[CertificateDer<'static>]>,
 }
 
 /// The certificates behind the peer ids. The swarm hands on only ids.
@@ -276,10 +278,11 @@ impl Upgrade {
 
 /// Who is at the other end, by the certificate that was verified.
 pub(super) fn identity_of(tls: &CommonState) -> Result<Identity, UpgradeError> {
-    let leaf = tls.peer_certificates().and_then(|chain| chain.first()).ok_or(UpgradeError::Certificate)?;
+    let chain = tls.peer_certificates().unwrap_or_default();
+    let leaf = chain.first().ok_or(UpgradeError::Certificate)?;
     let subject = Subject::parse(leaf).map_err(|_| UpgradeError::Certificate)?;
     let key = node_key(&subject).map_err(|_| UpgradeError::Certificate)?;
-    Ok(Identity { key, subject: Arc::new(subject) })
+    Ok(Identity { key, subject: Arc::new(subject), chain: chain.into() })
 }
 
 /// A TLS stream as yamux takes it.

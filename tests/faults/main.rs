@@ -4,6 +4,7 @@
 //! Beside the integration tests because it takes minutes, and wants the machine for itself:
 //! `cargo test --test faults -- --nocapture`. One scenario runs at a time, whatever the number of threads.
 
+mod certificates;
 mod commands;
 mod descriptors;
 mod files;

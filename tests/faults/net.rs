@@ -24,7 +24,7 @@ use tokio::{
 use crate::proxy::Proxy;
 
 /// Scenarios run one after the other: their figures are of a machine that does nothing else.
-static TURN: Mutex<()> = Mutex::const_new(());
+pub(crate) static TURN: Mutex<()> = Mutex::const_new(());
 
 /// A consortium in which every institution has one node: the first `bank-0` with `node-0`.
 pub(crate) struct Net {

@@ -135,7 +135,7 @@ fn files() {
 
 fn control_messages() {
     let node = || Bytes::copy_from_slice(&[2; 32]);
-    let versions = pb::Versions { node: node(), epoch: 1, links: 1, topics: 1 };
+    let versions = pb::Versions { node: node(), epoch: 1, links: 1, topics: 1, identity: 0 };
     let heartbeat = pb::Heartbeat { own: Some(versions.clone()), digest: 1 };
     let settled = pb::Settled { node: node(), epoch: 1, sequence: 1 };
     let entry = |subscribers| vec![pb::TopicCount { holder: None, topic: "a".into(), subscribers }];

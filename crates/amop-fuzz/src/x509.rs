@@ -2,10 +2,11 @@
 
 use amop_protocol::certificate::{Description, MAX_NAME_BYTES, ParseError, Role, Subject};
 use amop_tls::{
-    Authority,
+    Authority, Crl,
     fisco::{self, Ca, Issuer, Kind, Purpose, kind_of_key},
     node_key,
     secp256k1::{ECDSA_SHA256, GROUP, POINT_BYTES, PrivateKey, is_point},
+    serial_from_hex,
 };
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer, UnixTime,
@@ -25,6 +26,7 @@ pub fn certificate(data: &[u8]) {
     }
     for der in &chain {
         described(der);
+        revoked(der, &chain);
     }
     let now = UnixTime::since_unix_epoch(NOW);
     if let Some((last, rest)) = chain.split_last() {
@@ -49,6 +51,14 @@ fn described(der: &[u8]) {
         assert!(![description.subject, description.issuer].concat().contains(char::is_control));
         let more = [der, &[0]].concat();
         assert_eq!(Description::parse(&more), Err(ParseError::Malformed));
+    }
+}
+
+fn revoked(der: &[u8], cas: &[CertificateDer<'_>]) {
+    let now = i64::try_from(NOW.as_secs()).expect("a moment");
+    if let Ok(list) = Crl::parse(der, cas, now) {
+        assert_eq!(list.serials().count(), list.len());
+        list.serials().for_each(|(serial, _)| drop(serial_from_hex(&serial)));
     }
 }
 

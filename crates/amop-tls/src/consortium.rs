@@ -1,6 +1,6 @@
 //! Whom a consortium's members believe: the one rule for certificate chains.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use amop_protocol::{
     NodeKey,
@@ -14,7 +14,10 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 
-use crate::{ChainError, Profile, Rule, chain_of_bounded_size, error, node_key, provider};
+use crate::{
+    ChainError, Profile, Revocations, Rule, chain_of_bounded_size, der, error, node_key, provider,
+    revocation::is_issued_ca,
+};
 
 /// The consortium's roots, and the rule by which they vouch for nodes and clients.
 ///
@@ -25,7 +28,13 @@ use crate::{ChainError, Profile, Rule, chain_of_bounded_size, error, node_key, p
 #[derive(Clone)]
 pub struct Authority(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
+    /// What was configured, CAs all.
+    given: Vec<CertificateDer<'static>>,
+    /// CAs that chains may lead over though they do not bring them.
+    behind: Vec<CertificateDer<'static>>,
+    revocations: Revocations,
     anchors: Vec<TrustAnchor<'static>>,
     /// Encoded subjects of the anchors that issued themselves; only they vouch for other CAs.
     roots: Vec<Vec<u8>>,
@@ -39,6 +48,9 @@ impl Authority {
     /// With the position of the first certificate that cannot be a root, and why.
     pub fn new(roots: &[CertificateDer<'_>]) -> Result<Self, (usize, ChainError)> {
         let mut inner = Inner {
+            given: roots.iter().map(|der| der.clone().into_owned()).collect(),
+            behind: Vec::new(),
+            revocations: Revocations::default(),
             anchors: Vec::new(),
             roots: Vec::new(),
             algorithms: provider::default().signature_verification_algorithms,
@@ -54,6 +66,36 @@ impl Authority {
             inner.anchors.push(anchor);
         }
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// The same, which knows these CAs too: a chain may lead over one of them to a root though it
+    /// brings another certificate of that CA, or none. So the clients of an institution whose CA was
+    /// certified anew, with the same key, need not have the new certificate at once.
+    #[must_use]
+    pub fn knowing(mut self, cas: &[CertificateDer<'_>]) -> Self {
+        Arc::make_mut(&mut self.0).behind = cas.iter().map(|der| der.clone().into_owned()).collect();
+        self
+    }
+
+    /// The same, which refuses what these lists revoke, leaves and CAs alike.
+    #[must_use]
+    pub fn revoking(mut self, revocations: Revocations) -> Self {
+        Arc::make_mut(&mut self.0).revocations = revocations;
+        self
+    }
+
+    /// The lists of what is revoked.
+    pub fn revocations(&self) -> &Revocations {
+        &self.0.revocations
+    }
+
+    /// The CAs that this authority knows, by configuration or because a root vouches for them now;
+    /// those of `others` are among them for which one does.
+    pub fn cas(&self, others: &[CertificateDer<'static>]) -> Vec<CertificateDer<'static>> {
+        let now = unix(UnixTime::now());
+        let Inner { given, behind, .. } = &*self.0;
+        let vouched = |der: &&CertificateDer<'_>| given.iter().any(|root| is_issued_ca(der, root, now));
+        given.iter().chain(behind.iter().chain(others).filter(vouched)).cloned().collect()
     }
 
     /// Verifies a chain, leaf first, now, for a holder of the given role.
@@ -107,7 +149,16 @@ impl Authority {
             Role::Client => webpki::KeyUsage::client_auth(),
         };
         let end_entity = webpki::EndEntityCert::try_from(leaf).map_err(unusable)?;
-        // A revocation list per institution will be the sixth argument.
+        let brought_and_known = self.with_known(intermediates);
+        let intermediates = brought_and_known.as_deref().unwrap_or(intermediates);
+        let revoked = Cell::new(None);
+        // Another path may lead over a certificate that is good.
+        let check = |path: &webpki::VerifiedPath<'_>| {
+            self.check_revoked(path).map_err(|cause| {
+                revoked.set(Some(cause));
+                webpki::Error::CertRevoked
+            })
+        };
         let path = end_entity.verify_for_usage(
             self.0.algorithms.all,
             &self.0.anchors,
@@ -115,13 +166,40 @@ impl Authority {
             now,
             usage,
             None,
-            None,
+            Some(&check),
         );
         match path {
+            Err(webpki::Error::CertRevoked) if let Some(cause) = revoked.take() => Err(cause),
             Ok(path) if self.is_shallow(&path) => Ok(()),
             Ok(_) => Err(ChainError::TooDeep),
             Err(error) => Err(chain_error(error, leaf)),
         }
+    }
+
+    /// What came along and what is known beside it, where that is more.
+    fn with_known<'a>(&'a self, brought: &'a [CertificateDer<'_>]) -> Option<Vec<CertificateDer<'a>>> {
+        let mut new = self.0.behind.iter().filter(|known| !brought.contains(known)).peekable();
+        new.peek()?;
+        Some(brought.iter().chain(new).map(|der| CertificateDer::from(&der[..])).collect())
+    }
+
+    /// Refuses a path with a certificate that its issuer has revoked.
+    fn check_revoked(&self, path: &webpki::VerifiedPath<'_>) -> Result<(), ChainError> {
+        let revocations = &self.0.revocations;
+        if revocations.lists().is_empty() {
+            return Ok(());
+        }
+        let check = |whose, below: &webpki::Cert<'_>, key: &[u8]| {
+            // Without its tag and length.
+            let issuer = der::sequence(&[below.issuer()]);
+            revocations.check(whose, &issuer, |known| key.ends_with(known), below.serial())
+        };
+        let (mut whose, mut below): (_, &webpki::Cert<'_>) = (error::LEAF, path.end_entity());
+        for ca in path.intermediate_certificates() {
+            check(whose, below, &ca.subject_public_key_info())?;
+            (whose, below) = (error::ISSUER, ca);
+        }
+        check(whose, below, &path.anchor().subject_public_key_info)
     }
 
     fn is_shallow(&self, path: &webpki::VerifiedPath<'_>) -> bool {

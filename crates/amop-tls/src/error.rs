@@ -39,6 +39,21 @@ pub enum ChainError {
         /// The start, Unix time.
         not_before: i64,
     },
+    /// The leaf, or the CA above it, was taken back by whoever issued it.
+    #[error(
+        "{whose} (serial {serial}) was revoked by its issuer {issuer} on {}; a new one is needed",
+        date(*.since)
+    )]
+    Revoked {
+        /// Which of the chain's certificates, in words.
+        whose: &'static str,
+        /// Its serial number in hex.
+        serial: String,
+        /// The issuer that revoked it.
+        issuer: String,
+        /// From when on, Unix time.
+        since: i64,
+    },
     /// No root of the consortium vouches for it.
     #[error(
         "it does not chain to a root of the consortium: no CA in ca.crt, with those that came along, leads to its issuer {issuer}"
@@ -150,7 +165,7 @@ pub enum ChainError {
 }
 
 /// A day as people write it, for messages.
-fn date(unix: i64) -> String {
+pub(crate) fn date(unix: i64) -> String {
     match time::OffsetDateTime::from_unix_timestamp(unix) {
         Ok(moment) => moment.date().to_string(),
         Err(_) => "a date out of range".to_owned(),

@@ -108,6 +108,7 @@ fn alert(cause: ChainError) -> CertificateError {
     match cause {
         ChainError::Expired { .. } => CertificateError::Expired,
         ChainError::NotValidYet { .. } => CertificateError::NotValidYet,
+        ChainError::Revoked { .. } => CertificateError::Revoked,
         ChainError::UnknownIssuer { .. }
         | ChainError::Signature { .. }
         | ChainError::UnknownCa { .. }

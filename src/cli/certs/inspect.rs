@@ -6,12 +6,15 @@ use std::{
 };
 
 use amop_protocol::certificate::{Description, ParseError};
-use amop_tls::fisco;
+use amop_tls::{Crl, Revocations, fisco};
 use anyhow::{Context, bail};
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 
 use crate::identity::{Authority, FiscoKind, Profile, Role, Subject, fingerprint, pem};
+
+/// Seconds of a day.
+const DAY: i64 = 86_400;
 
 /// One certificate, as far as it can be read.
 #[derive(Serialize)]
@@ -25,6 +28,7 @@ struct Inspected {
     is_ca: bool,
     not_before: String,
     not_after: String,
+    days_left: i64,
     fingerprint: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<&'static str>,
@@ -42,10 +46,11 @@ struct Inspected {
 pub(super) fn inspect(
     files: &[PathBuf],
     ca: Option<&Path>,
+    crl: Option<&Path>,
     json: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let believed = ca.map(Believed::load).transpose()?;
+    let believed = ca.map(|ca| Believed::load(ca, crl)).transpose()?;
     let mut all = Vec::new();
     for file in files {
         all.extend(inspect_file(file, believed.as_ref())?);
@@ -80,6 +85,7 @@ fn inspect_file(file: &Path, believed: Option<&Believed>) -> anyhow::Result<Vec<
             is_ca: certificate.is_ca || (kind.is_some() && certificate.is_self_issued),
             not_before: moment(certificate.not_before),
             not_after: moment(certificate.not_after),
+            days_left: certificate.not_after.saturating_sub(now()).div_euclid(DAY),
             fingerprint: fingerprint(der).to_hex(),
             role: None,
             institution: None,
@@ -110,11 +116,17 @@ fn fisco_kind(key: &str) -> Option<FiscoKind> {
 struct Believed {
     path: PathBuf,
     cas: Vec<CertificateDer<'static>>,
+    /// Revocation lists, and the CAs beside them.
+    crl: Option<(PathBuf, Vec<Vec<u8>>, Vec<CertificateDer<'static>>)>,
 }
 
 impl Believed {
-    fn load(path: &Path) -> anyhow::Result<Self> {
-        let believed = Self { path: path.to_owned(), cas: pem::certificates(path)? };
+    fn load(path: &Path, crl: Option<&Path>) -> anyhow::Result<Self> {
+        let crl = crl.map(|path| {
+            let (lists, beside) = pem::revocation_lists(path)?;
+            anyhow::Ok((path.to_owned(), lists, beside))
+        });
+        let believed = Self { path: path.to_owned(), cas: pem::certificates(path)?, crl: crl.transpose()? };
         // The file's own problems are said once, and first.
         match Description::parse(&believed.cas[0]).ok().and_then(|ca| fisco_kind(ca.key_kind)) {
             None => believed.consortium().map(drop)?,
@@ -124,7 +136,9 @@ impl Believed {
     }
 
     fn consortium(&self) -> anyhow::Result<Authority> {
-        Authority::new(&self.cas).map_err(|(at, error)| self.error_of(at, &error))
+        let authority = Authority::new(&self.cas).map_err(|(at, error)| self.error_of(at, &error))?;
+        let revocations = self.revocations(|beside| authority.cas(beside))?;
+        Ok(authority.revoking(revocations))
     }
 
     fn fisco(&self, kind: FiscoKind) -> anyhow::Result<fisco::Authority> {
@@ -133,7 +147,18 @@ impl Believed {
             let ca = fisco::Ca::parse(kind, der).map_err(|error| self.error_of(at, &error))?;
             issuers.push(fisco::Issuer::anchor(ca, None));
         }
-        Ok(fisco::Authority::new(kind, fisco::Purpose::Nodes, issuers))
+        let authority = fisco::Authority::new(kind, fisco::Purpose::Nodes, issuers);
+        Ok(authority.revoking(self.revocations(|_| self.cas.clone())?))
+    }
+
+    fn revocations(
+        &self,
+        cas: impl Fn(&[CertificateDer<'static>]) -> Vec<CertificateDer<'static>>,
+    ) -> anyhow::Result<Revocations> {
+        let Some((path, lists, beside)) = &self.crl else { return Ok(Revocations::default()) };
+        let cas = cas(beside);
+        let parsed = lists.iter().map(|der| Crl::parse(der, &cas, now())).collect::<Result<_, _>>();
+        Ok(Revocations::new(parsed.with_context(|| path.display().to_string())?))
     }
 
     fn error_of(&self, at: usize, error: &dyn std::error::Error) -> anyhow::Error {
@@ -186,6 +211,7 @@ impl Inspected {
             ("issued by", Some(&*self.issuer)),
             ("valid from", Some(&*self.not_before)),
             ("valid until", Some(&*self.not_after)),
+            ("days left", Some(&*self.days_left.to_string())),
             ("profile", Some(self.profile)),
             ("key", Some(self.key)),
             ("node id", self.node_id.as_deref()),
@@ -204,9 +230,13 @@ impl Inspected {
 }
 
 /// A moment in UTC, as RFC 3339 writes it.
-fn moment(unix: i64) -> String {
+pub(super) fn moment(unix: i64) -> String {
     time::OffsetDateTime::from_unix_timestamp(unix)
         .ok()
         .and_then(|moment| moment.format(&time::format_description::well_known::Rfc3339).ok())
         .unwrap_or_else(|| unix.to_string())
+}
+
+fn now() -> i64 {
+    time::OffsetDateTime::now_utc().unix_timestamp()
 }

@@ -1,6 +1,8 @@
 //! `amop certs`: a consortium's certificates, from the root to a client's.
 
 mod inspect;
+mod renew;
+mod revoke;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +39,10 @@ const EXAMPLE: &str = "Example, from nothing to a node and a client:
   amop certs node        --name node-1 --institution bank-a --out node-1
   amop certs client      --name payments --institution bank-a --out payments
 
+Later, a new certificate for the node's key, and an end to the client's:
+  amop certs renew  node-1/node.crt  --institution bank-a
+  amop certs revoke payments/sdk.crt --institution bank-a
+
 The same for SDKs of FISCO BCOS, as its own tools make them; an institution is an agency there:
   amop certs institution --layout fisco-rsa --name bank-a --out channel
   amop certs node        --layout fisco-rsa --name node-1 --institution channel --out channel_cert
@@ -69,7 +75,13 @@ enum Command {
     Node(NewLeaf),
     /// Make a client's certificate, as FISCO BCOS SDKs expect it: sdk.crt, sdk.key and ca.crt
     Client(NewLeaf),
-    /// Say who certificates are of, and whether they can be used
+    /// Replace a certificate by a new one for the same key
+    Renew(renew::Renew),
+    /// Add certificates to their CA's revocation list: institution.crl, or ca.crl of a root
+    Revoke(revoke::Revoke),
+    /// Show or refresh a CA's revocation list
+    Crl(revoke::List),
+    /// Say who certificates are of, how long they last, and whether they can be used
     Inspect {
         /// Files of certificates in PEM
         #[arg(required = true, value_name = "FILE")]
@@ -77,6 +89,9 @@ enum Command {
         /// Verify against these roots
         #[arg(long, value_name = "FILE")]
         ca: Option<PathBuf>,
+        /// Say whether they are revoked by the lists in this file, of CAs in --ca, or beside the lists
+        #[arg(long, value_name = "FILE", requires = "ca")]
+        crl: Option<PathBuf>,
     },
 }
 
@@ -118,6 +133,16 @@ enum Layout {
     FiscoEc,
 }
 
+impl Layout {
+    fn fisco(self) -> Option<FiscoKind> {
+        match self {
+            Self::Default => None,
+            Self::FiscoRsa => Some(FiscoKind::Rsa),
+            Self::FiscoEc => Some(FiscoKind::Ec),
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -133,7 +158,12 @@ fn execute(args: Args, out: &mut impl Write) -> anyhow::Result<()> {
         Command::Institution { new, ca, days } => new.make_institution(ca.as_deref(), days)?,
         Command::Node(leaf) => leaf.make(Role::Node)?,
         Command::Client(leaf) => leaf.make(Role::Client)?,
-        Command::Inspect { files, ca } => return inspect(&files, ca.as_deref(), args.json, out),
+        Command::Renew(renew) => renew.run()?,
+        Command::Revoke(revoke) => revoke.run()?,
+        Command::Crl(list) => return list.run(args.json, out),
+        Command::Inspect { files, ca, crl } => {
+            return inspect(&files, ca.as_deref(), crl.as_deref(), args.json, out);
+        }
     };
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&made)?)?;
@@ -162,11 +192,7 @@ impl New {
 
     /// The kind of FISCO BCOS certificates, if it is one.
     fn fisco(&self) -> Option<FiscoKind> {
-        match self.layout {
-            Layout::Default => None,
-            Layout::FiscoRsa => Some(FiscoKind::Rsa),
-            Layout::FiscoEc => Some(FiscoKind::Ec),
-        }
+        self.layout.fisco()
     }
 
     fn make_ca(&self, days: u32) -> anyhow::Result<Made> {

@@ -109,3 +109,72 @@ fn certificates_of_fisco_bcos_are_made_and_inspected() {
     let error = format!("{:#}", amop_certs(wrong, directory.path()).unwrap_err());
     assert!(error.contains("`amop certs institution --layout fisco-ec`"), "{error}");
 }
+
+#[test]
+fn certificates_are_renewed_revoked_and_listed() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |line: &str| amop_certs(line, directory.path());
+    let json = |line: &str| -> serde_json::Value { serde_json::from_str(&run(line).unwrap()).unwrap() };
+    run("ca --name trade --out @root").unwrap();
+    run("institution --name bank-a --ca @root --out @bank").unwrap();
+    run("node --name node-1 --institution @bank --out @node --days 5").unwrap();
+    run("client --name app --institution @bank --out @app").unwrap();
+    let before = json("inspect @node/node.crt --json");
+    let key = std::fs::read(directory.path().join("node/node.key")).unwrap();
+    run("renew @node/node.crt --institution @bank").unwrap();
+    let after = json("inspect @node/node.crt --ca @root/ca.crt --json");
+    assert_eq!(before[0]["node_id"], after[0]["node_id"]);
+    assert_ne!(before[0]["serial"], after[0]["serial"]);
+    let days = [&before, &after].map(|inspected| inspected[0]["days_left"].as_i64().unwrap());
+    assert!((4..=5).contains(&days[0]) && (364..=365).contains(&days[1]), "{days:?}");
+    assert_eq!(after[0]["verified"], true);
+    assert_eq!(std::fs::read(directory.path().join("node/node.key")).unwrap(), key);
+
+    let error = run("crl --institution @bank").unwrap_err().to_string();
+    assert!(error.contains("make it with --refresh"), "{error}");
+    assert!(run("crl --institution @bank --refresh").unwrap().contains("nothing is revoked"));
+    run("revoke @app/sdk.crt --institution @bank").unwrap();
+    run("revoke --serial 0a:ff --institution @bank").unwrap();
+    run("revoke @app/sdk.crt --institution @bank").unwrap();
+    let listed = json("crl --institution @bank --refresh --json");
+    assert_eq!(listed["revoked"].as_array().unwrap().len(), 2);
+    assert_eq!(listed["revoked"][0]["serial"], "0a:ff");
+    let inspect = "inspect @app/sdk.crt --ca @root/ca.crt --crl @bank/institution.crl";
+    assert!(run(inspect).is_err());
+    assert!(run("inspect @node/node.crt --ca @root/ca.crt --crl @bank/institution.crl").is_ok());
+
+    run("ca --name trade --out @new").unwrap();
+    run("renew @bank/institution.crt --ca @new").unwrap();
+    run("renew @node/node.crt --institution @bank").unwrap();
+    run("inspect @node/node.crt --ca @new/ca.crt --crl @bank/institution.crl").unwrap();
+    run("revoke @bank/institution.crt --ca @new").unwrap();
+    assert!(run("inspect @node/node.crt --ca @new/ca.crt --crl @new/ca.crl").is_err());
+}
+
+#[test]
+fn what_a_ca_cannot_renew_or_revoke_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |line: &str| amop_certs(line, directory.path());
+    run("ca --name trade --out @root").unwrap();
+    run("institution --name bank-a --ca @root --out @a").unwrap();
+    run("institution --name bank-b --ca @root --out @b").unwrap();
+    run("client --name app --institution @a --out @app").unwrap();
+    run("institution --layout fisco-ec --name c --ca @none --out @c").unwrap_err();
+    run("institution --layout fisco-rsa --name c --out @c").unwrap();
+    run("client --layout fisco-rsa --name app --institution @c --out @old").unwrap();
+    run("revoke --layout fisco-rsa @old/sdk.crt --institution @c").unwrap();
+    assert!(run("crl --layout fisco-rsa --institution @c").unwrap().contains("since"));
+    let check = |line: &str, says: &str| {
+        let error = format!("{:#}", run(line).unwrap_err());
+        assert!(error.contains(says), "{line}: {error:?} should say {says:?}");
+    };
+    check("renew @app/sdk.crt --institution @b", "the CA that issued it must make it anew");
+    check("renew @old/sdk.crt --institution @a", "was not issued by the CA bank-a");
+    check("renew @app/sdk.crt --ca @root", "--ca renews institution.crt");
+    check("renew @app/sdk.crt --institution @a --days 0", "1 to 36500 days");
+    check("revoke @app/sdk.crt --institution @b", "which cannot revoke it");
+    check("revoke --serial xyz --institution @a", "is no serial number in hex");
+    check("revoke --serial 1 --layout fisco-rsa --ca @root", "name an agency with --institution");
+    std::fs::write(directory.path().join("a/institution.crl"), "half").unwrap();
+    check("revoke @app/sdk.crt --institution @a", "there is no BEGIN X509 CRL in it");
+}

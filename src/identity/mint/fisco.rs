@@ -130,6 +130,14 @@ impl Agency {
         Ok(Leaf { role, chain, ca, key })
     }
 
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) fn key(&self) -> &KeyPair {
+        &self.signer.key
+    }
+
     /// The CA that issues this agency's leaves.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.signer.certificate

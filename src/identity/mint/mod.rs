@@ -3,9 +3,11 @@
 //! For `amop certs` and `amop devnet`; a running node never issues anything. What every kind of
 //! certificate contains is documented in `certs/profile.toml`, which a test compares with this.
 
+pub mod crl;
 mod files;
 pub mod fisco;
 pub mod keys;
+pub mod renew;
 
 use std::{
     io,
@@ -63,6 +65,20 @@ pub enum MintError {
         is: &'static str,
         /// What it was asked to issue.
         asked: &'static str,
+    },
+    /// A certificate to be made anew that another CA has issued.
+    #[error("the certificate was not issued by the CA {ca}; the CA that issued it must make it anew")]
+    NotOurs {
+        /// The CA that was asked.
+        ca: String,
+    },
+    /// The CA's list so far cannot be used.
+    #[error("the revocation list in {} cannot be used: {source}", path.display())]
+    Crl {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: amop_tls::CrlError,
     },
     /// A CA past its end issues nothing anybody would believe.
     #[error("the CA {0} has expired; make a new one")]
@@ -183,15 +199,7 @@ impl Ca {
     pub fn leaf(&self, role: Role, name: &str, days: u32) -> Result<Leaf, MintError> {
         self.expect_kind(CaKind::Institution, "nodes and clients")?;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let mut params = params(name, &self.name, role.as_str(), days, Some(self.not_after))?;
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = match role {
-            // A node is the server of its clients, and either end of its links.
-            Role::Node => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
-            Role::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
-        };
-        params.use_authority_key_identifier_extension = true;
+        let params = leaf_params(role, name, &self.name, days, self.not_after)?;
         let certificate = params.signed_by(&key, &self.issuer)?.der().clone();
         Ok(Leaf { role, chain: vec![certificate, self.certificate.clone()], roots: self.roots.clone(), key })
     }
@@ -307,6 +315,25 @@ impl Leaf {
         ];
         write_all(directory, &files, existing)
     }
+}
+
+fn leaf_params(
+    role: Role,
+    name: &str,
+    institution: &str,
+    days: u32,
+    at_most: OffsetDateTime,
+) -> Result<CertificateParams, MintError> {
+    let mut params = params(name, institution, role.as_str(), days, Some(at_most))?;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = match role {
+        // A node is the server of its clients, and either end of its links.
+        Role::Node => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+        Role::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+    };
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
 }
 
 fn ca_params(

@@ -8,6 +8,7 @@ use rustls::{SupportedProtocolVersion, sign::SingleCertAndKey};
 use super::*;
 use crate::identity::mint::{
     Existing,
+    crl::{Revoked, Revoker},
     fisco::{Agency as Mint, Chain, Leaf as MintedLeaf},
 };
 
@@ -31,7 +32,7 @@ impl Files {
 
     fn paths(&self) -> FiscoPaths {
         let (ca, cert, key) = (self.at("ca.crt"), self.at("node.crt"), self.at("node.key"));
-        FiscoPaths { kind: self.kind, ca, cert, key, agencies: self.agencies.clone() }
+        FiscoPaths { kind: self.kind, ca, cert, key, crl: Vec::new(), agencies: self.agencies.clone() }
     }
 
     fn load(&self) -> Result<ClientTls, String> {
@@ -84,7 +85,7 @@ fn a_listener_takes_the_clients_of_its_own_agency_and_of_those_it_is_told() {
 
         for version in kind.versions() {
             let (ours, theirs) = (own.client("app", 30).unwrap(), other.client("app", 30).unwrap());
-            handshake(client(kind, &ours, &[version]), alone.server_config()).unwrap();
+            handshake(client(kind, &ours, &[version]), alone.serving().server_config()).unwrap();
             // The node's own CA is not theirs with RSA, where each agency has its own.
             let theirs_as_seen = match kind {
                 FiscoKind::Ec => client(kind, &theirs, &[version]),
@@ -96,8 +97,8 @@ fn a_listener_takes_the_clients_of_its_own_agency_and_of_those_it_is_told() {
                     Arc::new(config)
                 }
             };
-            handshake(theirs_as_seen.clone(), both.server_config()).unwrap();
-            let refused = handshake(theirs_as_seen, alone.server_config()).unwrap_err();
+            handshake(theirs_as_seen.clone(), both.serving().server_config()).unwrap();
+            let refused = handshake(theirs_as_seen, alone.serving().server_config()).unwrap_err();
             assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
 
             let found = both.identify(theirs.chain()).unwrap();
@@ -285,5 +286,34 @@ fn certificates_of_fisco_bcos_are_told_apart_where_the_default_ones_are_needed()
         for text in refused(&own.client("app", 1).unwrap()) {
             assert!(text.contains(says) && text.contains("both ends must use one profile"), "{text}");
         }
+    }
+}
+
+#[test]
+fn what_an_agency_has_revoked_is_refused() {
+    for (kind, agency, other) in agencies() {
+        let mut files = Files::new(&agency, kind);
+        files.add("Bank B", &[other.certificate()]);
+        let clients = [agency.client("bad", 30), agency.client("good", 30), other.client("good", 30)];
+        let [bad, good, theirs] = clients.map(Result::unwrap);
+        let list = files.at("agency.crl");
+        let mut revoked = Revoked::default();
+        revoked.add(amop_tls::serial_of(&bad.chain()[0]).unwrap());
+        agency.save_crl(&revoked, 9, &list).unwrap();
+        let paths = FiscoPaths { crl: vec![list.clone()], ..files.paths() };
+        let tls = ClientTls::load_fisco(&paths, "Bank A".into()).unwrap();
+        let cause = tls.identify(bad.chain()).unwrap_err();
+        assert!(matches!(cause, ChainError::Revoked { .. }), "{cause}");
+        assert!(tls.still_believes(bad.chain()).is_err());
+        tls.still_believes(good.chain()).unwrap();
+        assert!(tls.identify(good.chain()).is_ok() && tls.identify(theirs.chain()).is_ok());
+        assert!(tls.facts().iter().any(|fact| fact.of == Of::RevocationList && fact.serial == "1"));
+        let again = agency.revoked(&list).unwrap();
+        agency.save_crl(&again, 9, &list).unwrap();
+        assert!(ClientTls::load_fisco(&paths, "Bank A".into()).unwrap().identify(bad.chain()).is_err());
+        let stranger = Mint::new(kind, "stranger", 9).unwrap();
+        stranger.save_crl(&revoked, 9, &list).unwrap();
+        let problems = ClientTls::load_fisco(&paths, "Bank A".into()).unwrap_err();
+        assert!(problems[0].to_string().contains("is no CA that is known here"), "{}", problems[0]);
     }
 }

@@ -1,4 +1,5 @@
 mod fisco;
+mod reload;
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -200,7 +201,7 @@ fn nodes_link_and_nobody_else_does() {
 
     let application = consortium.institution("bank-a").client("c");
     let as_client =
-        tls::overlay_client(two.authority(), application.chain(), application.key().into(), OVERLAY_ALPN)
+        tls::overlay_client(&two.authority(), application.chain(), application.key().into(), OVERLAY_ALPN)
             .unwrap();
     let refused = handshake(as_client.into(), two.overlay_server()).unwrap_err();
     assert!(refused.to_string().contains("ApplicationVerificationFailure"), "{refused}");
@@ -217,7 +218,7 @@ fn the_client_port_takes_clients_over_tls_1_2_and_1_3() {
             .unwrap()
             .dangerous()
             .with_custom_certificate_verifier(amop_tls::Verifier::logging(amop_tls::Holder::node(
-                node.authority(),
+                &node.authority(),
             )))
             .with_client_auth_cert(leaf.chain(), leaf.key().into())
             .unwrap();
@@ -251,7 +252,7 @@ fn a_tls_1_2_client_that_offers_x25519_first_gets_p_256() {
                 .unwrap()
                 .dangerous()
                 .with_custom_certificate_verifier(amop_tls::Verifier::logging(amop_tls::Holder::node(
-                    node.authority(),
+                    &node.authority(),
                 )))
                 .with_client_auth_cert(leaf.chain(), leaf.key().into())
                 .unwrap();
@@ -282,7 +283,7 @@ fn a_refusal_is_one_log_line_that_finds_the_certificate() {
     let node = credentials(&bank.node("n")).unwrap();
     let client = bank.leaf("c\nforged", "client").expired().build();
     let dialler =
-        tls::overlay_client(node.authority(), client.chain(), client.key().into(), OVERLAY_ALPN).unwrap();
+        tls::overlay_client(&node.authority(), client.chain(), client.key().into(), OVERLAY_ALPN).unwrap();
     tracing::subscriber::with_default(subscriber, || {
         assert!(handshake(dialler.into(), node.overlay_server()).is_err());
     });

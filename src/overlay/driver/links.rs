@@ -1,7 +1,7 @@
 //! Connections, and which of them carries the link to its peer.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     net::SocketAddr,
     sync::Arc,
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use tracing::Instrument;
 
-use crate::identity::{Credentials, Throttle};
+use crate::identity::{ChainError, Credentials, Role, Subject, Throttle, while_valid};
 use crate::overlay::{
     DownReason, Failure, Link, LinkId,
     behaviour::Behaviour,
@@ -116,6 +116,15 @@ impl Links {
     pub(super) fn handle_established(&mut self, new: New, swarm: &mut Swarm<Behaviour>, peers: &mut Peers) {
         let New { id: connection, identity, address, target } = new;
         let node = identity.key.id();
+        // What is believed may have changed since the handshake; from here on others look.
+        if let Err(cause) = self.still_believes(&identity) {
+            self.tell_untrusted(&identity, &cause);
+            swarm.close_connection(connection);
+            if let Some(target) = target {
+                peers.handle_failure(target, Instant::now(), rand::random());
+            }
+            return;
+        }
         let own_is_lower = self.context.own < node;
         let dialler = if target.is_some() == own_is_lower { Dialler::Lower } else { Dialler::Higher };
         if let Some(target) = target {
@@ -134,6 +143,37 @@ impl Links {
         self.by_connection.insert(connection, id);
         self.connections
             .insert(id, Connection { id: connection, link, identity, address, dialler, target, state });
+    }
+
+    /// Ends connections whose certificates are no longer believed. Of a peer that announces one which is,
+    /// for the same key, only what was revoked ends.
+    pub(super) fn judge_again(&mut self, announced: &BTreeSet<NodeId>, swarm: &mut Swarm<Behaviour>) {
+        for connection in self.connections.values() {
+            let Err(cause) = self.still_believes(&connection.identity) else { continue };
+            let is_revoked = matches!(cause, ChainError::Revoked { .. });
+            if connection.link.is_ending() || !is_revoked && announced.contains(&connection.link.peer()) {
+                continue;
+            }
+            self.tell_untrusted(&connection.identity, &cause);
+            connection.link.close(DownReason::Untrusted(cause));
+            if let State::Opening { .. } = connection.state {
+                swarm.close_connection(connection.id);
+            }
+        }
+    }
+
+    fn still_believes(&self, identity: &Identity) -> Result<(), ChainError> {
+        let at = while_valid(&identity.chain);
+        self.credentials.authority().verify_chain_at(&identity.chain, Role::Node, at).map(drop)
+    }
+
+    fn tell_untrusted(&self, identity: &Identity, cause: &ChainError) {
+        self.context.metrics.untrusted_links.inc();
+        let (peer, Subject { name, institution, serial, issuer, .. }) =
+            (identity.key.id(), &*identity.subject);
+        self.refusals.line(|| {
+            tracing::warn!(%peer, %name, %institution, serial, issuer, %cause, "a peer's certificate is no longer believed; its link ends");
+        });
     }
 
     /// Whether a connection that we dialled now would be one too many.

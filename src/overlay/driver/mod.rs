@@ -169,6 +169,7 @@ impl Driver {
                     link.close(DownReason::Disconnected);
                 }
             }
+            Some(Command::JudgeAgain(announced)) => self.links.judge_again(&announced, &mut self.swarm),
             Some(Command::Shutdown(done)) => self.begin_closing(Some(done)),
             // All handles are gone.
             None => self.begin_closing(None),

@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use amop_protocol::{NodeId, wire::link::Kind};
 
 use super::Incompatible;
+use crate::identity::ChainError;
 
 /// Why a link went down.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,9 @@ pub enum DownReason {
     /// The peer takes control frames more slowly than they come.
     #[error("the control queue is full: the peer is too slow")]
     Overflow,
+    /// Its certificate was revoked, or its CA is no longer believed.
+    #[error("the peer's certificate is no longer believed: {0}")]
+    Untrusted(#[source] ChainError),
     /// We disconnected it.
     #[error("disconnected on request")]
     Disconnected,
@@ -38,8 +42,17 @@ pub enum DownReason {
 
 impl DownReason {
     /// Every reason as metrics name it.
-    pub(in crate::overlay) const LABELS: [&'static str; 8] =
-        ["ClosedByPeer", "Lost", "Fault", "Silent", "Replaced", "Overflow", "Disconnected", "Shutdown"];
+    pub(in crate::overlay) const LABELS: [&'static str; 9] = [
+        "ClosedByPeer",
+        "Lost",
+        "Fault",
+        "Silent",
+        "Replaced",
+        "Overflow",
+        "Disconnected",
+        "Shutdown",
+        "Untrusted",
+    ];
 
     /// The reason as metrics name it.
     pub(in crate::overlay) const fn label(&self) -> &'static str {
@@ -52,6 +65,7 @@ impl DownReason {
             Self::Overflow => 5,
             Self::Disconnected => 6,
             Self::Shutdown => 7,
+            Self::Untrusted(_) => 8,
         }]
     }
 }

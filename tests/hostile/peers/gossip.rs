@@ -40,7 +40,7 @@ fn links(from: usize, count: usize) -> Content {
 
 /// A claim to hold something of so many strangers.
 fn claim(from: usize, count: usize) -> Control {
-    let entry = |n| pb::Versions { node: stranger(n), epoch: 1, links: 1, topics: 1 };
+    let entry = |n| pb::Versions { node: stranger(n), epoch: 1, links: 1, topics: 1, identity: 0 };
     Control::Vector(pb::Vector { entries: (from..from + count).map(entry).collect(), partial: true })
 }
 

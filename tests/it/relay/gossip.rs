@@ -171,6 +171,7 @@ async fn old_records_and_empty_claims_change_nothing() {
         epoch: u64::MAX,
         links: u64::MAX,
         topics: u64::MAX,
+        identity: u64::MAX,
     });
     let heartbeat = pb::Heartbeat { own: Some(entries[1].clone()), digest: 1 };
     relay.say(origin, Control::Vector(pb::Vector { entries: entries.to_vec(), partial: false }));

@@ -119,7 +119,7 @@ impl Claim {
     pub(super) fn versions(&self) -> pb::Versions {
         let node = Bytes::copy_from_slice(id(known(self.node)).as_bytes());
         let (epoch, links, topics) = (number(self.epoch), number(self.links), number(self.topics));
-        pb::Versions { node, epoch, links, topics }
+        pb::Versions { node, epoch, links, topics, identity: 0 }
     }
 }
 

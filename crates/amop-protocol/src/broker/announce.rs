@@ -34,6 +34,11 @@ pub trait Authenticator: Send {
     /// Who a certificate chain (DER, leaf first, without the root) belongs to, if it is valid now
     /// and its role is node.
     fn verify_chain(&self, chain: &[Bytes]) -> Option<NodeInfo>;
+    /// Whether the chain of a node that was verified before would still be: what is believed has
+    /// changed. That it has expired meanwhile counts for nothing.
+    fn still_believes(&self, chain: &[Bytes]) -> bool {
+        self.verify_chain(chain).is_some()
+    }
     /// Whether `signature` is that of the holder of `key` over `body`.
     fn verify(&self, key: &NodeKey, body: &[u8], signature: &[u8]) -> bool;
 }
@@ -120,7 +125,12 @@ impl Unverified {
     pub(super) fn shows(&self) -> (Versions, Option<Version>) {
         let Version { epoch, sequence } = self.version;
         let of = |kind| if self.kind == kind { sequence } else { 0 };
-        let versions = Versions { epoch, links: of(RecordKind::Links), topics: of(RecordKind::Topics) };
+        let versions = Versions {
+            epoch,
+            identity: of(RecordKind::Identity),
+            links: of(RecordKind::Links),
+            topics: of(RecordKind::Topics),
+        };
         (versions, (self.kind == RecordKind::Topics).then_some(self.version))
     }
 
@@ -184,6 +194,8 @@ impl Held {
 /// A node's identity record, verified.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
+    /// Above 1 if it was renewed in its epoch.
+    pub(super) sequence: u64,
     pub(super) info: NodeInfo,
     pub(super) address: Arc<str>,
     pub(super) seal: Seal,
@@ -194,21 +206,29 @@ pub(super) struct Identity {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Versions {
     pub(super) epoch: u64,
+    pub(super) identity: u64,
     pub(super) links: u64,
     pub(super) topics: u64,
 }
 
 impl From<&pb::Versions> for Versions {
     fn from(versions: &pb::Versions) -> Self {
-        Self { epoch: versions.epoch, links: versions.links, topics: versions.topics }
+        let pb::Versions { epoch, identity, links, topics, .. } = *versions;
+        Self { epoch, identity, links, topics }
     }
 }
 
 impl Versions {
     /// As it is sent.
     pub(super) fn of(self, node: NodeId) -> pb::Versions {
-        let Self { epoch, links, topics } = self;
-        pb::Versions { node: Bytes::copy_from_slice(node.as_bytes()), epoch, links, topics }
+        let Self { epoch, links, topics, .. } = self;
+        let identity = self.renewed().unwrap_or_default();
+        pb::Versions { node: Bytes::copy_from_slice(node.as_bytes()), epoch, links, topics, identity }
+    }
+
+    /// The sequence of the identity, if it is not the first of its epoch.
+    pub(super) fn renewed(self) -> Option<u64> {
+        Some(self.identity).filter(|sequence| *sequence > 1)
     }
 
     /// What is known to be held when both are.
@@ -216,9 +236,12 @@ impl Versions {
         match self.epoch.cmp(&other.epoch) {
             Ordering::Less => other,
             Ordering::Greater => self,
-            Ordering::Equal => {
-                Self { links: self.links.max(other.links), topics: self.topics.max(other.topics), ..self }
-            }
+            Ordering::Equal => Self {
+                identity: self.identity.max(other.identity),
+                links: self.links.max(other.links),
+                topics: self.topics.max(other.topics),
+                ..self
+            },
         }
     }
 }
@@ -251,7 +274,12 @@ impl Known {
 
     /// What is held of it.
     pub(super) fn present(&self) -> Versions {
-        Versions { epoch: self.epoch, links: self.links.present(), topics: self.topics.present() }
+        Versions {
+            epoch: self.epoch,
+            identity: self.identity.as_ref().map_or(0, |identity| identity.sequence),
+            links: self.links.present(),
+            topics: self.topics.present(),
+        }
     }
 
     /// Kinds that somebody with `theirs` has and this node lacks.
@@ -261,7 +289,7 @@ impl Known {
         }
         let newer = theirs.epoch > self.epoch;
         let mut kinds = Vec::new();
-        if newer || self.identity.is_none() {
+        if newer || self.identity.as_ref().is_none_or(|held| theirs.identity > held.sequence) {
             kinds.push(RecordKind::Identity);
         }
         if theirs.links > 0 && (newer || self.links.lacks(theirs.links)) {

@@ -10,16 +10,18 @@ use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime}
 use webpki::ring::{RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256_LEGACY_KEY};
 
 use super::{Ca, Issuer, Kind, ca::issuer_of, certificate::Certificate};
-use crate::{ChainError, Rule, chain_of_bounded_size, error, secp256k1};
+use crate::{ChainError, Revocations, Rule, chain_of_bounded_size, error, secp256k1};
 
 /// The CAs that are believed, and for what.
 #[derive(Clone)]
 pub struct Authority(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: Kind,
     purpose: Purpose,
     issuers: Vec<Issuer>,
+    revocations: Revocations,
 }
 
 /// Who is at the other end.
@@ -44,7 +46,19 @@ impl Authority {
     /// An authority that believes what these CAs issue. Where [`Purpose::Nodes`] are judged, a CA
     /// that one of them issued may itself issue leaves.
     pub fn new(kind: Kind, purpose: Purpose, issuers: Vec<Issuer>) -> Self {
-        Self(Arc::new(Inner { kind, purpose, issuers }))
+        Self(Arc::new(Inner { kind, purpose, issuers, revocations: Revocations::default() }))
+    }
+
+    /// The same, which refuses what these lists revoke, leaves and CAs alike.
+    #[must_use]
+    pub fn revoking(mut self, revocations: Revocations) -> Self {
+        Arc::make_mut(&mut self.0).revocations = revocations;
+        self
+    }
+
+    /// The lists of what is revoked.
+    pub fn revocations(&self) -> &Revocations {
+        &self.0.revocations
     }
 
     /// Verifies a chain, leaf first, and says whose it is.
@@ -69,6 +83,8 @@ impl Authority {
         leaf.check_leaf(self.0.purpose)?;
         let institution = match self.configured(&leaf, now) {
             Some(issuer) => {
+                // What is revoked is so whether or not it has expired meanwhile.
+                issuer.check_revoked(leaf.serial(), &self.0.revocations)?;
                 leaf.validity().check(error::LEAF, now)?;
                 issuer.check_validity(now)?;
                 issuer.institution()
@@ -120,6 +136,8 @@ impl Authority {
             {
                 leaf.validity().check(error::LEAF, now)?;
                 ca.check_validity(error::ISSUER, now)?;
+                ca.check_revoked(error::LEAF, leaf.serial(), &self.0.revocations)?;
+                above.check_revoked(certificate.serial(), &self.0.revocations)?;
                 return above.ca().check_validity(error::CHAIN, now);
             }
         }

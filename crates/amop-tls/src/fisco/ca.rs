@@ -9,7 +9,7 @@ use super::{
     Kind,
     certificate::{Certificate, Validity},
 };
-use crate::{ChainError, chain_of_bounded_size, error};
+use crate::{ChainError, Revocations, chain_of_bounded_size, error};
 
 /// A CA's certificate out of a file.
 #[derive(Clone, Debug)]
@@ -17,6 +17,7 @@ pub struct Ca {
     kind: Kind,
     subject: Vec<u8>,
     issuer: Vec<u8>,
+    serial: Vec<u8>,
     key: Vec<u8>,
     validity: Validity,
     path_length: Option<u32>,
@@ -52,6 +53,7 @@ impl Ca {
             kind,
             subject: certificate.subject().to_vec(),
             issuer: certificate.issuer().to_vec(),
+            serial: certificate.serial().to_vec(),
             key: certificate.key().to_vec(),
             validity: certificate.validity(),
             path_length: certificate.path_length(),
@@ -86,6 +88,21 @@ impl Ca {
 
     pub(super) fn is_named_by(&self, certificate: &Certificate<'_>) -> bool {
         certificate.issuer() == self.subject
+    }
+
+    /// The certificate.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.der
+    }
+
+    /// Refuses a certificate that this CA issued and has revoked since.
+    pub(super) fn check_revoked(
+        &self,
+        whose: &'static str,
+        serial: &[u8],
+        revocations: &Revocations,
+    ) -> Result<(), ChainError> {
+        revocations.check(whose, &self.subject, |key| *key == *self.key, serial)
     }
 
     pub(super) fn may_issue_cas(&self) -> bool {
@@ -136,11 +153,23 @@ impl Issuer {
         &self.ca
     }
 
+    /// Refuses a leaf of this CA that was revoked, or whose CA was.
+    pub(super) fn check_revoked(&self, serial: &[u8], revocations: &Revocations) -> Result<(), ChainError> {
+        self.ca.check_revoked(error::LEAF, serial, revocations)?;
+        let above = self.above.as_ref();
+        above.map_or(Ok(()), |above| above.check_revoked(error::ISSUER, &self.ca.serial, revocations))
+    }
+
     pub(super) fn institution(&self) -> Option<Arc<str>> {
         self.institution.clone()
     }
 
     /// That of the CA, and of the one above it.
+    /// The CA above it, if that is another.
+    pub fn above(&self) -> Option<&Ca> {
+        self.above.as_ref()
+    }
+
     pub(super) fn check_validity(&self, now: UnixTime) -> Result<(), ChainError> {
         self.ca.check_validity(error::ISSUER, now)?;
         self.above.as_ref().map_or(Ok(()), |above| above.check_validity(error::CHAIN, now))

@@ -180,6 +180,10 @@ impl<'a> Certificate<'a> {
         self.0.issuer().as_raw()
     }
 
+    pub(super) fn serial(&self) -> &[u8] {
+        self.0.raw_serial()
+    }
+
     /// The public key itself, without its algorithm.
     pub(super) fn key(&self) -> &[u8] {
         &self.0.public_key().subject_public_key.data

@@ -142,12 +142,18 @@ impl Asks {
         answered
     }
 
-    /// Neighbours that hold, by their own word, the identity of a node in this epoch or a newer one,
-    /// and this list of it in that sequence or a newer one.
-    pub(super) fn holders(&self, node: &NodeId, epoch: u64, list: Option<(RecordKind, u64)>) -> Vec<NodeId> {
+    /// Neighbours that hold, by their own word, something of a node in this epoch or a newer one, and
+    /// this record of it in that sequence or a newer one.
+    pub(super) fn holders(
+        &self,
+        node: &NodeId,
+        epoch: u64,
+        record: Option<(RecordKind, u64)>,
+    ) -> Vec<NodeId> {
         let holds = |claim: &Claim| {
             let theirs = claim.versions;
-            let held = match list {
+            let held = match record {
+                Some((RecordKind::Identity, sequence)) => theirs.identity.max(1) >= sequence,
                 Some((RecordKind::Links, sequence)) => theirs.links >= sequence,
                 Some((_, sequence)) => theirs.topics >= sequence,
                 None => true,
@@ -212,7 +218,7 @@ mod tests {
     }
 
     fn topics(sequence: u64) -> Versions {
-        Versions { epoch: 1, links: 0, topics: sequence }
+        Versions { epoch: 1, topics: sequence, ..Versions::default() }
     }
 
     /// Who is asked next about node 9, if anybody.

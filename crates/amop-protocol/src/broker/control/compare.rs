@@ -47,7 +47,9 @@ impl Control {
         let mut hasher = SipHasher13::new();
         let mut add = |node: &NodeId, held: Versions| {
             hasher.write(node.as_bytes());
-            for number in [held.epoch, held.links, held.topics] {
+            // Nodes that know nothing of renewed identities agree as long as there is none.
+            let numbers = [held.epoch, held.links, held.topics];
+            for number in numbers.into_iter().chain(held.renewed()) {
                 hasher.write_u64(number);
             }
         };

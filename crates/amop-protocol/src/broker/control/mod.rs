@@ -13,6 +13,7 @@ mod config;
 mod expire;
 mod own;
 mod privacy;
+mod renew;
 mod snapshot;
 mod take;
 mod topics;
@@ -330,9 +331,9 @@ impl Control {
         from: NodeId,
         node: NodeId,
         epoch: u64,
-        list: Option<(RecordKind, u64)>,
+        record: Option<(RecordKind, u64)>,
     ) -> BTreeSet<NodeId> {
-        let holders = self.asks.holders(&node, epoch, list);
+        let holders = self.asks.holders(&node, epoch, record);
         holders.into_iter().chain([from]).collect()
     }
 

@@ -39,6 +39,7 @@ pub(super) struct Own {
     pub(super) mac: MacSecret,
     pub(super) epoch: u64,
     pub(super) identity: SignedRecord,
+    identity_sequence: u64,
     pub(super) links: SignedRecord,
     links_sequence: u64,
     pub(super) topics: OwnList,
@@ -60,6 +61,7 @@ impl Own {
             mac,
             epoch,
             identity: SignedRecord::default(),
+            identity_sequence: 0,
             links: SignedRecord::default(),
             links_sequence: 0,
             topics: OwnList::new(),
@@ -92,7 +94,12 @@ impl Own {
     }
 
     pub(super) fn held(&self) -> Versions {
-        Versions { epoch: self.epoch, links: self.links_sequence, topics: self.topics.sequence() }
+        Versions {
+            epoch: self.epoch,
+            identity: self.identity_sequence,
+            links: self.links_sequence,
+            topics: self.topics.sequence(),
+        }
     }
 
     pub(super) fn versions(&self) -> pb::Versions {
@@ -107,18 +114,32 @@ impl Own {
     /// A new identity in a higher epoch; links and topics are to be announced after it.
     pub(super) fn begin_epoch(&mut self, epoch: u64, authenticator: &dyn Authenticator) {
         self.epoch = epoch;
+        self.identity_sequence = 0;
+        self.next_identity(authenticator);
+        self.links_sequence = 0;
+        self.next_links(&BTreeSet::new(), authenticator);
+        self.topics = OwnList::new();
+        self.advance(Vec::new(), authenticator);
+        self.anew = true;
+    }
+
+    /// The same identity, shown by another chain.
+    pub(super) fn renew(&mut self, chain: Vec<Bytes>, authenticator: &dyn Authenticator) -> SignedRecord {
+        self.chain = chain;
+        self.next_identity(authenticator);
+        self.identity.clone()
+    }
+
+    fn next_identity(&mut self, authenticator: &dyn Authenticator) {
+        self.identity_sequence += 1;
         let content = Content::Identity(pb::IdentityContent {
             chain: self.chain.clone(),
             name: self.info.name.to_string(),
             address: self.address.to_string(),
             x25519_key: Bytes::copy_from_slice(&self.mac.public()),
         });
-        self.identity = sign(authenticator, self.id(), Version { epoch, sequence: 1 }, content);
-        self.links_sequence = 0;
-        self.next_links(&BTreeSet::new(), authenticator);
-        self.topics = OwnList::new();
-        self.advance(Vec::new(), authenticator);
-        self.anew = true;
+        let version = Version { epoch: self.epoch, sequence: self.identity_sequence };
+        self.identity = sign(authenticator, self.id(), version, content);
     }
 
     pub(super) fn next_links(

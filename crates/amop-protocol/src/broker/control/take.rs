@@ -131,8 +131,12 @@ impl Control {
     fn take_identity(&mut self, now: Time, from: NodeId, record: Unverified) -> Result<Heard, PeerFault> {
         let (node, version) = (record.node, record.version);
         let known = self.known.get(&node);
-        let present = known.is_some_and(|known| known.identity.is_some());
-        if known.is_some_and(|known| version.epoch < known.epoch || version.epoch == known.epoch && present) {
+        let held = known.and_then(|known| known.identity.as_ref()).map(|identity| identity.sequence);
+        let (present, known_epoch) = (held.is_some(), known.map(|known| known.epoch));
+        let is_old = |held| version.sequence <= held;
+        if known.is_some_and(|known| {
+            version.epoch < known.epoch || version.epoch == known.epoch && held.is_some_and(is_old)
+        }) {
             return Ok(self.seen_again(from, &record));
         }
         if !self.keeps_pace(now, from, &record) {
@@ -149,7 +153,12 @@ impl Control {
             self.bury(now, gone);
         }
         self.counters.accepted += 1;
-        self.spread(std::slice::from_ref(&record.signed), &self.but(from, node, version.epoch, None));
+        let but = self.but(from, node, version.epoch, Some((RecordKind::Identity, version.sequence)));
+        self.spread(std::slice::from_ref(&record.signed), &but);
+        if present && known_epoch == Some(version.epoch) {
+            self.renewed_by(now, node, identity, record.signed.body.len());
+            return Ok(Heard::New);
+        }
         self.begins(now, node, version.epoch, record.signed.body.len());
         let index = self.index_of(node);
         let known = self.known.entry(node).or_default();
@@ -179,7 +188,8 @@ impl Control {
         }
         let seal = self.own.mac.share(&self.own.id(), &node, &content.x25519_key);
         let seal = seal.ok_or(PeerFault::Malformed("x25519_key"))?;
-        Ok(Identity { info, address: content.address.into(), seal, record: record.signed.clone() })
+        let (sequence, address) = (record.version.sequence, content.address.into());
+        Ok(Identity { sequence, info, address, seal, record: record.signed.clone() })
     }
 
     /// A new epoch: what the node said before says nothing any more.

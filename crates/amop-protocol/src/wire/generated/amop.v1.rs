@@ -227,6 +227,9 @@ pub struct Versions {
     pub links: u64,
     #[prost(uint64, tag = "4")]
     pub topics: u64,
+    /// of its identity, if that was renewed in this epoch; else 0
+    #[prost(uint64, tag = "5")]
+    pub identity: u64,
 }
 /// All reachable nodes: sent when a link comes up and when digests differ; the receiver pulls what
 /// it lacks and sends what the sender lacks. Or only nodes that have just come into reach: then the
@@ -268,7 +271,7 @@ pub struct Record {
     pub node: ::prost::bytes::Bytes,
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
-    /// grows with every change of this kind of record; 1 for an identity
+    /// grows with every change of this kind of record
     #[prost(uint64, tag = "3")]
     pub sequence: u64,
     #[prost(oneof = "record::Content", tags = "4, 5, 6, 7")]
@@ -288,7 +291,8 @@ pub mod record {
         TopicsDelta(super::TopicsDelta),
     }
 }
-/// Once per epoch.
+/// Once per epoch, sequence 1; and again, with a higher one, when the node has a new certificate for
+/// the same key. Links and topics of the epoch stand.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct IdentityContent {
     /// DER, leaf first, without the root

@@ -3,6 +3,8 @@
 //! A [`Template`] makes what it is told, bad certificates for tests included; which ones a chain
 //! needs is decided where `amop certs` makes them.
 
+mod crl;
+
 use std::fmt;
 
 use ring::{
@@ -16,6 +18,7 @@ use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
+pub use self::crl::ListTemplate;
 use super::Kind;
 use crate::{der, secp256k1::PrivateKey};
 

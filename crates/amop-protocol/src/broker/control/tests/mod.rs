@@ -1,3 +1,4 @@
+mod renew;
 mod topics;
 
 use std::cell::Cell;
@@ -130,7 +131,7 @@ fn hear(control: &mut Control, message: Message) -> (Vec<Message>, Vec<PeerFault
 fn a_claim_of_our_epoch_does_nothing_without_our_signature() {
     let mut control = linked(Config::default());
     let node = Bytes::copy_from_slice(id(1).as_bytes());
-    let claim = pb::Versions { node, epoch: u64::MAX, links: 9, topics: 9 };
+    let claim = pb::Versions { node, epoch: u64::MAX, links: 9, topics: 9, identity: 0 };
     let vector = pb::Vector { entries: vec![claim], partial: false };
     let (sent, faults) = hear(&mut control, Message::Vector(vector));
     assert!(matches!(&sent[..], [Message::Pull(_)]), "it asks for the proof: {sent:?}");
@@ -228,6 +229,7 @@ fn a_vector_may_name_its_sender_and_all_nodes_that_may_be_known() {
         epoch: 10,
         links: 1,
         topics: 1,
+        identity: 0,
     };
     let vector =
         |last| Message::Vector(pb::Vector { entries: (2..=last).map(versions).collect(), partial: false });

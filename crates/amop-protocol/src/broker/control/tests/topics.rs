@@ -139,7 +139,7 @@ fn made_up_nodes_cost_no_more_than_real_ones() {
     let mut control = linked(Config { max_nodes: 8, ..Config::default() });
     for n in 0..200_u8 {
         let node = Bytes::copy_from_slice(&[n; 32]);
-        let entry = pb::Versions { node, epoch: u64::MAX, links: 1, topics: 1 };
+        let entry = pb::Versions { node, epoch: u64::MAX, links: 1, topics: 1, identity: 0 };
         hear(&mut control, Message::Vector(pb::Vector { entries: vec![entry], partial: true }));
         hear(&mut control, list(n, 7, &["t"]));
         assert!(control.claims() <= 9);
