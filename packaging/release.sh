@@ -28,6 +28,7 @@ trap 'rm -rf "$scratch"' EXIT
 root=$scratch/$name
 install -D -m 755 -t "$root/bin" "$built"
 install -D -m 644 -t "$root/systemd" packaging/systemd/*
+install -D -m 644 -t "$root/grafana" packaging/grafana/*
 install -D -m 644 -t "$root/doc" README.md LICENSE CHANGELOG.md docs/*.md
 install -D -m 644 amop.example.toml "$root/etc/amop.example.toml"
 "$built" man "$root/man/man1" >/dev/null

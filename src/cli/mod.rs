@@ -19,6 +19,7 @@ pub mod output;
 mod peers;
 mod publish;
 mod receive_file;
+mod reload;
 mod request;
 mod routes;
 mod send_file;
@@ -75,6 +76,8 @@ enum Command {
     Clients(clients::Args),
     /// Have a node stop in order, as a signal would
     Drain(drain::Args),
+    /// Have a node load its certificates from their files
+    Reload(reload::Args),
     /// Print what a shell needs to complete this command line
     Completions(completions::Args),
     /// Write the manual pages
@@ -113,6 +116,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Routes(args) => small_runtime()?.block_on(routes::run(args)),
         Command::Clients(args) => small_runtime()?.block_on(clients::run(args)),
         Command::Drain(args) => small_runtime()?.block_on(drain::run(args)),
+        Command::Reload(args) => small_runtime()?.block_on(reload::run(args)),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

@@ -29,24 +29,29 @@ impl Certificates {
 
     /// As they are now.
     pub(super) fn status(&self) -> Vec<Certificate> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let now = i64::try_from(now).unwrap_or(i64::MAX);
-        let status = |fact: &Fact| Certificate {
-            of: fact.of.as_str().to_owned(),
-            subject: fact.subject.clone(),
-            issuer: fact.issuer.clone(),
-            serial: fact.serial.clone(),
-            not_before: fact.not_before,
-            not_after: fact.not_after,
-            days_left: days_left(fact.not_after, now),
-        };
-        self.in_force().iter().map(status).collect()
+        status_of(&self.in_force())
     }
 
     /// When the first of them expires, Unix time; `None` if there is none.
     pub(super) fn first_to_expire(&self) -> Option<i64> {
         self.in_force().iter().map(|fact| fact.not_after).min()
     }
+}
+
+/// These, for whoever asks now.
+pub(super) fn status_of(facts: &[Fact]) -> Vec<Certificate> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let status = |fact: &Fact| Certificate {
+        of: fact.of.as_str().to_owned(),
+        subject: fact.subject.clone(),
+        issuer: fact.issuer.clone(),
+        serial: fact.serial.clone(),
+        not_before: fact.not_before,
+        not_after: fact.not_after,
+        days_left: days_left(fact.not_after, now),
+    };
+    facts.iter().map(status).collect()
 }
 
 fn days_left(not_after: i64, now: i64) -> i64 {

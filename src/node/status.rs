@@ -9,11 +9,14 @@ use amop_protocol::{
     topic::Kind,
 };
 
+use futures::future::BoxFuture;
+
 use super::{
-    certificates::Certificates,
+    certificates::{Certificates, status_of},
     data_path::DataPath,
     lifecycle::{Lifecycle, Moment},
     links::Links,
+    reload,
     sessions::{Session, Sessions},
     usage,
 };
@@ -22,7 +25,7 @@ use crate::{
     overlay::{Overlay, Wanted, WantedState},
     telemetry::status::{
         Addresses, Certificate, Client, ConfiguredPeer, Drain, Operations, Page, Peer, PeerState, Phase,
-        Route, Status, StatusSource, Topic, TopicNode, Usage,
+        Reload, Route, Status, StatusSource, Topic, TopicNode, Usage,
     },
 };
 
@@ -35,6 +38,7 @@ pub(super) struct Source {
     pub(super) sessions: Arc<Sessions>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) certificates: Arc<Certificates>,
+    pub(super) reload: reload::Handle,
     pub(super) limits: Vec<Limit>,
     pub(super) addresses: Addresses,
     /// Peers that the configuration names: without a link to any the node is not ready.
@@ -151,6 +155,15 @@ impl Operations for Source {
             tracing::info!("told to drain over the admin port");
         }
         self.lifecycle.ask();
+    }
+
+    fn reload(&self) -> BoxFuture<'static, Result<Reload, String>> {
+        let reload = self.reload.clone();
+        Box::pin(async move {
+            tracing::info!("told to load certificates over the admin port");
+            let changes = reload.reload().await.map_err(|refused| refused.to_string())?;
+            Ok(Reload { added: status_of(&changes.added), removed: status_of(&changes.removed) })
+        })
     }
 }
 

@@ -198,6 +198,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         sessions,
         lifecycle: lifecycle.clone(),
         certificates,
+        reload: reload.clone(),
         limits: limits::limits(config),
         addresses: addresses.clone(),
         peers: config.overlay.peers.len(),

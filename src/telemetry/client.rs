@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::admin::Secret;
-use crate::telemetry::status::{Certificate, Client, Drain, Page, Peer, Route, Status, Topic, Usage};
+use crate::telemetry::status::{Certificate, Client, Drain, Page, Peer, Reload, Route, Status, Topic, Usage};
 
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -234,6 +234,14 @@ impl Asker {
     /// As [`Asker::status`], and when the authority is not enough.
     pub async fn drain(&self) -> Result<Drain, AskError> {
         self.json(&self.ask(Method::POST, "/v1/drain").await?)
+    }
+
+    /// Has it load certificates, keys, CAs and revocation lists from their files again. Needs authority.
+    ///
+    /// # Errors
+    /// As [`Asker::drain`], and when something in the files cannot be used.
+    pub async fn reload(&self) -> Result<Reload, AskError> {
+        self.json(&self.ask(Method::POST, "/v1/reload").await?)
     }
 
     /// Reads a page of JSON.

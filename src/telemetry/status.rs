@@ -1,11 +1,12 @@
 //! The status API's types: written by a node, read by `amop status`, `topics`, `peers`, `routes`,
-//! `clients`, `drain` and `devnet`.
+//! `clients`, `drain`, `reload` and `devnet`.
 //!
 //! Fields are only ever added, and those that are new have a default when they are read: a command
 //! of one version asks nodes of another.
 
 use std::net::SocketAddr;
 
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 /// Where a node's state comes from when the admin port is asked. Calls must be quick and must
@@ -37,6 +38,12 @@ pub trait StatusSource: Send + Sync + 'static {
 pub trait Operations: Send + Sync + 'static {
     /// Has the node stop as it does when it is told to by a signal. Asking again changes nothing.
     fn drain(&self);
+
+    /// Has it load certificates, keys, CAs and revocation lists from their files again, all or nothing.
+    ///
+    /// # Errors
+    /// With what is wrong with the files; then nothing has changed.
+    fn reload(&self) -> BoxFuture<'static, Result<Reload, String>>;
 }
 
 /// Which part of a long list is asked for: `?prefix=…&after=…&limit=…`.
@@ -289,7 +296,7 @@ pub struct Usage {
 /// A certificate the node lives by: `/v1/certificates`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// What it is to the node: `node`, `issuer` or `root`.
+    /// What it is to the node: `node`, `issuer`, `root`, `client_port`, `agency` or `revocation_list`.
     pub of: String,
     /// Whose it is.
     pub subject: String,
@@ -303,6 +310,15 @@ pub struct Certificate {
     pub not_after: i64,
     /// Whole days until then; below zero if it has expired.
     pub days_left: i64,
+}
+
+/// What has become of the certificates in force: `/v1/reload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reload {
+    /// In force now, and were not.
+    pub added: Vec<Certificate>,
+    /// No longer in force.
+    pub removed: Vec<Certificate>,
 }
 
 /// How far a node is with its end: `/v1/drain`.

@@ -1,6 +1,7 @@
 //! The admin port and the commands that ask it, with real processes.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::PathBuf,
@@ -154,6 +155,29 @@ async fn drain_takes_the_token_and_nothing_less() {
         !bed.node.log().contains(Secret::load(&bed.token()).expect("a token").expose()),
         "it is no secret then"
     );
+}
+
+#[tokio::test]
+async fn certificates_are_loaded_when_the_admin_port_is_asked() {
+    let bed = Bed::new("");
+    let (status, _) = refusal(Asker::plain(bed.at()), Method::POST, "/v1/reload").await;
+    assert_eq!(status, 401, "without the token");
+    let nothing = bed.operator().reload().await.expect("loaded");
+    assert_eq!((nothing.added.len(), nothing.removed.len()), (0, 0));
+
+    // Another node's certificate: refused, in words, and nothing has changed.
+    let before = bed.operator().certificates().await.expect("certificates");
+    bed.bank.node("two").write_node_dir(&bed.path("two"));
+    fs::copy(bed.path("two/node.crt"), bed.path("node/node.crt")).expect("copied");
+    let (status, why) = refusal(bed.operator(), Method::POST, "/v1/reload").await;
+    assert_eq!(status, 422);
+    assert!(why.contains("node.crt"), "{why}");
+    assert_eq!(bed.operator().certificates().await.expect("certificates"), before);
+    let mut command = bed.amop("reload", &["--token-file"]);
+    let output = command.arg(bed.token()).output().expect("amop starts");
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(complaint.contains("node.crt"), "{complaint}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -52,6 +52,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/limits", read!(limits))
         .route("/v1/certificates", read!(certificates))
         .route("/v1/drain", read!(draining).merge(post(drain)))
+        .route("/v1/reload", post(reload))
         .fallback(async || (StatusCode::NOT_FOUND, "there is no such page; docs/operations.md lists them\n"))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(shared)
@@ -77,4 +78,11 @@ async fn ready(State(shared): State<Shared>) -> Response {
 async fn drain(State(shared): State<Shared>) -> Response {
     shared.operations.drain();
     (StatusCode::ACCEPTED, Json(shared.source.draining())).into_response()
+}
+
+async fn reload(State(shared): State<Shared>) -> Response {
+    match shared.operations.reload().await {
+        Ok(reload) => Json(reload).into_response(),
+        Err(why) => (StatusCode::UNPROCESSABLE_ENTITY, format!("{why}\n")).into_response(),
+    }
 }

@@ -8,6 +8,7 @@ use amop_testkit::{
     wait,
 };
 use axum::http::{Method, StatusCode};
+use futures::future::BoxFuture;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -21,7 +22,8 @@ use crate::{
         client::{self, AskError, Asker},
         metrics,
         status::{
-            Addresses, Certificate, Client, Drain, Page, Peer, Phase, Route, Status, Topic, TopicNode, Usage,
+            Addresses, Certificate, Client, Drain, Page, Peer, Phase, Reload, Route, Status, Topic,
+            TopicNode, Usage,
         },
     },
 };
@@ -95,6 +97,10 @@ impl StatusSource for Fixed {
 impl Operations for Fixed {
     fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn reload(&self) -> BoxFuture<'static, Result<Reload, String>> {
+        Box::pin(std::future::ready(Err("the file is damaged".to_owned())))
     }
 }
 
