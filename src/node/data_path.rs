@@ -316,6 +316,11 @@ impl DataPath {
         self.shards.iter().any(|shard| shard.lock().is_busy())
     }
 
+    /// Sends that ended with each cause, in order of the causes' numbers.
+    pub(super) fn endings(&self) -> Vec<u64> {
+        self.metrics.endings()
+    }
+
     /// Sends without an outcome.
     pub(super) fn in_flight(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().in_flight()).sum()

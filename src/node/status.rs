@@ -12,16 +12,21 @@ use amop_protocol::{
 use super::{
     certificates::Certificates,
     data_path::DataPath,
+    endings::Endings,
     lifecycle::{Lifecycle, Moment},
     links::Links,
+    overview,
     sessions::{Session, Sessions},
     usage,
 };
 use crate::{
     client_port::Registry,
-    telemetry::status::{
-        Addresses, Certificate, Client, Drain, Operations, Page, Peer, Phase, Route, Status, StatusSource,
-        Topic, TopicNode, Usage,
+    telemetry::{
+        overview::{Overview, View},
+        status::{
+            Addresses, Certificate, Client, Drain, Operations, Page, Peer, Phase, Route, Status,
+            StatusSource, Topic, TopicNode, Usage,
+        },
     },
 };
 
@@ -33,6 +38,7 @@ pub(super) struct Source {
     pub(super) sessions: Arc<Sessions>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) certificates: Arc<Certificates>,
+    pub(super) endings: Endings,
     pub(super) limits: Vec<Limit>,
     pub(super) addresses: Addresses,
     /// Peers that the configuration names: without a link to any the node is not ready.
@@ -89,20 +95,7 @@ impl StatusSource for Source {
 
     fn topics(&self, page: &Page) -> Vec<Topic> {
         let routing = self.data.routing();
-        let is_wanted = |topic: &TopicName, routes: &TopicRoutes| {
-            // Whoever knows the channel of a challenge could claim it.
-            page.has(topic.as_str())
-                && topic.kind() != Kind::Handshake
-                && (!routes.sessions.is_empty() || routes.nodes.iter().any(|(at, _)| is_other(&routing, *at)))
-        };
-        let mut found: Vec<_> = routing.topics().filter(|(topic, routes)| is_wanted(topic, routes)).collect();
-        let limit = page.limit();
-        // Of ten thousand topics only those on the page are put in order, and only they are written down.
-        if limit > 0 && found.len() > limit {
-            found.select_nth_unstable_by(limit - 1, |(a, _), (b, _)| a.as_str().cmp(b.as_str()));
-        }
-        found.truncate(limit);
-        found.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        let (found, _) = wanted_topics(&routing, page, |_| true);
         found.into_iter().map(|(name, routes)| topic(&routing, name, routes)).collect()
     }
 
@@ -137,8 +130,13 @@ impl StatusSource for Source {
         }
     }
 
+    fn overview(&self, view: &View) -> Overview {
+        overview::overview(self, view)
+    }
+
     fn sample(&self) {
         self.links.sample();
+        self.endings.sample(Instant::now(), self.data.endings());
     }
 }
 
@@ -186,7 +184,7 @@ impl Source {
         })
     }
 
-    fn peer(&self, node: &Node, routing: &Routing) -> Peer {
+    pub(super) fn peer(&self, node: &Node, routing: &Routing) -> Peer {
         let neighbour = node.hops == 1;
         let round_trip = self.links.round_trip(node.id).filter(|_| neighbour);
         let via = routing.find(&node.next_hop).filter(|_| !neighbour).map(|via| via.name.to_string());
@@ -202,7 +200,31 @@ impl Source {
     }
 }
 
-fn others(routing: &Routing) -> impl Iterator<Item = &Node> {
+/// The topics of a page that pass, in order, and how many would be there from its first one on without a limit.
+pub(super) fn wanted_topics<'r>(
+    routing: &'r Routing,
+    page: &Page,
+    passes: impl Fn(&TopicRoutes) -> bool,
+) -> (Vec<(&'r TopicName, &'r TopicRoutes)>, usize) {
+    let is_wanted = |topic: &TopicName, routes: &TopicRoutes| {
+        // Whoever knows the channel of a challenge could claim it.
+        page.has(topic.as_str())
+            && topic.kind() != Kind::Handshake
+            && (!routes.sessions.is_empty() || routes.nodes.iter().any(|(at, _)| is_other(routing, *at)))
+            && passes(routes)
+    };
+    let mut found: Vec<_> = routing.topics().filter(|(topic, routes)| is_wanted(topic, routes)).collect();
+    let (limit, all) = (page.limit(), found.len());
+    // Of ten thousand topics only those on the page are put in order, and only they are written down.
+    if limit > 0 && found.len() > limit {
+        found.select_nth_unstable_by(limit - 1, |(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+    }
+    found.truncate(limit);
+    found.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+    (found, all)
+}
+
+pub(super) fn others(routing: &Routing) -> impl Iterator<Item = &Node> {
     routing.reachable().filter(|node| node.id != routing.me())
 }
 

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::overview::{Overview, View};
+
 /// Where a node's state comes from when the admin port is asked. Calls must be quick and must
 /// not wait for a busy task: the admin port answers under load.
 pub trait StatusSource: Send + Sync + 'static {
@@ -29,6 +31,8 @@ pub trait StatusSource: Send + Sync + 'static {
     fn certificates(&self) -> Vec<Certificate>;
     /// How far the node is with its end.
     fn draining(&self) -> Drain;
+    /// All that the web page shows.
+    fn overview(&self, view: &View) -> Overview;
     /// Called every second: rates are worked out from what was counted then.
     fn sample(&self);
 }

@@ -15,7 +15,9 @@ use axum::{
     body::Body,
     http::{
         HeaderValue, Method, Request, StatusCode,
-        header::{CACHE_CONTROL, CONNECTION, X_CONTENT_TYPE_OPTIONS},
+        header::{
+            CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+        },
     },
     response::{IntoResponse, Response},
 };
@@ -63,6 +65,8 @@ const MAX_HEAD: usize = 16 * 1024;
 const SAMPLE: Duration = Duration::from_secs(1);
 /// Pause after a failed `accept`.
 const PAUSE: Duration = Duration::from_millis(200);
+/// For a browser that shows an answer which is not the web page: it loads nothing, and stands in no frame.
+const NOTHING_MORE: &str = "default-src 'none'; frame-ancestors 'none'";
 /// Characters of a path that a log line shows.
 const SHOWN: usize = 100;
 
@@ -241,6 +245,8 @@ impl Server {
         let headers = response.headers_mut();
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.entry(CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(NOTHING_MORE));
         Ok(response)
     }
 }
