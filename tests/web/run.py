@@ -113,7 +113,8 @@ def one_request_each_time(page):
 
 def fits(page, name):
     width = page.run("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    check(f"{name}: nothing is wider than the window", width[0] <= width[1])
+    wide = page.run("[...document.querySelectorAll('body *')].filter(one => one.getBoundingClientRect().right > document.documentElement.clientWidth && one.checkVisibility()).map(one => one.outerHTML.slice(0, 80))")
+    check(f"{name}: nothing is wider than the window", width[0] <= width[1] or print(wide))
     worst = contrasts(page)
     check(f"{name}: contrast of text at least {LEAST_CONTRAST} (lowest {worst[0]:.2f}: {worst[1]})", worst[0] >= LEAST_CONTRAST)
 
