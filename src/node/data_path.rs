@@ -352,9 +352,11 @@ impl DataPath {
         match body {
             Body::Attempt { envelope, .. } => Some(key(envelope, Mode::Unicast)),
             Body::FanOut { envelope, .. } => Some(key(envelope, Mode::Multicast)),
-            Body::Handed { .. } | Body::Outcome { .. } | Body::FanOutReport { .. } | Body::Refused { .. } => {
-                None
-            }
+            Body::Handed { .. }
+            | Body::Outcome { .. }
+            | Body::FanOutReport { .. }
+            | Body::Refused { .. }
+            | Body::Inquiry { .. } => None,
         }
     }
 
@@ -445,6 +447,8 @@ fn shard_of_report(body: &Body) -> usize {
         | Body::FanOutReport { send, .. }
         | Body::Refused { send, .. } => Delivery::shard_of_number(send.id),
         Body::Attempt { send, .. } | Body::FanOut { send, .. } => Delivery::shard_of_number(*send),
+        // The desk has it.
+        Body::Inquiry { .. } => 0,
     }
 }
 

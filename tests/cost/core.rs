@@ -176,7 +176,11 @@ fn sessions(index: usize, work: Work) -> impl Iterator<Item = SessionId> {
 fn envelope_of(message: &DataMessage) -> Option<&Envelope> {
     match &message.body {
         Body::Attempt { envelope, .. } | Body::FanOut { envelope, .. } => Some(envelope),
-        Body::Handed { .. } | Body::Outcome { .. } | Body::FanOutReport { .. } | Body::Refused { .. } => None,
+        Body::Handed { .. }
+        | Body::Outcome { .. }
+        | Body::FanOutReport { .. }
+        | Body::Refused { .. }
+        | Body::Inquiry { .. } => None,
     }
 }
 
