@@ -16,6 +16,7 @@ mod metrics;
 mod settings;
 mod status;
 mod supervisor;
+mod trace;
 mod trust;
 
 pub use self::supervisor::{Node, NodeHandle, Report, StartError};

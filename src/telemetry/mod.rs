@@ -10,5 +10,6 @@ mod lines;
 pub mod logging;
 pub mod metrics;
 pub mod status;
+pub mod trace;
 
 pub(crate) use self::limits::limits;

@@ -80,6 +80,17 @@ impl Subject {
     }
 }
 
+/// An account, as a payload. What makes it longer than it may be is left out, the latest steps first.
+pub fn encode_account(account: &Account) -> Bytes {
+    let mut out = account.encode_to_vec();
+    if out.len() > MAX_ACCOUNT_BYTES {
+        // A step has some hundred bytes, but for its texts, which are bounded.
+        let steps = account.steps[..account.steps.len() / 4].to_vec();
+        out = Account { steps, partial: true }.encode_to_vec();
+    }
+    out.into()
+}
+
 /// Reads an account; what is too much of it is refused, never cut.
 ///
 /// # Errors

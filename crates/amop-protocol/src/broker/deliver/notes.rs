@@ -2,12 +2,17 @@
 
 use super::{Delivery, Requester, send::Send};
 use crate::{
-    Cause, NodeId,
+    Cause, ClientIdentity, NodeId, SessionId,
     broker::journal::{Brief, Journal, Key, Name, Step, Why},
     wire::peer::{Envelope, SendRef},
 };
 
 impl Delivery {
+    /// Who is at the other end of a session, if it has subscribed and is still there.
+    pub fn client_of(&self, session: SessionId) -> Option<&ClientIdentity> {
+        self.subscribers.get(&session).map(|who| &*who.client)
+    }
+
     /// What this shard has written down.
     pub fn journal(&self) -> &Journal {
         &self.journal
