@@ -4,10 +4,13 @@
 //! prints `error: …` and one `caused by: …` line for each cause, and exits with 1; wrong usage
 //! exits with 2. Other exit codes are documented at the subcommand that has them.
 
+mod ask;
 mod bench;
 mod certs;
 mod client;
+mod clients;
 mod devnet;
+mod drain;
 mod keys;
 mod node;
 pub mod output;
@@ -15,11 +18,13 @@ mod peers;
 mod publish;
 mod receive_file;
 mod request;
+mod routes;
 mod send_file;
 mod signals;
 mod status;
 mod subscribe;
 mod topics;
+mod trace;
 
 use std::{io, process::ExitCode};
 
@@ -63,6 +68,14 @@ enum Command {
     Topics(topics::Args),
     /// Show which nodes a node reaches, and how
     Peers(peers::Args),
+    /// Find a message: where it is, or where and why it failed
+    Trace(trace::Args),
+    /// Show over which neighbour a node sends to each other node
+    Routes(routes::Args),
+    /// Show who is connected to a node
+    Clients(clients::Args),
+    /// Have a node stop in order, as a signal would
+    Drain(drain::Args),
 }
 
 /// Parses the command line, runs the command and says how it went.
@@ -94,6 +107,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => small_runtime()?.block_on(status::run(args)),
         Command::Topics(args) => small_runtime()?.block_on(topics::run(args)),
         Command::Peers(args) => small_runtime()?.block_on(peers::run(args)),
+        Command::Trace(args) => small_runtime()?.block_on(trace::run(args)),
+        Command::Routes(args) => small_runtime()?.block_on(routes::run(args)),
+        Command::Clients(args) => small_runtime()?.block_on(clients::run(args)),
+        Command::Drain(args) => small_runtime()?.block_on(drain::run(args)),
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         biased;
         () = signals.recv() => tracing::info!("told to stop"),
         () = &mut stdin_closed => tracing::info!("standard input has closed; stopping"),
+        // Somebody with the authority: the log has said who.
+        () = node.asked_to_stop() => {}
         () = node.ended() => {
             node.shutdown().await;
             anyhow::bail!("the node has ended by itself; its log says why");

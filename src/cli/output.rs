@@ -77,6 +77,32 @@ pub fn warning(text: impl Display) -> String {
     text.if_supports_color(Stream::Stdout, |t| t.yellow()).to_string()
 }
 
+/// Seconds, in the two units that say most.
+pub fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+/// Bytes, with the unit that keeps them short.
+pub fn amount(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} B"),
+        10_000..10_000_000 => format!("{} kB", bytes / 1_000),
+        10_000_000..10_000_000_000 => format!("{} MB", bytes / 1_000_000),
+        _ => format!("{} GB", bytes / 1_000_000_000),
+    }
+}
+
+/// Bytes in a second; nothing where it is not known yet.
+pub fn rate(bytes: Option<u64>) -> String {
+    bytes.map(|bytes| format!("{}/s", amount(bytes))).unwrap_or_default()
+}
+
 /// Rows under headings, in columns as wide as their widest cell.
 pub fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = headings.map(|heading| heading.chars().count());
@@ -99,6 +125,23 @@ fn line<const N: usize>(cells: &[String; N], widths: &[usize; N]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        assert_eq!(duration(59), "59 s");
+        assert_eq!(duration(61), "1 min 1 s");
+        assert_eq!(duration(7_260), "2 h 1 min");
+        assert_eq!(duration(90_000), "1 d 1 h");
+    }
+
+    #[test]
+    fn amounts_are_short() {
+        assert_eq!(
+            [9_999, 10_000, 12_345_678, u64::MAX].map(amount),
+            ["9999 B", "10 kB", "12 MB", "18446744073 GB"]
+        );
+        assert_eq!((rate(None), rate(Some(5))), (String::new(), "5 B/s".to_owned()));
+    }
 
     #[test]
     fn columns_line_up() {

@@ -3,30 +3,41 @@
 use std::process::ExitCode;
 
 use crate::{
-    cli::output,
-    telemetry::{client, status::Topic},
+    cli::{ask, output},
+    telemetry::{
+        client::Asker,
+        status::{Page, Topic},
+    },
 };
 
-pub(super) use super::status::Args;
+/// Which topics to show.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only topics that begin so
+    #[arg(long, value_name = "NAME")]
+    prefix: Option<String>,
+    /// Show so many at most; without it all
+    #[arg(long, value_name = "NUMBER")]
+    limit: Option<usize>,
+    #[command(flatten)]
+    ask: ask::Ask,
+}
 
 /// Asks and prints.
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let topics = client::topics(args.address()?).await?;
-    if args.json {
-        output::json(&topics)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if topics.is_empty() {
-        output::say("no topic has a subscriber")?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let rows: Vec<[String; 3]> = topics.into_iter().map(row).collect();
-    output::say(output::table(["TOPIC", "HERE", "ELSEWHERE"], &rows))?;
-    Ok(ExitCode::SUCCESS)
+    let page = Page { prefix: args.prefix, limit: args.limit, after: None };
+    args.ask.run(async |asker: Asker| asker.topics(&page).await, |topics| describe(topics)).await
 }
 
-fn row(topic: Topic) -> [String; 3] {
+fn describe(topics: &[Topic]) -> String {
+    if topics.is_empty() {
+        return "no topic has a subscriber".to_owned();
+    }
+    output::table(["TOPIC", "HERE", "ELSEWHERE"], &topics.iter().map(row).collect::<Vec<_>>())
+}
+
+fn row(topic: &Topic) -> [String; 3] {
     let elsewhere: Vec<String> =
         topic.nodes.iter().map(|node| format!("{} ({})", node.name, node.subscribers)).collect();
-    [topic.topic, topic.local_sessions.to_string(), elsewhere.join(", ")]
+    [topic.topic.clone(), topic.local_sessions.to_string(), elsewhere.join(", ")]
 }

@@ -1,9 +1,11 @@
 //! What the client port counts.
 
-use amop_protocol::session::server::Ignored;
+use std::fmt;
+
+use amop_protocol::{Cause, session::server::Ignored};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    encoding::{EncodeLabelSet, EncodeLabelValue, EncodeMetric, MetricEncoder},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
@@ -40,7 +42,7 @@ pub struct Metrics {
     /// Names in topic reports that are no topics, each dropped singly.
     pub bad_topics: Counter,
     /// Sends refused before delivery: bad or reserved topics, quota.
-    pub sends_refused: Counter,
+    pub sends_refused: SendsRefused,
     /// Pushes refused because the session's queue was full.
     pub pushes_refused: Counter,
     /// Bytes held of frames that are not complete yet.
@@ -111,6 +113,59 @@ pub struct CloseLabels {
     pub reason: CloseReason,
 }
 
+/// Sends refused before delivery, one counter for each cause that there is.
+#[derive(Clone, Debug, Default)]
+pub struct SendsRefused {
+    bad_topic: Counter,
+    reserved_topic: Counter,
+    client_quota: Counter,
+    /// A cause that is not known here: a mistake that shows.
+    other: Counter,
+}
+
+/// Labels of [`Metrics::sends_refused`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct SendLabels {
+    /// What the publisher was told.
+    pub(super) code: i32,
+    /// Why.
+    pub(super) cause: &'static str,
+}
+
+impl SendsRefused {
+    /// The counter of a cause.
+    pub fn of(&self, cause: Cause) -> &Counter {
+        match cause {
+            Cause::BadTopic => &self.bad_topic,
+            Cause::ReservedTopic => &self.reserved_topic,
+            Cause::ClientQuota => &self.client_quota,
+            _ => &self.other,
+        }
+    }
+
+    fn family(&self) -> CountersBy {
+        let known = [Cause::BadTopic, Cause::ReservedTopic, Cause::ClientQuota, Cause::Unspecified];
+        CountersBy(known.map(|cause| {
+            let labels = SendLabels { code: cause.status().code(), cause: cause.as_str_name() };
+            (labels, self.of(cause).clone())
+        }))
+    }
+}
+
+/// Counters with their labels, to be shown together.
+#[derive(Debug)]
+struct CountersBy([(SendLabels, Counter); 4]);
+
+impl EncodeMetric for CountersBy {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.iter().try_for_each(|(labels, counter)| counter.encode(encoder.encode_family(labels)?))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}
+
 /// Label of [`Metrics::ignored`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct IgnoredLabels {
@@ -137,8 +192,13 @@ impl Metrics {
         counter("received_bytes", "Bytes of frames read", &self.bytes_received);
         counter("sent_bytes", "Bytes of frames written", &self.bytes_sent);
         counter("bad_topics", "Names in topic reports that are no topics", &self.bad_topics);
-        counter("sends_refused", "Sends refused before delivery", &self.sends_refused);
         counter("pushes_refused", "Pushes refused at a full queue", &self.pushes_refused);
+        let refused = self.sends_refused.family();
+        registry.register(
+            "sends_refused",
+            "Sends refused before delivery, each of which was told so",
+            refused,
+        );
         registry.register("refused", "Clients refused after their handshake", self.refused.clone());
         registry.register("handshakes_failed", "Handshakes that failed", self.handshakes_failed.clone());
         registry.register("closed", "Sessions that ended", self.closed.clone());
@@ -162,6 +222,10 @@ impl Metrics {
         for reason in IGNORED {
             drop(self.ignored.get_or_create(&IgnoredLabels { reason }));
         }
+    }
+
+    pub(super) fn count_send_refused(&self, cause: Cause) {
+        self.sends_refused.of(cause).inc();
     }
 
     pub(super) fn count_refused(&self, reason: RefusalReason) {

@@ -1,7 +1,10 @@
 //! What waits to be written to one client: bounded in bytes, filled by whoever has something for
 //! it, emptied by its session in the order that [`Lanes`] give.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use amop_protocol::{
     Seq, Topic,
@@ -93,11 +96,18 @@ pub(super) struct Queue {
     filled: Notify,
     ended: Notify,
     max_bytes: usize,
+    extended: AtomicBool,
 }
 
 impl Queue {
     pub(super) fn new(max_bytes: usize) -> Self {
-        Self { state: Mutex::default(), filled: Notify::new(), ended: Notify::new(), max_bytes }
+        Self {
+            state: Mutex::default(),
+            filled: Notify::new(),
+            ended: Notify::new(),
+            max_bytes,
+            extended: AtomicBool::new(false),
+        }
     }
 
     /// Queues an item, or says why not; an overflow by anything but a unicast ends the session.
@@ -141,6 +151,21 @@ impl Queue {
         state.ending.get_or_insert(how);
         drop(state);
         self.ended.notify_one();
+    }
+
+    /// Bytes that wait, or are being written.
+    pub(super) fn bytes(&self) -> usize {
+        self.state.lock().bytes
+    }
+
+    /// The client was granted extensions. For whoever looks at the session from outside.
+    pub(super) fn extend(&self) {
+        self.extended.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client was granted extensions.
+    pub(super) fn is_extended(&self) -> bool {
+        self.extended.load(Ordering::Relaxed)
     }
 
     /// Takes the item whose turn it is.

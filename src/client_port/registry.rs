@@ -65,6 +65,13 @@ impl Registry {
         self.sessions.is_empty()
     }
 
+    /// Bytes that wait to be written to a session, and whether it was granted extensions; `None` if it
+    /// is gone.
+    pub fn glance(&self, session: SessionId) -> Option<(usize, bool)> {
+        let queue = self.queue(session)?;
+        Some((queue.bytes(), queue.is_extended()))
+    }
+
     /// Queues a message for its session, whose end of it comes through `Broker::pushed`.
     ///
     /// # Errors

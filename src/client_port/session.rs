@@ -350,8 +350,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let Shared { broker, config, .. } = &*self.shared;
         match event {
             Event::Reply(frame) => self.reply(frame),
-            Event::Refused(frame) => {
-                self.shared.metrics().sends_refused.inc();
+            Event::Refused(frame, cause) => {
+                self.shared.metrics().count_send_refused(cause);
                 self.reply(frame);
             }
             Event::Call { seq, body } => {
@@ -404,6 +404,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Tells the broker who this is, unless it knows.
     fn introduce(&mut self) {
+        if self.server.is_extended() {
+            self.queue.extend();
+        }
         let subscriber = Subscriber { client: self.info.client.clone(), instance: self.server.instance() };
         if self.told.as_ref() != Some(&subscriber) {
             self.told = Some(subscriber.clone());

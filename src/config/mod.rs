@@ -17,7 +17,10 @@ use std::{
 use amop_protocol::NodeId;
 
 pub use self::file::Problem;
-use crate::identity::{ClientTls, Clients, Credentials, FiscoPaths, LoadError, Paths};
+use crate::{
+    identity::{ClientTls, Clients, Credentials, FiscoPaths, LoadError, Paths},
+    telemetry::admin::Secret,
+};
 
 /// The example file, which documents every key; a test holds it to the code.
 pub const EXAMPLE: &str = include_str!("../../amop.example.toml");
@@ -194,8 +197,16 @@ pub enum Show {
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// Where metrics, health and status are served.
+    /// Where metrics, health and status are served: TLS on any address but a loopback one.
     pub listen: SocketAddr,
+    /// The file of the token that shows authority over the node; nothing can be changed if absent.
+    pub token: Option<PathBuf>,
+    /// Whether reading needs the token on the loopback interface, too.
+    pub token_for_reads: bool,
+    /// Names of clients of the node's institution that may read beyond the loopback interface.
+    pub clients: Vec<String>,
+    /// Host names by which the node is asked, beside addresses and `localhost`; in lower case.
+    pub hosts: Vec<String>,
 }
 
 /// `[log]`
@@ -269,6 +280,7 @@ pub fn check(path: &Path) -> Result<(Config, Credentials), Problems> {
     let mut of_files = Vec::new();
     let credentials = config.as_ref().and_then(|config| load_all(config, &mut of_files));
     all.extend(of_files.iter().map(|error| Problem(error.to_string())));
+    all.extend(config.as_ref().and_then(|config| problem_of_token(&config.admin)));
     match (config, credentials) {
         (Some(config), Some(credentials)) if all.is_empty() => Ok((config, credentials)),
         _ => Err(Problems { path: path.to_owned(), all }),
@@ -283,6 +295,12 @@ fn load_all(config: &Config, problems: &mut Vec<LoadError>) -> Option<Credential
         let _ = listener.certificates.load(&credentials).map_err(|of_files| problems.extend(of_files));
     }
     Some(credentials)
+}
+
+/// What is wrong with the admin token that is there; the node makes one if there is none.
+fn problem_of_token(admin: &Admin) -> Option<Problem> {
+    let path = admin.token.as_ref().filter(|path| path.exists())?;
+    Secret::load(path).err().map(|error| Problem(error.to_string()))
 }
 
 /// The configuration, with defaults where it is wrong, and the problems; none if it is not TOML at all.

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use amop_protocol::certificate::MAX_NAME_BYTES;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::{
@@ -53,7 +54,7 @@ fn resolve_document(mut document: Document, directory: &Path) -> Resolved {
         delivery: delivery(&mut document),
         limits: limits(&mut document),
         trace: trace(&mut document),
-        admin: admin(&mut document),
+        admin: admin(&mut document, directory),
         log: log(&mut document),
         shutdown: shutdown(&mut document),
     };
@@ -210,11 +211,50 @@ fn trace(document: &mut Document) -> Trace {
     Trace { entries, show }
 }
 
-fn admin(document: &mut Document) -> Admin {
+fn admin(document: &mut Document, directory: &Path) -> Admin {
     let mut section = document.section("admin");
     let listen = section.get("listen", SocketAddr::from((Ipv4Addr::LOCALHOST, 20300)));
+    let token = section.get("token", Switch::On(PathBuf::from("admin.token"))).on();
+    let token_for_reads = section.get("token_for_reads", false);
+    let clients: Vec<String> = section.get("clients", Vec::new());
+    let mut hosts: Vec<String> = section.get("hosts", Vec::new());
+    if clients.iter().any(|name| name.len() > MAX_NAME_BYTES || name.contains(char::is_control)) {
+        section.problem(
+            "clients",
+            format!("each must be the name (CN) in a certificate: at most {MAX_NAME_BYTES} bytes of text"),
+        );
+    }
+    if let Some(host) = hosts.iter().find(|host| !is_host(host)) {
+        section.problem(
+            "hosts",
+            format!("{host:?} is no host name; write names such as \"node-1.bank.example\", without port"),
+        );
+    }
+    if token.is_none() && token_for_reads {
+        section.problem("token_for_reads", "there is no token: admin.token is \"off\"");
+    }
+    if token.is_none() && clients.is_empty() && !listen.ip().to_canonical().is_loopback() {
+        section.problem(
+            "listen",
+            format!(
+                "{listen} is not on the loopback interface, and nobody could be let in there; set admin.token, or \
+                 admin.clients, or listen on 127.0.0.1"
+            ),
+        );
+    }
+    hosts.iter_mut().for_each(|host| host.make_ascii_lowercase());
     section.finish();
-    Admin { listen }
+    let token = token.map(|token| directory.join(token));
+    Admin { listen, token, token_for_reads, clients, hosts }
+}
+
+/// Whether something is a host name, and no address.
+fn is_host(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (1..=63).contains(&label.len()) && label.bytes().all(good)
+    };
+    text.len() <= 253 && text.split('.').all(is_label) && text.parse::<Ipv4Addr>().is_err()
 }
 
 fn log(document: &mut Document) -> Log {

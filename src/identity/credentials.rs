@@ -18,6 +18,7 @@ use ring::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::{
+    admin_tls,
     client_tls::{ClientTls, Clients},
     pem::{self, FileError},
     tls,
@@ -61,6 +62,7 @@ struct Inner {
     overlay_server: Arc<rustls::ServerConfig>,
     overlay_client: Arc<rustls::ClientConfig>,
     overlay_data_client: Arc<rustls::ClientConfig>,
+    admin_server: Arc<rustls::ServerConfig>,
 }
 
 /// Why a node has no usable identity.
@@ -207,6 +209,13 @@ impl Credentials {
             overlay_server: Arc::new(tls::overlay_server(&authority, chain.clone(), tls_key())?),
             overlay_client: overlay_client(tls::OVERLAY_ALPN)?,
             overlay_data_client: overlay_client(tls::OVERLAY_DATA_ALPN)?,
+            admin_server: admin_tls::server(
+                &authority,
+                subject.institution.clone(),
+                chain.clone(),
+                tls_key(),
+            )
+            .map(Arc::new)?,
             subject,
             node_key,
             chain,
@@ -267,6 +276,12 @@ impl Credentials {
     /// As [`Credentials::overlay_client`], for the data connections of those links.
     pub fn overlay_data_client(&self) -> Arc<rustls::ClientConfig> {
         self.0.overlay_data_client.clone()
+    }
+
+    /// TLS 1.3 for the admin port beyond the loopback interface: clients of the node's own institution
+    /// may show their certificate, and need not.
+    pub fn admin_server(&self) -> Arc<rustls::ServerConfig> {
+        self.0.admin_server.clone()
     }
 
     /// Signs `bytes` for the purpose `label`: ECDSA over P-256 and SHA-256, 64 bytes.

@@ -15,6 +15,7 @@
 //! TLS session is ever resumed, so every connection verifies its certificate anew; private keys
 //! never leave [`Credentials`].
 
+mod admin_tls;
 mod client_tls;
 mod credentials;
 mod fisco;
@@ -27,6 +28,7 @@ mod tls;
 mod tests;
 
 pub use self::{
+    admin_tls::AskingTls,
     client_tls::{Client, ClientTls, Clients},
     credentials::{Credentials, LoadError, Paths},
     fisco::{Agency, FiscoPaths},

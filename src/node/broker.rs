@@ -12,7 +12,7 @@ use amop_protocol::{
 };
 use futures::future::BoxFuture;
 
-use super::{control, data_path::DataPath};
+use super::{control, data_path::DataPath, sessions::Sessions};
 use crate::{
     client_port::{Broker, SessionInfo},
     tasks::Tasks,
@@ -22,12 +22,14 @@ use crate::{
 pub(super) struct NodeBroker {
     pub(super) data: Arc<DataPath>,
     pub(super) control: control::Handle,
+    pub(super) sessions: Arc<Sessions>,
     pub(super) tasks: Tasks,
 }
 
 impl Broker for NodeBroker {
-    fn opened(&self, _: &Arc<SessionInfo>) {
-        // Nothing to prepare: the registry has it, and its first report makes it known.
+    fn opened(&self, session: &Arc<SessionInfo>) {
+        // Its first report makes it known to others.
+        self.sessions.opened(session);
     }
 
     fn report(
@@ -63,6 +65,7 @@ impl Broker for NodeBroker {
     }
 
     fn subscriber(&self, session: SessionId, subscriber: Subscriber) {
+        self.sessions.subscriber(session, &subscriber);
         self.data.subscriber(session, &subscriber);
     }
 
@@ -71,6 +74,7 @@ impl Broker for NodeBroker {
     }
 
     fn closed(&self, session: SessionId) {
+        self.sessions.closed(session);
         self.data.closed(session);
         // Control may be busy; a session's end waits for nobody.
         let control = self.control.clone();

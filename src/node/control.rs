@@ -259,7 +259,7 @@ impl ControlTask {
         let now = self.data.now();
         match event {
             overlay::Event::LinkUp { peer, link } => {
-                self.links.insert(link);
+                self.links.insert(&peer, link);
                 self.control.handle_link_up(now, peer.id);
             }
             overlay::Event::LinkDown { peer, link, .. } => {

@@ -97,6 +97,21 @@ pub(super) struct DataPath {
     inquiries: Inquiries,
 }
 
+/// What delivery holds at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Standing {
+    /// Messages given to sessions and not answered.
+    pub(super) pushes: usize,
+    /// Messages remembered.
+    pub(super) remembered: usize,
+    /// Bytes of their outcomes.
+    pub(super) remembered_bytes: usize,
+    /// Messages that failed at a session and may be asked for again.
+    pub(super) resting: usize,
+    /// Timers that are armed, most of which will find nothing to do.
+    pub(super) timers: usize,
+}
+
 impl DataPath {
     /// A data path of the node that `routing` is the snapshot of.
     pub(super) fn new(
@@ -331,6 +346,22 @@ impl DataPath {
     /// Sends without an outcome.
     pub(super) fn in_flight(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().in_flight()).sum()
+    }
+
+    /// What is held now, in all shards together.
+    pub(super) fn standing(&self) -> Standing {
+        let mut all = Standing::default();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let loads = shard.window_loads();
+            let (sent, received) = shard.remembered();
+            all.pushes += shard.running().1;
+            all.remembered += sent + received;
+            all.remembered_bytes += loads.iter().map(|load| load.bytes).sum::<usize>();
+            all.resting += shard.resting();
+            all.timers += shard.timers();
+        }
+        all
     }
 
     /// The sum over all shards of something they have counted.

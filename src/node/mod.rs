@@ -7,16 +7,21 @@
 //! when a delivery timer is due). Both are vital: if one ends unasked, so does the node.
 
 mod broker;
+mod certificates;
 mod control;
 mod core_counters;
 mod data_path;
+mod gauges;
+mod lifecycle;
 pub mod limits;
 mod links;
 mod metrics;
+mod sessions;
 mod settings;
 mod status;
 mod supervisor;
 mod trace;
 mod trust;
+mod usage;
 
 pub use self::supervisor::{Node, NodeHandle, Report, StartError};

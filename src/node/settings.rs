@@ -1,6 +1,6 @@
 //! From the resolved configuration to the settings of each component.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use amop_protocol::{
     broker::{bandwidth::Shared, control, dedup::Bounds, deliver},
@@ -14,6 +14,7 @@ use crate::{
     config::{Config, Listener},
     identity::{ClientTls, Credentials, LoadError},
     overlay,
+    telemetry::admin::{self, Secret, TokenError},
 };
 
 /// Settings of the client port.
@@ -64,6 +65,20 @@ pub(super) fn overlay(config: &Config) -> overlay::Config {
         reassembly: given.partial_frame_bytes,
         ..overlay::Config::new(given.listen)
     }
+}
+
+/// Settings of the admin port. Makes the token if there is none yet.
+pub(super) fn admin(config: &Config, credentials: &Credentials) -> Result<admin::Settings, TokenError> {
+    let given = &config.admin;
+    let credentials = credentials.clone();
+    Ok(admin::Settings {
+        token: given.token.as_deref().map(Secret::load_or_make).transpose()?,
+        token_for_reads: given.token_for_reads,
+        clients: given.clients.clone(),
+        hosts: given.hosts.clone(),
+        tls: Some(Arc::new(move || credentials.admin_server())),
+        ..admin::Settings::new(given.listen)
+    })
 }
 
 /// Settings of one shard of delivery.

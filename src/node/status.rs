@@ -1,35 +1,61 @@
 //! What the node tells of itself when the admin port is asked.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use amop_protocol::{
+    SessionId, Topic as TopicName,
+    broker::routing::{Node, Routing, TopicRoutes},
+    limits::Limit,
+    topic::Kind,
 };
 
-use amop_protocol::{broker::routing::Node, topic::Kind};
-
-use super::{data_path::DataPath, links::Links};
+use super::{
+    certificates::Certificates,
+    data_path::DataPath,
+    lifecycle::{Lifecycle, Moment},
+    links::Links,
+    sessions::{Session, Sessions},
+    trace::Desk,
+    usage,
+};
 use crate::{
     client_port::Registry,
-    telemetry::status::{Addresses, Peer, Status, StatusSource, Topic, TopicNode},
+    overlay::{Overlay, Wanted, WantedState},
+    telemetry::{
+        status::{
+            Addresses, Certificate, Client, ConfiguredPeer, Drain, Operations, Page, Peer, PeerState, Phase,
+            Route, Status, StatusSource, Topic, TopicNode, Usage,
+        },
+        trace::TraceSource,
+    },
 };
 
 /// Where the admin port's answers come from: snapshots and counters, no busy task.
 pub(super) struct Source {
     pub(super) data: Arc<DataPath>,
     pub(super) links: Arc<Links>,
+    pub(super) overlay: Overlay,
     pub(super) clients: Arc<Registry>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) certificates: Arc<Certificates>,
+    pub(super) limits: Vec<Limit>,
     pub(super) addresses: Addresses,
-    pub(super) ready: Arc<AtomicBool>,
+    /// Peers that the configuration names: without a link to any the node is not ready.
+    pub(super) peers: usize,
+    pub(super) traces: Arc<Arc<Desk>>,
     pub(super) since: Instant,
 }
 
 impl StatusSource for Source {
+    fn traces(&self) -> Option<Arc<dyn TraceSource>> {
+        Some(self.traces.clone())
+    }
+
     fn status(&self) -> Status {
         let routing = self.data.routing();
         let me = routing.find(&routing.me());
+        let not_ready = self.not_ready();
         Status {
             name: me.map(|me| me.name.to_string()).unwrap_or_default(),
             institution: me.map(|me| me.institution.to_string()).unwrap_or_default(),
@@ -42,55 +68,186 @@ impl StatusSource for Source {
             nodes: routing.reachable().count().saturating_sub(1),
             clients: self.clients.len(),
             topics: routing.topics().filter(|(_, routes)| !routes.sessions.is_empty()).count(),
-            ready: self.ready.load(Ordering::Relaxed),
+            ready: not_ready.is_empty(),
+            not_ready,
+            configured_peers: self.overlay.wanted().into_iter().map(configured).collect(),
         }
+    }
+
+    fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.lifecycle.is_over() {
+            reasons.push("draining".to_owned());
+        }
+        if self.peers > 0 && self.links.len() == 0 {
+            reasons.push(format!("no link is up, and {} peers are configured", self.peers));
+        }
+        reasons
     }
 
     fn peers(&self) -> Vec<Peer> {
         let routing = self.data.routing();
-        let others = routing.reachable().filter(|node| node.id != routing.me());
-        let name_of = |id| routing.find(id).map(|node| node.name.to_string());
-        let mut peers: Vec<Peer> = others.map(|node| self.peer(node, name_of(&node.next_hop))).collect();
+        let mut peers: Vec<Peer> = others(&routing).map(|node| self.peer(node, &routing)).collect();
         peers.sort_by(|a, b| (a.hops, &a.name).cmp(&(b.hops, &b.name)));
         peers
     }
 
-    fn topics(&self) -> Vec<Topic> {
+    fn routes(&self) -> Vec<Route> {
         let routing = self.data.routing();
-        let remote = |index| routing.node(index).filter(|node| node.id != routing.me());
-        let mut topics: Vec<Topic> = routing
-            .topics()
+        let mut routes: Vec<Route> = others(&routing).map(|node| route(node, &routing)).collect();
+        routes.sort_by(|a, b| (&a.name, &a.node_id).cmp(&(&b.name, &b.node_id)));
+        routes
+    }
+
+    fn topics(&self, page: &Page) -> Vec<Topic> {
+        let routing = self.data.routing();
+        let is_wanted = |topic: &TopicName, routes: &TopicRoutes| {
             // Whoever knows the channel of a challenge could claim it.
-            .filter(|(topic, _)| topic.kind() != Kind::Handshake)
-            .map(|(topic, routes)| Topic {
-                topic: topic.to_string(),
-                local_sessions: routes.sessions.len(),
-                nodes: routes
-                    .nodes
-                    .iter()
-                    .filter_map(|(index, subscribers)| Some(topic_node(remote(*index)?, *subscribers)))
-                    .collect(),
-            })
-            .filter(|topic| topic.local_sessions > 0 || !topic.nodes.is_empty())
-            .collect();
-        topics.sort_by(|a, b| a.topic.cmp(&b.topic));
-        topics
+            page.has(topic.as_str())
+                && topic.kind() != Kind::Handshake
+                && (!routes.sessions.is_empty() || routes.nodes.iter().any(|(at, _)| is_other(&routing, *at)))
+        };
+        let mut found: Vec<_> = routing.topics().filter(|(topic, routes)| is_wanted(topic, routes)).collect();
+        let limit = page.limit();
+        // Of ten thousand topics only those on the page are put in order, and only they are written down.
+        if limit > 0 && found.len() > limit {
+            found.select_nth_unstable_by(limit - 1, |(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        }
+        found.truncate(limit);
+        found.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        found.into_iter().map(|(name, routes)| topic(&routing, name, routes)).collect()
+    }
+
+    fn clients(&self, page: &Page) -> Vec<Client> {
+        let topics = self.topics_of_clients();
+        let after = page.after.as_deref().and_then(|after| after.parse().ok()).unwrap_or(0);
+        let is_wanted = |session: &Session| {
+            let named = page.prefix.as_deref();
+            session.info.id.0 > after && named.is_none_or(|name| session.info.client.name.starts_with(name))
+        };
+        let wanted = self.sessions.all().into_iter().filter(is_wanted).take(page.limit());
+        wanted.filter_map(|session| self.client(&session, &topics)).collect()
+    }
+
+    fn limits(&self) -> Vec<Usage> {
+        usage::usage(&self.limits, self)
+    }
+
+    fn certificates(&self) -> Vec<Certificate> {
+        self.certificates.status()
+    }
+
+    fn draining(&self) -> Drain {
+        let Moment { phase, grace, report } = self.lifecycle.follow();
+        Drain {
+            phase,
+            in_flight: if phase == Phase::Stopped { 0 } else { self.data.in_flight() },
+            clients: self.clients.len(),
+            grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+            cut: report.map(|report| report.cut),
+            clients_closed: report.map(|report| report.clients_closed),
+        }
+    }
+
+    fn sample(&self) {
+        self.links.sample();
+    }
+}
+
+impl Operations for Source {
+    fn drain(&self) {
+        if !self.lifecycle.is_over() {
+            tracing::info!("told to drain over the admin port");
+        }
+        self.lifecycle.ask();
     }
 }
 
 impl Source {
-    fn peer(&self, node: &Node, via: Option<String>) -> Peer {
+    /// How many topics each session has.
+    pub(super) fn topics_of_clients(&self) -> HashMap<SessionId, usize> {
+        let routing = self.data.routing();
+        let mut counts = HashMap::new();
+        for session in routing.topics().flat_map(|(_, routes)| &routes.sessions) {
+            *counts.entry(*session).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Bytes that wait for each session.
+    pub(super) fn queued_for_clients(&self) -> impl Iterator<Item = usize> {
+        let sessions = self.sessions.all().into_iter();
+        sessions.filter_map(|session| Some(self.clients.glance(session.info.id)?.0))
+    }
+
+    fn client(&self, session: &Session, topics: &HashMap<SessionId, usize>) -> Option<Client> {
+        let Session { info, instance } = session;
+        let (queued_bytes, is_extended) = self.clients.glance(info.id)?;
+        let fingerprint = info.client.fingerprint.as_bytes();
+        Some(Client {
+            session: info.id.0,
+            name: info.client.name.to_string(),
+            institution: info.institution.to_string(),
+            fingerprint: fingerprint.iter().map(|byte| format!("{byte:02x}")).collect(),
+            address: info.address,
+            dialect: if is_extended { "extended" } else { "2.x" }.to_owned(),
+            instance: instance.map(|instance| format!("{instance:032x}")),
+            topics: topics.get(&info.id).copied().unwrap_or_default(),
+            connected_seconds: info.since.elapsed().as_secs(),
+            queued_bytes,
+        })
+    }
+
+    fn peer(&self, node: &Node, routing: &Routing) -> Peer {
         let neighbour = node.hops == 1;
         let round_trip = self.links.round_trip(node.id).filter(|_| neighbour);
+        let via = routing.find(&node.next_hop).filter(|_| !neighbour).map(|via| via.name.to_string());
         Peer {
             node_id: node.key.to_string(),
             name: node.name.to_string(),
             institution: node.institution.to_string(),
             hops: node.hops,
-            via: via.filter(|_| !neighbour),
+            via,
             round_trip_us: round_trip.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+            link: self.links.status(node.id),
         }
     }
+}
+
+fn configured(wanted: Wanted) -> ConfiguredPeer {
+    let Wanted { address, state, failures, error } = wanted;
+    let state = match state {
+        WantedState::Linked => PeerState::Linked,
+        WantedState::Busy => PeerState::Dialling,
+        WantedState::Waiting => PeerState::Waiting,
+        WantedState::Own => PeerState::Own,
+    };
+    ConfiguredPeer { address: address.to_string(), state, failures, error }
+}
+
+fn others(routing: &Routing) -> impl Iterator<Item = &Node> {
+    routing.reachable().filter(|node| node.id != routing.me())
+}
+
+fn is_other(routing: &Routing, at: amop_protocol::broker::routing::NodeIndex) -> bool {
+    routing.node(at).is_some_and(|node| node.id != routing.me())
+}
+
+fn route(node: &Node, routing: &Routing) -> Route {
+    let next_hop = routing.find(&node.next_hop);
+    Route {
+        node_id: node.key.to_string(),
+        name: node.name.to_string(),
+        next_hop_id: next_hop.map(|next| next.key.to_string()).unwrap_or_default(),
+        next_hop: next_hop.map(|next| next.name.to_string()).unwrap_or_default(),
+        hops: node.hops,
+    }
+}
+
+fn topic(routing: &Routing, name: &TopicName, routes: &TopicRoutes) -> Topic {
+    let nodes = routes.nodes.iter().filter(|(at, _)| is_other(routing, *at));
+    let nodes = nodes.filter_map(|(at, subscribers)| Some(topic_node(routing.node(*at)?, *subscribers)));
+    Topic { topic: name.to_string(), local_sessions: routes.sessions.len(), nodes: nodes.collect() }
 }
 
 fn topic_node(node: &Node, subscribers: u32) -> TopicNode {

@@ -1,10 +1,7 @@
 //! Start order, and shutdown order.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -25,11 +22,16 @@ use rand::Rng;
 
 use super::{
     broker::NodeBroker,
+    certificates::Certificates,
     control,
     core_counters::{ControlCounters, CoreCounters},
     data_path::{self, DataPath},
+    gauges::Gauges,
+    lifecycle::Lifecycle,
+    limits,
     links::Links,
     metrics::Metrics,
+    sessions::Sessions,
     settings,
     status::Source,
     trace::{self, Desk, Inquiries},
@@ -68,7 +70,7 @@ pub struct NodeHandle {
     overlay: Overlay,
     admin: Option<Admin>,
     addresses: Addresses,
-    ready: Arc<AtomicBool>,
+    lifecycle: Arc<Lifecycle>,
 }
 
 /// How a node stopped.
@@ -145,11 +147,9 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let clients = Arc::new(Registry::new(client_port::Metrics::default()));
     clients.metrics().register(&mut registry);
     let links = Arc::new(Links::default());
-    let (inquiries, arrivals) = trace::channel(trace::Metrics::register(
-        registry.sub_registry_with_prefix("trace"),
-    ));
-    let (core, epoch, data) =
-        core(config, credentials, (&clients, &links, inquiries.clone()), &mut registry);
+    let (inquiries, arrivals) =
+        trace::channel(trace::Metrics::register(registry.sub_registry_with_prefix("trace")));
+    let (core, epoch, data) = core(config, credentials, (&clients, &links, inquiries.clone()), &mut registry);
     let desk = Desk::new(data.clone(), config.trace.show, inquiries);
     let inbound = Arc::new(Inbound(data.clone()));
     let overlay_settings = settings::overlay(config);
@@ -162,10 +162,16 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     tasks.spawn_vital("timers", data.clone().run_timers(tasks.clone()));
     tasks.spawn_vital("trace", desk.clone().run(arrivals, tasks.clone()));
     let overlay_address = overlay.listening().await.ok_or(StartError::Overtaken)?;
-    let broker = Arc::new(NodeBroker { data: data.clone(), control: control.clone(), tasks: tasks.clone() });
+    let sessions = Arc::new(Sessions::default());
+    let broker = Arc::new(NodeBroker {
+        data: data.clone(),
+        control: control.clone(),
+        sessions: sessions.clone(),
+        tasks: tasks.clone(),
+    });
     let settings = settings::client_port(config, credentials);
     let client_port = ClientPort::start(tasks, settings, listeners, broker, clients.clone()).await?;
-    let ready = Arc::new(AtomicBool::new(true));
+    let lifecycle = Arc::new(Lifecycle::new(config.shutdown.grace));
     let listeners = client_port.addresses().iter().zip(profiles);
     let listeners: Vec<_> = listeners
         .map(|(address, profile)| Listener { address: *address, profile: profile.to_string() })
@@ -175,12 +181,18 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let source = Source {
         data: data.clone(),
         links,
+        overlay: overlay.clone(),
         clients,
+        sessions,
+        lifecycle: lifecycle.clone(),
+        certificates: Arc::new(Certificates::of(config, credentials)),
+        limits: limits::limits(config),
         addresses: addresses.clone(),
-        ready: ready.clone(),
+        peers: config.overlay.peers.len(),
+        traces: Arc::new(desk),
         since,
     };
-    let admin = start_admin(config, registry, source)?;
+    let admin = start_admin(config, credentials, registry, source)?;
     let addresses = Addresses { admin: Some(admin.address()), ..addresses };
     let subject = credentials.subject();
     tracing::info!(name = %subject.name, institution = %subject.institution, node = %credentials.node_key().id(),
@@ -196,14 +208,22 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         overlay,
         admin,
         addresses,
-        ready,
+        lifecycle,
     })
 }
 
-fn start_admin(config: &Config, registry: MetricsRegistry, mut source: Source) -> Result<Admin, StartError> {
+fn start_admin(
+    config: &Config,
+    credentials: &Credentials,
+    mut registry: MetricsRegistry,
+    mut source: Source,
+) -> Result<Admin, StartError> {
     // With port 0 configured only the kernel knows; then the status does not name its own port.
     source.addresses.admin = Some(config.admin.listen).filter(|address| address.port() != 0);
-    Ok(Admin::start(config.admin.listen, Arc::new(registry), Arc::new(source))?)
+    let settings = settings::admin(config, credentials).map_err(admin::StartError::from)?;
+    let source = Arc::new(source);
+    registry.register_collector(Box::new(Gauges::new(source.clone())));
+    Ok(Admin::start(settings, registry, source.clone(), source)?)
 }
 
 /// The machines of the core, and the data path around one of them.
@@ -259,11 +279,17 @@ impl NodeHandle {
         self.tasks.failed().await;
     }
 
+    /// Resolves when somebody with the authority asks the node, over its admin port, to stop: whoever
+    /// runs it then calls [`NodeHandle::shutdown`]. Cancel safe.
+    pub async fn asked_to_stop(&self) {
+        self.lifecycle.asked().await;
+    }
+
     /// Stops in order: not ready; no new clients; no topics announced; clients told; sends in
     /// flight finished, up to the grace period; everything else told how far it came; links closed.
     /// If this call is dropped the node is left somewhere on that way; call it again.
     pub async fn shutdown(&mut self) -> Report {
-        self.ready.store(false, Ordering::Relaxed);
+        self.lifecycle.begin();
         self.client_port.drain(self.grace);
         self.data.drain();
         self.control.drain().await;
@@ -278,8 +304,10 @@ impl NodeHandle {
         let clients_closed = self.client_port.close(LAST_WRITES).await;
         self.overlay.shutdown().await;
         self.tasks.finish().await;
-        self.admin = None;
         let report = Report { cut, clients_closed };
+        self.lifecycle.finish(report);
+        self.lifecycle.read_to_the_end().await;
+        self.admin = None;
         report.log();
         report
     }

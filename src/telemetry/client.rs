@@ -1,23 +1,41 @@
 //! Asks a node's admin port.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::http::{Request, StatusCode, header::HOST};
+use amop_protocol::Seq;
+use axum::http::{
+    HeaderValue, Method, Request, StatusCode,
+    header::{AUTHORIZATION, HOST},
+};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
 use serde::de::DeserializeOwned;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
 
-use crate::telemetry::status::{Peer, Status, Topic};
+use super::admin::Secret;
+use crate::telemetry::{
+    status::{Certificate, Client, Drain, Page, Peer, Route, Status, Topic, Usage},
+    trace::{Seen, Trace, show_seq},
+};
 
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest answer that is read; 10,000 topics on each of many nodes stay below it.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
+/// Bytes of a refusal's explanation that are shown.
+const MAX_SAID: usize = 500;
+
 /// Why a node's admin port gave no usable answer.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AskError {
     /// Nobody listens there.
     #[error("cannot reach the admin port at {address}; is the node running, and is this its admin address?")]
@@ -41,8 +59,27 @@ pub enum AskError {
         /// What went wrong.
         source: hyper::Error,
     },
+    /// TLS, or the certificate of whoever answers.
+    #[error(
+        "no TLS with the admin port at {address}; is it a node of your own institution, and does it know your certificate?"
+    )]
+    Tls {
+        /// Where.
+        address: SocketAddr,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// Beyond the loopback interface nothing is said in the clear.
+    #[error(
+        "{address} is not on the loopback interface, so it is asked over TLS only; give --config with the node's \
+         configuration, or --certs with the certificate of a client"
+    )]
+    Plain {
+        /// Where.
+        address: SocketAddr,
+    },
     /// It refused.
-    #[error("the admin port at {address} answers {status} to {path}")]
+    #[error("the admin port at {address} answers {status} to {path}{said}")]
     Refused {
         /// Where.
         address: SocketAddr,
@@ -50,6 +87,8 @@ pub enum AskError {
         path: String,
         /// The HTTP status.
         status: StatusCode,
+        /// What it says about it, after a colon; empty if it says nothing.
+        said: String,
     },
     /// The answer broke off or is too long.
     #[error("the answer of {address} broke off or is longer than {MAX_ANSWER} bytes")]
@@ -69,71 +108,328 @@ pub enum AskError {
     },
 }
 
-/// The node at a glance.
+impl AskError {
+    /// Whether nobody listens there.
+    pub fn is_nobody(&self) -> bool {
+        matches!(self, Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused)
+    }
+}
+
+/// How a node is asked: where, over what, with which authority.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    address: SocketAddr,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    token: Option<Secret>,
+}
+
+impl Asker {
+    /// Asks without TLS and token: what the loopback interface lets anybody do.
+    pub const fn plain(address: SocketAddr) -> Self {
+        Self { address, tls: None, token: None }
+    }
+
+    /// The same, over TLS. The verifier decides which nodes are believed; no host name is looked at.
+    #[must_use]
+    pub fn over(self, tls: Arc<rustls::ClientConfig>) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// The same, with authority over the node.
+    #[must_use]
+    pub fn with(self, token: Secret) -> Self {
+        Self { token: Some(token), ..self }
+    }
+
+    /// Where it asks.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The node at a glance.
+    ///
+    /// # Errors
+    /// When there is no usable answer within a few seconds. Cancel safe.
+    pub async fn status(&self) -> Result<Status, AskError> {
+        self.read("/v1/status").await
+    }
+
+    /// The nodes it reaches.
+    ///
+    /// # Errors
+    /// As [`Asker::status`].
+    pub async fn peers(&self) -> Result<Vec<Peer>, AskError> {
+        self.read("/v1/peers").await
+    }
+
+    /// The ways to them.
+    ///
+    /// # Errors
+    /// As [`Asker::status`].
+    pub async fn routes(&self) -> Result<Vec<Route>, AskError> {
+        self.read("/v1/routes").await
+    }
+
+    /// The topics on one page of the list.
+    ///
+    /// # Errors
+    /// As [`Asker::status`].
+    pub async fn topics_on(&self, page: &Page) -> Result<Vec<Topic>, AskError> {
+        self.read(&paged("/v1/topics", page)).await
+    }
+
+    /// The topics that are asked for, page after page: without a limit all of them. What changes
+    /// meanwhile may be missed.
+    ///
+    /// # Errors
+    /// As [`Asker::status`].
+    pub async fn topics(&self, wanted: &Page) -> Result<Vec<Topic>, AskError> {
+        let (mut all, most) = (Vec::new(), wanted.limit.unwrap_or(usize::MAX));
+        let mut page = wanted.clone();
+        loop {
+            let asked = Page::MAX_LIMIT.min(most - all.len());
+            page.limit = Some(asked);
+            let found = self.topics_on(&page).await?;
+            let is_last = found.len() < asked;
+            all.extend(found);
+            page.after = all.last().map(|topic: &Topic| topic.topic.clone());
+            if is_last || all.len() >= most {
+                all.truncate(most);
+                return Ok(all);
+            }
+        }
+    }
+
+    /// The sessions on one page of the list of clients; it goes on after the number of a session.
+    ///
+    /// # Errors
+    /// As [`Asker::status`].
+    pub async fn clients_on(&self, page: &Page) -> Result<Vec<Client>, AskError> {
+        self.read(&paged("/v1/clients", page)).await
+    }
+
+    /// What has a bound.
+    ///
+    /// # Errors
+    /// As [`Asker::status`].
+    pub async fn limits(&self) -> Result<Vec<Usage>, AskError> {
+        self.read("/v1/limits").await
+    }
+
+    /// The certificates it lives by.
+    ///
+    /// # Errors
+    /// As [`Asker::status`].
+    pub async fn certificates(&self) -> Result<Vec<Certificate>, AskError> {
+        self.read("/v1/certificates").await
+    }
+
+    /// What became of the messages with this seq. Takes some seconds if other nodes do not answer.
+    ///
+    /// # Errors
+    /// As [`Asker::status`].
+    pub async fn trace(&self, seq: &Seq) -> Result<Trace, AskError> {
+        self.read(&format!("/v1/trace/{}", show_seq(seq))).await
+    }
+
+    /// The same, as far as this very node knows.
+    ///
+    /// # Errors
+    /// As [`Asker::status`].
+    pub async fn trace_here(&self, seq: &Seq) -> Result<Trace, AskError> {
+        self.read(&format!("/v1/trace/{}?here=1", show_seq(seq))).await
+    }
+
+    /// Messages to a topic that came by after `place`, from an earlier answer; from now on if it is empty. Waits some
+    /// seconds for the first.
+    ///
+    /// # Errors
+    /// As [`Asker::status`].
+    pub async fn seen(&self, topic: &str, place: &str) -> Result<Seen, AskError> {
+        self.read(&format!("/v1/trace?topic={}&place={}", percent(topic), percent(place))).await
+    }
+
+    /// How far it is with its end.
+    ///
+    /// # Errors
+    /// As [`Asker::status`].
+    pub async fn draining(&self) -> Result<Drain, AskError> {
+        self.read("/v1/drain").await
+    }
+
+    /// Has it stop in order. Needs authority.
+    ///
+    /// # Errors
+    /// As [`Asker::status`], and when the authority is not enough.
+    pub async fn drain(&self) -> Result<Drain, AskError> {
+        self.json(&self.ask(Method::POST, "/v1/drain").await?)
+    }
+
+    /// Reads a page of JSON.
+    ///
+    /// # Errors
+    /// As [`Asker::status`].
+    pub async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {
+        self.json(&self.ask(Method::GET, path).await?)
+    }
+
+    /// Asks for anything; gives the body of the answer.
+    ///
+    /// # Errors
+    /// As [`Asker::status`], and when the answer is anything but success.
+    pub async fn ask(&self, method: Method, path: &str) -> Result<Bytes, AskError> {
+        let address = self.address;
+        timeout(PATIENCE, self.exchange(method, path)).await.map_err(|_| AskError::TimedOut { address })?
+    }
+
+    fn json<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, AskError> {
+        serde_json::from_slice(body).map_err(|source| AskError::Json { address: self.address, source })
+    }
+
+    async fn exchange(&self, method: Method, path: &str) -> Result<Bytes, AskError> {
+        let address = self.address;
+        if self.tls.is_none() && !address.ip().to_canonical().is_loopback() {
+            return Err(AskError::Plain { address });
+        }
+        let tcp =
+            TcpStream::connect(address).await.map_err(|source| AskError::Connect { address, source })?;
+        match &self.tls {
+            None => self.fetch(tcp, method, path).await,
+            Some(tls) => {
+                let name = ServerName::IpAddress(address.ip().into());
+                let stream = TlsConnector::from(tls.clone()).connect(name, tcp).await;
+                self.fetch(stream.map_err(|source| AskError::Tls { address, source })?, method, path).await
+            }
+        }
+    }
+
+    async fn fetch(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin,
+        method: Method,
+        path: &str,
+    ) -> Result<Bytes, AskError> {
+        let address = self.address;
+        let http = |source| AskError::Http { address, source };
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
+        let request = self.request(method, path);
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(http)?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            let body = body.map_err(|source| AskError::Body { address, source })?.to_bytes();
+            match status.is_success() {
+                true => Ok(body),
+                false => Err(AskError::Refused { address, path: path.to_owned(), status, said: said(&body) }),
+            }
+        };
+        // The connection only makes progress while it is polled; it ends with the answer.
+        tokio::pin!(answer);
+        tokio::select! {
+            answer = &mut answer => answer,
+            ended = connection => {
+                ended.map_err(http)?;
+                answer.await
+            }
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> Request<Empty<Bytes>> {
+        let mut request = Request::new(Empty::<Bytes>::new());
+        *request.method_mut() = method;
+        if let Ok(uri) = path.parse() {
+            *request.uri_mut() = uri;
+        }
+        let headers = request.headers_mut();
+        if let Ok(host) = self.address.to_string().parse() {
+            headers.insert(HOST, host);
+        }
+        let bearer = self.token.as_ref().map(|token| format!("Bearer {}", token.expose()));
+        if let Some(Ok(mut bearer)) = bearer.as_deref().map(HeaderValue::from_str) {
+            bearer.set_sensitive(true);
+            headers.insert(AUTHORIZATION, bearer);
+        }
+        request
+    }
+}
+
+/// The node at a glance, from an admin port on the loopback interface.
 ///
 /// # Errors
-/// When there is no usable answer within a few seconds. Cancel safe.
+/// As [`Asker::status`].
 pub async fn status(address: SocketAddr) -> Result<Status, AskError> {
-    ask(address, "/v1/status").await
+    Asker::plain(address).status().await
 }
 
-/// The nodes it reaches.
+/// The nodes it reaches, from an admin port on the loopback interface.
 ///
 /// # Errors
-/// As [`status`].
+/// As [`Asker::status`].
 pub async fn peers(address: SocketAddr) -> Result<Vec<Peer>, AskError> {
-    ask(address, "/v1/peers").await
+    Asker::plain(address).peers().await
 }
 
-/// The topics it knows.
+/// All topics it knows, from an admin port on the loopback interface.
 ///
 /// # Errors
-/// As [`status`].
+/// As [`Asker::status`].
 pub async fn topics(address: SocketAddr) -> Result<Vec<Topic>, AskError> {
-    ask(address, "/v1/topics").await
+    Asker::plain(address).topics(&Page::default()).await
 }
 
-/// The body of any page of the admin port.
+/// The body of any page of an admin port on the loopback interface.
 ///
 /// # Errors
-/// As [`status`], and when the page answers with anything but success.
+/// As [`Asker::ask`].
 pub async fn get(address: SocketAddr, path: &str) -> Result<Bytes, AskError> {
-    timeout(PATIENCE, fetch(address, path)).await.map_err(|_| AskError::TimedOut { address })?
+    Asker::plain(address).ask(Method::GET, path).await
 }
 
-async fn ask<T: DeserializeOwned>(address: SocketAddr, path: &str) -> Result<T, AskError> {
-    let body = get(address, path).await?;
-    serde_json::from_slice(&body).map_err(|source| AskError::Json { address, source })
+/// What a node says in one line, as far as it can be shown.
+fn said(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let line: String =
+        text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_SAID).collect();
+    if line.is_empty() { line } else { format!(": {line}") }
 }
 
-async fn fetch(address: SocketAddr, path: &str) -> Result<Bytes, AskError> {
-    let stream = TcpStream::connect(address).await.map_err(|source| AskError::Connect { address, source })?;
-    let http = |source| AskError::Http { address, source };
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
-    let mut request = Request::new(Empty::<Bytes>::new());
-    if let Ok(uri) = path.parse() {
-        *request.uri_mut() = uri;
+fn paged(path: &str, page: &Page) -> String {
+    let Page { prefix, after, limit } = page;
+    let text = |name, value: &Option<String>| Some(format!("{name}={}", percent(value.as_deref()?)));
+    let limit = limit.map(|limit| format!("limit={limit}"));
+    let asked: Vec<String> =
+        [text("prefix", prefix), text("after", after), limit].into_iter().flatten().collect();
+    if asked.is_empty() { path.to_owned() } else { format!("{path}?{}", asked.join("&")) }
+}
+
+fn percent(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let one = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_asked_for_in_an_address() {
+        assert_eq!(paged("/v1/topics", &Page::default()), "/v1/topics");
+        let page = Page { prefix: Some("a&b=ü".into()), after: None, limit: Some(3) };
+        assert_eq!(paged("/v1/topics", &page), "/v1/topics?prefix=a%26b%3D%C3%BC&limit=3");
     }
-    if let Ok(host) = address.to_string().parse() {
-        request.headers_mut().insert(HOST, host);
+
+    #[test]
+    fn what_a_node_says_does_nothing_to_a_terminal() {
+        assert_eq!(said(b"no\x1b[31m way\nmore"), ": no[31m way");
+        assert_eq!(said(b""), "");
+        assert_eq!(said(&[b'x'; 10_000]).len(), 2 + MAX_SAID);
     }
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(http)?;
-        let status = response.status();
-        if !status.is_success() {
-            return Err(AskError::Refused { address, path: path.to_owned(), status });
-        }
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        Ok(body.map_err(|source| AskError::Body { address, source })?.to_bytes())
-    };
-    // The connection only makes progress while it is polled; it ends with the answer.
-    tokio::pin!(answer);
-    tokio::select! {
-        answer = &mut answer => answer,
-        ended = connection => {
-            ended.map_err(http)?;
-            answer.await
-        }
+
+    #[tokio::test]
+    async fn nothing_is_said_in_the_clear_to_others() {
+        let error = Asker::plain("192.0.2.1:1".parse().unwrap()).status().await.unwrap_err();
+        assert!(matches!(error, AskError::Plain { .. }), "{error}");
     }
 }

@@ -9,7 +9,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::lines;
+use super::{lines, process::Process};
 
 /// The content type of [`encode`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -28,6 +28,7 @@ pub fn registry() -> Registry {
         Info::new(Build { version: env!("CARGO_PKG_VERSION") }),
     );
     registry.register("log_lines_lost", "Log lines that standard error did not take", lines::lost());
+    registry.register_collector(Box::new(Process::new()));
     registry
 }
 

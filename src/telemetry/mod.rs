@@ -9,6 +9,7 @@ mod limits;
 mod lines;
 pub mod logging;
 pub mod metrics;
+mod process;
 pub mod status;
 pub mod trace;
 

@@ -1,18 +1,80 @@
-//! The status API's types: written by a node, read by `amop status`, `topics`, `peers` and `devnet`.
+//! The status API's types: written by a node, read by `amop status`, `topics`, `peers`, `routes`,
+//! `clients`, `drain` and `devnet`.
+//!
+//! Fields are only ever added, and those that are new have a default when they are read: a command
+//! of one version asks nodes of another.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+
+use super::trace::TraceSource;
 
 /// Where a node's state comes from when the admin port is asked. Calls must be quick and must
 /// not wait for a busy task: the admin port answers under load.
 pub trait StatusSource: Send + Sync + 'static {
+    /// Who knows what became of messages, if anybody does.
+    fn traces(&self) -> Option<Arc<dyn TraceSource>> {
+        None
+    }
     /// The node at a glance.
     fn status(&self) -> Status;
+    /// Why the node is not ready; empty if it is.
+    fn not_ready(&self) -> Vec<String>;
     /// All other nodes that are reachable now, neighbours and beyond.
     fn peers(&self) -> Vec<Peer>;
-    /// All topics that have a subscriber anywhere, in order of name.
-    fn topics(&self) -> Vec<Topic>;
+    /// The way to each of them.
+    fn routes(&self) -> Vec<Route>;
+    /// Topics that have a subscriber anywhere, in order of name.
+    fn topics(&self, page: &Page) -> Vec<Topic>;
+    /// The sessions of this node's clients, in the order they came.
+    fn clients(&self, page: &Page) -> Vec<Client>;
+    /// What has a bound, and how near to it the node is.
+    fn limits(&self) -> Vec<Usage>;
+    /// The certificates the node lives by.
+    fn certificates(&self) -> Vec<Certificate>;
+    /// How far the node is with its end.
+    fn draining(&self) -> Drain;
+    /// Called every second: rates are worked out from what was counted then.
+    fn sample(&self);
+}
+
+/// What changes a node when the admin port is asked, by somebody with the authority.
+pub trait Operations: Send + Sync + 'static {
+    /// Has the node stop as it does when it is told to by a signal. Asking again changes nothing.
+    fn drain(&self);
+}
+
+/// Which part of a long list is asked for: `?prefix=…&after=…&limit=…`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// Only what begins so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Only what comes after this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// No more than so many; [`Page::LIMIT`] if it is not said, [`Page::MAX_LIMIT`] at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+impl Page {
+    /// Entries of a page where nothing is said.
+    pub const LIMIT: usize = 1_000;
+    /// Most entries of a page.
+    pub const MAX_LIMIT: usize = 10_000;
+
+    /// How many entries there may be.
+    pub fn limit(&self) -> usize {
+        self.limit.unwrap_or(Self::LIMIT).min(Self::MAX_LIMIT)
+    }
+
+    /// Whether something of this name is on the page, or on one that follows.
+    pub fn has(&self, name: &str) -> bool {
+        self.prefix.as_deref().is_none_or(|prefix| name.starts_with(prefix))
+            && self.after.as_deref().is_none_or(|after| name > after)
+    }
 }
 
 /// A node at a glance: `/v1/status`.
@@ -40,8 +102,41 @@ pub struct Status {
     pub clients: usize,
     /// Different topics its own clients have.
     pub topics: usize,
-    /// Whether it takes new messages; false while it starts and while it drains.
+    /// Whether it takes new messages and has a link, if any are configured; false while it drains.
     pub ready: bool,
+    /// Why not, if it is not ready.
+    #[serde(default)]
+    pub not_ready: Vec<String>,
+    /// The peers that the configuration names, as they were a second or two ago.
+    #[serde(default)]
+    pub configured_peers: Vec<ConfiguredPeer>,
+}
+
+/// A peer that the configuration names: of `/v1/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfiguredPeer {
+    /// Where it is to be found.
+    pub address: String,
+    /// How far the node is with it.
+    pub state: PeerState,
+    /// Attempts in a row that failed.
+    pub failures: u32,
+    /// Why the last of them did.
+    pub error: Option<String>,
+}
+
+/// How far a node is with a configured peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerState {
+    /// The node that answered there is linked.
+    Linked,
+    /// It is being dialled, or greeted.
+    Dialling,
+    /// It is dialled again after a pause.
+    Waiting,
+    /// It is this very node, and should not be configured.
+    Own,
 }
 
 /// Where a node listens, ports as they were bound.
@@ -81,6 +176,52 @@ pub struct Peer {
     pub via: Option<String>,
     /// Round-trip time in microseconds, measured towards neighbours only.
     pub round_trip_us: Option<u64>,
+    /// The link to a neighbour.
+    #[serde(default)]
+    pub link: Option<Link>,
+}
+
+/// A link to a neighbour that is up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Where the connection goes to, or comes from.
+    pub address: SocketAddr,
+    /// Seconds since it came up.
+    pub up_seconds: u64,
+    /// Bytes that wait to be sent.
+    pub queued_bytes: u64,
+    /// What came.
+    pub received: Traffic,
+    /// What was sent.
+    pub sent: Traffic,
+}
+
+/// What passed one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Frames since the link came up.
+    pub frames: u64,
+    /// Bytes since the link came up.
+    pub bytes: u64,
+    /// Frames in a second, over the last ten; `None` in the first one.
+    pub frames_per_second: Option<u64>,
+    /// Bytes in a second, over the last ten; `None` in the first one.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// The way to a node: `/v1/routes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The node, 128 hex digits.
+    pub node_id: String,
+    /// Its name.
+    pub name: String,
+    /// The neighbour that messages to it go to first, 128 hex digits; the node itself if it is one.
+    pub next_hop_id: String,
+    /// That neighbour's name.
+    pub next_hop: String,
+    /// Links on the way.
+    pub hops: u32,
 }
 
 /// A topic with subscribers: `/v1/topics`.
@@ -103,4 +244,123 @@ pub struct TopicNode {
     pub name: String,
     /// Sessions there that have the topic.
     pub subscribers: u32,
+}
+
+/// A session of a client: `/v1/clients`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Its number, which no other session of this start of the node has.
+    pub session: u64,
+    /// The name in its certificate.
+    pub name: String,
+    /// The institution that issued the certificate.
+    pub institution: String,
+    /// SHA-256 of the certificate, in hex.
+    pub fingerprint: String,
+    /// Where it connects from.
+    pub address: SocketAddr,
+    /// What it speaks: `2.x`, or `extended`.
+    pub dialect: String,
+    /// The running application, if it named one: hex digits.
+    #[serde(default)]
+    pub instance: Option<String>,
+    /// Topics it has.
+    pub topics: usize,
+    /// Seconds since it connected.
+    pub connected_seconds: u64,
+    /// Bytes that wait to be written to it.
+    pub queued_bytes: usize,
+}
+
+/// Something that has a bound: `/v1/limits`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// What.
+    pub what: String,
+    /// The bound, in words.
+    pub bound: String,
+    /// The bound as a number, in things or bytes.
+    pub most: Option<u64>,
+    /// How much of it is taken now, where that is known; of bounds that are each client's or each
+    /// link's, by whoever has the most.
+    pub used: Option<u64>,
+    /// The configuration key that sets it.
+    pub key: Option<String>,
+    /// What happens when it is reached.
+    pub policy: String,
+    /// The metric that counts how often it was.
+    pub metric: Option<String>,
+}
+
+/// A certificate the node lives by: `/v1/certificates`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// What it is to the node: `node`, `issuer` or `root`.
+    pub of: String,
+    /// Whose it is.
+    pub subject: String,
+    /// Who issued it.
+    pub issuer: String,
+    /// Its serial number in hex.
+    pub serial: String,
+    /// First second of validity, Unix time.
+    pub not_before: i64,
+    /// Last second of validity, Unix time.
+    pub not_after: i64,
+    /// Whole days until then; below zero if it has expired.
+    pub days_left: i64,
+}
+
+/// How far a node is with its end: `/v1/drain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Where it is.
+    pub phase: Phase,
+    /// Sends that have no outcome yet.
+    pub in_flight: usize,
+    /// Client sessions that are up.
+    pub clients: usize,
+    /// Milliseconds left of the grace period; all of it before it has begun.
+    pub grace_ms: u64,
+    /// At the end: sends that were cut, each of which was told so.
+    #[serde(default)]
+    pub cut: Option<usize>,
+    /// At the end: whether all clients took their last outcomes.
+    #[serde(default)]
+    pub clients_closed: Option<bool>,
+}
+
+/// Where a node is between its start and its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It serves.
+    Serving,
+    /// It finishes what is in flight, and takes nothing new.
+    Draining,
+    /// It is done.
+    Stopped,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_what_it_asks_for() {
+        let page = Page { prefix: Some("a".into()), after: Some("ab".into()), limit: Some(1 << 40) };
+        let on_it: Vec<&str> =
+            ["a", "ab", "aba", "ac", "b"].into_iter().filter(|name| page.has(name)).collect();
+        assert_eq!(on_it, ["aba", "ac"]);
+        assert_eq!(page.limit(), Page::MAX_LIMIT);
+        assert_eq!(Page::default().limit(), Page::LIMIT);
+        assert!(Page::default().has(""));
+    }
+
+    #[test]
+    fn what_an_older_node_says_is_read() {
+        let peer = r#"{"node_id":"ab","name":"n","institution":"i","hops":1,"via":null,"round_trip_us":7}"#;
+        let peer: Peer = serde_json::from_str(peer).unwrap();
+        assert_eq!(peer.link, None);
+    }
 }

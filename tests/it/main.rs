@@ -1,5 +1,6 @@
 //! The integration tests: one binary, one module per theme.
 
+mod admin;
 mod badinput;
 mod bench;
 mod cli;
@@ -10,6 +11,7 @@ mod files;
 mod fisco;
 mod limits;
 mod mesh;
+mod metrics;
 mod plain2x;
 mod private;
 mod process;

@@ -17,7 +17,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("identity", &[]),
     ("overlay", &["identity", "tasks"]),
     ("client_port", &["identity", "tasks"]),
-    ("telemetry", &["tasks"]),
+    ("telemetry", &["identity", "tasks"]),
     // Floor 3: composition.
     ("config", &["client_port", "identity", "overlay", "telemetry"]),
     ("node", &["client_port", "config", "identity", "overlay", "tasks", "telemetry"]),

@@ -91,7 +91,7 @@ impl Node {
                 self.pending.push(published);
                 return true;
             }
-            Event::Refused(refused) => {
+            Event::Refused(refused, _) => {
                 assert!(is_send);
                 let refused = written(refused);
                 assert_eq!(refused.seq, frame.seq, "a refusal names the send");

@@ -173,7 +173,7 @@ fn what_is_bad_is_refused() {
     assert_eq!(body("bad_topic_len_overrun"), TopicBodyError::Overrun { topic: 31, body: 4 });
     assert_eq!(body("bad_amop_empty_body"), TopicBodyError::Empty);
     for name in ["bad_topic_len_zero", "bad_topic_len_overrun", "bad_amop_empty_body", "amop_empty_topic"] {
-        let Event::Refused(answer) = handle(name) else { panic!("{name} is not refused") };
+        let Event::Refused(answer, _) = handle(name) else { panic!("{name} is not refused") };
         assert_eq!(answer, Encoded::empty(Type::ANSWER, frame(name).seq, 100), "{name}");
     }
     assert_eq!(handle("bad_subscribe_not_json"), Event::Ignored(Ignored::Malformed));

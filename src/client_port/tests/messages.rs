@@ -76,7 +76,9 @@ async fn sends_that_cannot_be_read_are_answered_100_and_empty() {
         }
     }
     assert_eq!(bed.broker.published.load(Ordering::SeqCst), 0);
-    assert_eq!(bed.metrics().sends_refused.get(), 14);
+    use amop_protocol::Cause;
+    let refused = |cause| bed.metrics().sends_refused.of(cause).get();
+    assert_eq!([Cause::BadTopic, Cause::ReservedTopic, Cause::ClientQuota].map(refused), [12, 2, 0]);
 }
 
 #[tokio::test]

@@ -29,7 +29,8 @@ pub(super) fn message(routing: &Routing, key: Key, mut noted: Vec<Noted>) -> Mes
     noted.sort_by_key(|noted| noted.at);
     let first = noted.first().map(|noted| noted.at).unwrap_or_default();
     let outcome = noted.iter().rev().find(|noted| is_end(noted.step.kind())).map(|noted| noted.step.cause());
-    let failed_at = outcome.filter(|cause| *cause != Cause::Delivered).and_then(|cause| failing(&noted, cause));
+    let failed_at =
+        outcome.filter(|cause| *cause != Cause::Delivered).and_then(|cause| failing(&noted, cause));
     let steps: Vec<Step> = noted.iter().map(|noted| step(routing, noted, first)).collect();
     let text = |of: fn(&JournalStep) -> &str| {
         noted.iter().map(|noted| of(&noted.step)).find(|text| !text.is_empty()).map(str::to_owned)
@@ -51,7 +52,8 @@ pub(super) fn message(routing: &Routing, key: Key, mut noted: Vec<Noted>) -> Mes
 /// Journals keep the beginning of long topics; the routing table may have the one that is meant.
 fn in_full(routing: &Routing, topic: String) -> String {
     let Some(beginning) = topic.strip_suffix('…') else { return topic };
-    let mut known = routing.topics().map(|(topic, _)| topic.as_str()).filter(|known| known.starts_with(beginning));
+    let mut known =
+        routing.topics().map(|(topic, _)| topic.as_str()).filter(|known| known.starts_with(beginning));
     match (known.next(), known.next()) {
         (Some(only), None) => only.to_owned(),
         _ => topic,
@@ -111,7 +113,10 @@ fn last_seen(noted: &[Noted]) -> Option<usize> {
         let at = |noted: &&Noted| Brief::from(noted.node).0[..] == *brief && noted.step.attempt == attempt;
         let kinds = |noted: &Noted| {
             let kind = noted.step.kind();
-            matches!(kind, JournalKind::Arrived | JournalKind::Again | JournalKind::Relayed | JournalKind::Stopped)
+            matches!(
+                kind,
+                JournalKind::Arrived | JournalKind::Again | JournalKind::Relayed | JournalKind::Stopped
+            )
         };
         noted.iter().filter(at).any(kinds)
     };
@@ -140,7 +145,8 @@ fn verdict(noted: &[Noted], steps: &[Step], outcome: Option<Cause>, failed_at: O
         return format!("delivered in {took}");
     }
     let code = cause.status().code();
-    let at = failed_at.and_then(|at| steps.get(at)).map(|step| format!(": at {}, {}", step.node.name, step.text));
+    let at =
+        failed_at.and_then(|at| steps.get(at)).map(|step| format!(": at {}, {}", step.node.name, step.text));
     format!("failed with {code} after {took}, {cause}{}", at.unwrap_or_default())
 }
 
@@ -191,7 +197,9 @@ fn text(routing: &Routing, noted: &Noted) -> String {
         }
         JournalKind::Refused => format!("{node} did not pass it on: {cause}"),
         JournalKind::Told => format!("told its publisher: {} {cause}", cause.status().code()),
-        JournalKind::Arrived if told.via == Brief::from(noted.node).0[..] => "taken for subscribers here".into(),
+        JournalKind::Arrived if told.via == Brief::from(noted.node).0[..] => {
+            "taken for subscribers here".into()
+        }
         JournalKind::Arrived => format!("arrived over {via}"),
         JournalKind::Again => format!("arrived again over {via}; not handed out again"),
         JournalKind::Pushed if count > 1 => format!("queued for {count} subscribers"),
@@ -202,7 +210,9 @@ fn text(routing: &Routing, noted: &Noted) -> String {
         JournalKind::Answered => format!("{who} refused it"),
         JournalKind::Reported => format!("told the publisher's node: {cause}"),
         JournalKind::Relayed => format!("passed {} on from {node} to {via}", carried(told.frame())),
-        JournalKind::Stopped if told.via.is_empty() => format!("did not pass {} on: {cause}", carried(told.frame())),
+        JournalKind::Stopped if told.via.is_empty() => {
+            format!("did not pass {} on: {cause}", carried(told.frame()))
+        }
         JournalKind::Stopped if cause == Cause::Unreachable => {
             format!("could not pass {} on to {via}: no link, or its queue is full", carried(told.frame()))
         }

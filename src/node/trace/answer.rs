@@ -96,7 +96,9 @@ fn account_for(desk: &Desk, asker: NodeId, subject: Subject) -> Account {
 /// What a node may know about a message.
 pub(super) fn extent(routing: &Routing, asker: NodeId, subject: Subject, show: Show) -> Extent {
     let institution = |node: &NodeId| routing.find(node).map(|node: &Node| node.institution.clone());
-    let Some(theirs) = institution(&asker).filter(|theirs| !theirs.is_empty()) else { return Extent::Nothing };
+    let Some(theirs) = institution(&asker).filter(|theirs| !theirs.is_empty()) else {
+        return Extent::Nothing;
+    };
     if institution(&routing.me()).as_ref() == Some(&theirs) {
         return Extent::All;
     }

@@ -17,7 +17,10 @@ use amop_protocol::{
         peer::Body,
     },
 };
-use tokio::{sync::mpsc, time::timeout_at};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     Desk,
@@ -28,6 +31,8 @@ use crate::telemetry::trace::{Seen, Trace, show_seq};
 
 /// How long other nodes have for their answers.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long one trace may take, if several messages have the seq, or the first to be asked know of none.
+const IN_ALL: Duration = Duration::from_secs(4);
 /// Nodes that are asked about one message, those first that are known to have had it.
 pub(in crate::node) const MAX_ASKED: usize = 128;
 /// How long somebody who follows a topic waits for the next message before being told that there was none.
@@ -38,8 +43,9 @@ const LOOK: Duration = Duration::from_millis(100);
 const MAX_SEEN: usize = 64;
 
 /// What is known so far.
-#[derive(Default)]
 struct Found {
+    /// When it is enough.
+    until: Instant,
     noted: Vec<Noted>,
     asked: BTreeSet<NodeId>,
     silent: BTreeSet<NodeId>,
@@ -48,7 +54,7 @@ struct Found {
 
 /// What became of the messages with this seq.
 pub(super) async fn gather(desk: &Desk, seq: Seq, here: bool) -> Trace {
-    let mut found = Found::default();
+    let mut found = Found::new(Instant::now() + IN_ALL);
     found.look_here(desk, Subject::Seq(seq));
     let routing = desk.data.routing().clone();
     if found.noted.is_empty() && !here {
@@ -56,7 +62,8 @@ pub(super) async fn gather(desk: &Desk, seq: Seq, here: bool) -> Trace {
         found.ask(desk, Subject::Seq(seq), &colleagues).await;
     }
     if !here {
-        let keys: BTreeSet<Key> = found.noted.iter().map(|noted| noted.key).filter(|key| key.send != 0).collect();
+        let keys: BTreeSet<Key> =
+            found.noted.iter().map(|noted| noted.key).filter(|key| key.send != 0).collect();
         for key in keys.into_iter().take(MAX_KEYS) {
             found.follow(desk, &routing, key).await;
         }
@@ -65,6 +72,11 @@ pub(super) async fn gather(desk: &Desk, seq: Seq, here: bool) -> Trace {
 }
 
 impl Found {
+    fn new(until: Instant) -> Self {
+        let (asked, silent, notes) = Default::default();
+        Self { until, noted: Vec::new(), asked, silent, notes }
+    }
+
     /// Asks those about a message who may have had it, and answer.
     async fn follow(&mut self, desk: &Desk, routing: &Routing, key: Key) {
         let Some(origin) = routing.reachable().find(|node| Brief::from(node.id) == key.origin) else {
@@ -124,7 +136,7 @@ impl Found {
         }
         drop(sender);
         self.asked.extend(nodes);
-        let until = tokio::time::Instant::now() + PATIENCE;
+        let until = self.until.min(Instant::now() + PATIENCE);
         while !waited.is_empty()
             && let Ok(Some((node, payload))) = timeout_at(until, answers.recv()).await
         {
@@ -202,13 +214,15 @@ pub(super) async fn seen(desk: &Desk, topic: &str, place: &str) -> Seen {
             *place = given;
         }
     }
-    let name = amop_protocol::Topic::parse(topic).ok().map(|topic| amop_protocol::broker::journal::Name::of(&topic));
-    let until = tokio::time::Instant::now() + LONG_POLL;
+    let name =
+        amop_protocol::Topic::parse(topic).ok().map(|topic| amop_protocol::broker::journal::Name::of(&topic));
+    let until = Instant::now() + LONG_POLL;
     let (mut ids, mut left_out) = (Vec::new(), 0);
     loop {
         for (shard, place) in places.iter_mut().enumerate() {
             *place = desk.data.read_shard(shard, *place, &mut |entry, _| {
-                let Some(seq) = entry.seq().filter(|_| name.is_some() && entry.topic() == name.as_ref()) else {
+                let Some(seq) = entry.seq().filter(|_| name.is_some() && entry.topic() == name.as_ref())
+                else {
                     return;
                 };
                 let id = (entry.at(), show_seq(seq));
@@ -218,7 +232,7 @@ pub(super) async fn seen(desk: &Desk, topic: &str, place: &str) -> Seen {
                 }
             });
         }
-        if !ids.is_empty() || tokio::time::Instant::now() >= until {
+        if !ids.is_empty() || Instant::now() >= until {
             break;
         }
         tokio::time::sleep(LOOK).await;

@@ -25,12 +25,12 @@ use amop_protocol::{
 use futures::future::BoxFuture;
 use tokio::sync::Semaphore;
 
+use self::inquiries::Arrivals;
 pub(super) use self::{
     inquiries::{Inquiries, channel},
     journals::Relayed,
     metrics::Metrics,
 };
-use self::inquiries::Arrivals;
 use super::data_path::DataPath;
 use crate::{
     config::Show,

@@ -69,9 +69,23 @@ pub(super) struct Shared {
     pub(super) data: Outgoing,
     pub(super) end: End,
     pub(super) metrics: Metrics,
+    pub(super) passed: Passed,
     pub(super) started: Instant,
     /// Milliseconds from `started` to the last sign of life.
     pub(super) heard: AtomicU64,
+}
+
+/// What has passed on one link: written where it passes, read by whoever asks.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// Frames received whole.
+    pub frames_received: AtomicU64,
+    /// Bytes received.
+    pub bytes_received: AtomicU64,
+    /// Frames queued to be sent.
+    pub frames_queued: AtomicU64,
+    /// Bytes sent.
+    pub bytes_sent: AtomicU64,
 }
 
 /// A bounded queue towards the wire, and the call to its writer.
@@ -107,6 +121,7 @@ impl Link {
             data: outgoing(config.data_queue),
             end: End::default(),
             metrics,
+            passed: Passed::default(),
             started: Instant::now(),
             heard: AtomicU64::new(0),
         }))
@@ -149,6 +164,7 @@ impl Link {
             }
             return refuse(full);
         }
+        shared.passed.frames_queued.fetch_add(1, Ordering::Relaxed);
         outgoing.wake.notify_one();
         Ok(())
     }
@@ -160,6 +176,11 @@ impl Link {
     /// As [`Link::try_send`].
     pub fn send_control(&self, message: generated::control::Message) -> Result<(), Full> {
         self.try_send(LinkFrame::control(message))
+    }
+
+    /// What has passed on it.
+    pub fn passed(&self) -> &Passed {
+        &self.0.passed
     }
 
     /// Bytes queued, on both streams together.

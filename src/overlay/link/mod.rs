@@ -42,7 +42,7 @@ use crate::tasks::Tasks;
 
 pub use self::{
     greet::Incompatible,
-    handle::{Link, LinkId, Peer},
+    handle::{Link, LinkId, Passed, Peer},
     reason::{DownReason, Failure, PeerFault},
     turn::Turn,
 };
@@ -226,7 +226,7 @@ fn note_end(link: &Link, reason: &DownReason, metrics: &Metrics) {
     link.0.end.drain.cancel();
     link.0.end.cut.cancel();
     metrics.links.dec();
-    metrics.links_closed.inc();
+    metrics.count_closed(reason);
     match reason {
         DownReason::Fault(_) => metrics.peer_faults.inc(),
         DownReason::Silent(_) => metrics.silent_links.inc(),

@@ -1,6 +1,6 @@
 //! Bytes to frames and back, for as long as the link lives.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use amop_protocol::wire::{
     generated::control::Message as Body,
@@ -57,6 +57,7 @@ async fn write_batches(
             stream.write_all(&batch).await?;
             stream.flush().await?;
             link.0.metrics.bytes_sent.inc_by(batch.len() as u64);
+            link.0.passed.bytes_sent.fetch_add(batch.len() as u64, Ordering::Relaxed);
         } else if link.0.end.drain.is_cancelled() {
             if link.0.end.is_by_peer() {
                 // Our end of the stream tells the peer that all it sent was read.
@@ -175,6 +176,7 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
                 let arrived = self.assembler.handle_frame(frame).map_err(PeerFault::from)?;
                 if matches!(arrived, Arrived::Frame(_)) {
                     self.link.0.metrics.frames_received.inc();
+                    self.link.0.passed.frames_received.fetch_add(1, Ordering::Relaxed);
                 }
                 return Ok(arrived);
             }
@@ -188,6 +190,7 @@ impl<R: AsyncRead + Unpin> Reader<'_, R> {
             }
             self.link.hear();
             self.link.0.metrics.bytes_received.inc_by(read as u64);
+            self.link.0.passed.bytes_received.fetch_add(read as u64, Ordering::Relaxed);
         }
     }
 }

@@ -36,6 +36,26 @@ pub enum DownReason {
     Shutdown,
 }
 
+impl DownReason {
+    /// Every reason as metrics name it.
+    pub(in crate::overlay) const LABELS: [&'static str; 8] =
+        ["ClosedByPeer", "Lost", "Fault", "Silent", "Replaced", "Overflow", "Disconnected", "Shutdown"];
+
+    /// The reason as metrics name it.
+    pub(in crate::overlay) const fn label(&self) -> &'static str {
+        Self::LABELS[match self {
+            Self::ClosedByPeer => 0,
+            Self::Lost(_) => 1,
+            Self::Fault(_) => 2,
+            Self::Silent(_) => 3,
+            Self::Replaced => 4,
+            Self::Overflow => 5,
+            Self::Disconnected => 6,
+            Self::Shutdown => 7,
+        }]
+    }
+}
+
 /// How a peer broke the protocol; its link is closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

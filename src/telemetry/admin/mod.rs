@@ -1,39 +1,86 @@
-//! The admin port: `/metrics`, `/healthz`, `/readyz` and the status API, over plain HTTP.
+//! The admin port: `/metrics`, `/healthz`, `/readyz` and the status API, over HTTP.
 //!
-//! It has a thread and a runtime of its own, so that it answers while the node is busy, and it
-//! only reads. It has no authentication: it listens on 127.0.0.1 unless configured otherwise.
+//! It has a thread and a runtime of its own, so that it answers while the node is busy. On the
+//! loopback interface it speaks plain HTTP, and whoever is on the machine may read; on any other
+//! address it speaks TLS only, and who reads must show the token, or the certificate of a client
+//! that the configuration names. What changes the node always needs the token.
+//!
+//! `guard` decides, before anything else is done for a request; `serve` bounds connections;
+//! `routes` has the pages; `token` is the secret.
+
+mod guard;
+mod metrics;
+mod routes;
+mod serve;
+mod token;
+mod trace;
 
 use std::{
-    io,
+    fmt, io,
     net::{SocketAddr, TcpListener},
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     thread::JoinHandle,
 };
 
-use axum::{
-    Json, Router,
-    extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
-    response::{IntoResponse, Response},
-    routing::get,
-};
 use prometheus_client::registry::Registry;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::{metrics, status::StatusSource};
+pub(in crate::telemetry) use self::serve::limits;
+pub use self::token::{Secret, TokenError};
+use self::{metrics::Metrics, routes::Shared, serve::Server};
+use crate::telemetry::status::{Operations, StatusSource};
 
-/// Connections served at once. More wait in the listener's backlog.
+/// Connections open at once.
 pub const MAX_CONNECTIONS: usize = 64;
+
+/// Gives the TLS configuration that is in force, for each connection anew. It asks clients for a
+/// certificate, verifies one that is shown, and goes on without.
+pub type Tls = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
+
+/// Where the port listens, and whom it lets in.
+#[derive(Clone)]
+pub struct Settings {
+    /// The address.
+    pub listen: SocketAddr,
+    /// What shows authority over the node; without it nothing can be changed.
+    pub token: Option<Secret>,
+    /// Whether reading needs the token on the loopback interface, too.
+    pub token_for_reads: bool,
+    /// Names (CN) of the clients that may read beyond the loopback interface.
+    pub clients: Vec<String>,
+    /// Host names by which the node is asked, beside addresses and `localhost`.
+    pub hosts: Vec<String>,
+    /// What is spoken on any address but a loopback one, which must have it.
+    pub tls: Option<Tls>,
+}
+
+impl Settings {
+    /// Without token, clients and names.
+    pub fn new(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            token: None,
+            token_for_reads: false,
+            clients: Vec::new(),
+            hosts: Vec::new(),
+            tls: None,
+        }
+    }
+
+    fn is_loopback(&self) -> bool {
+        self.listen.ip().to_canonical().is_loopback()
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
 
 /// Why the admin port could not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The address cannot be had.
     #[error("cannot listen on {address} for the admin port; is another program using it?")]
@@ -43,9 +90,18 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// Beyond the loopback interface there must be TLS.
+    #[error("the admin port on {address} needs TLS, and has no certificate for it; listen on 127.0.0.1")]
+    Plain {
+        /// As configured.
+        address: SocketAddr,
+    },
     /// No thread or runtime.
     #[error("cannot start the admin port's thread")]
     Thread(#[source] io::Error),
+    /// No token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
 }
 
 /// The running admin port; dropping it ends it.
@@ -57,23 +113,34 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Listens on `address` and serves `registry` and `source` on a thread of its own.
+    /// Listens, and serves `registry`, `source` and `operations` on a thread of its own.
     ///
     /// # Errors
-    /// When the address cannot be had, or no thread.
+    /// When the address cannot be had, or no thread, or it would be plain where others can listen in.
     pub fn start(
-        address: SocketAddr,
-        registry: Arc<Registry>,
+        mut settings: Settings,
+        mut registry: Registry,
         source: Arc<dyn StatusSource>,
+        operations: Arc<dyn Operations>,
     ) -> Result<Self, StartError> {
+        let address = settings.listen;
+        if settings.is_loopback() {
+            settings.tls = None;
+        } else if settings.tls.is_none() {
+            return Err(StartError::Plain { address });
+        }
         let listen = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let bound = listener.local_addr().map_err(listen)?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+        let metrics = Metrics::default();
+        metrics.register(&mut registry);
+        let shared = Shared { registry: Arc::new(registry), source: source.clone(), operations };
+        let server = Server::new(settings, routes::router(shared), metrics);
         let stop = CancellationToken::new();
-        let serving = serve(listener, router(Shared { registry, source }), stop.clone());
+        let serving = server.run(listener, source, stop.clone());
         let thread = std::thread::Builder::new()
             .name("admin".into())
             .spawn(move || {
@@ -98,101 +165,6 @@ impl Drop for Admin {
             // A panic there has been reported by the panic hook; there is nothing to add.
             let _ = thread.join();
         }
-    }
-}
-
-#[derive(Clone)]
-struct Shared {
-    registry: Arc<Registry>,
-    source: Arc<dyn StatusSource>,
-}
-
-fn router(shared: Shared) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics_text))
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/v1/status", get(async |State(shared): State<Shared>| Json(shared.source.status())))
-        .route("/v1/peers", get(async |State(shared): State<Shared>| Json(shared.source.peers())))
-        .route("/v1/topics", get(async |State(shared): State<Shared>| Json(shared.source.topics())))
-        .with_state(shared)
-}
-
-async fn metrics_text(State(shared): State<Shared>) -> Response {
-    match metrics::encode(&shared.registry) {
-        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
-}
-
-async fn ready(State(shared): State<Shared>) -> Response {
-    if shared.source.status().ready {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "starting or draining\n").into_response()
-    }
-}
-
-/// Ends at once when told to: whoever asks then can ask again, and a slow reader holds up no shutdown.
-async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
-    let listener = Bounded {
-        listener: tokio::net::TcpListener::from_std(listener)?,
-        permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-    };
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => Ok(()),
-        ended = axum::serve(listener, router).into_future() => ended,
-    }
-}
-
-/// A listener that takes a connection only when fewer than [`MAX_CONNECTIONS`] are open.
-struct Bounded {
-    listener: tokio::net::TcpListener,
-    permits: Arc<Semaphore>,
-}
-
-impl axum::serve::Listener for Bounded {
-    type Io = Permitted;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Permitted, SocketAddr) {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
-        let (stream, address) = axum::serve::Listener::accept(&mut self.listener).await;
-        (Permitted { stream, _permit: permit }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-struct Permitted {
-    stream: TcpStream,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-impl AsyncRead for Permitted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Permitted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -7,7 +7,9 @@ pub const fn cure(cause: Cause) -> &'static str {
     match cause {
         Cause::Delivered => "",
         Cause::Unspecified => "update the older of the nodes that this one does not understand",
-        Cause::Draining => "give the SDK another node of yours to connect to, or wait for this one to come back",
+        Cause::Draining => {
+            "give the SDK another node of yours to connect to, or wait for this one to come back"
+        }
         Cause::NotConnected => "check the SDK's node address, its certificate, and that the node runs",
         Cause::NoSubscriber => {
             "check that the subscriber is connected and subscribed to exactly this topic: `amop topics` on its node and on this one"
@@ -25,12 +27,16 @@ pub const fn cure(cause: Cause) -> &'static str {
         Cause::QueueFull => {
             "the subscriber reads too slowly: speed it up, add another subscriber, or raise client_port.queue on its node"
         }
-        Cause::WriteFailed => "look at the subscriber and the network between it and its node: it took no bytes in time",
+        Cause::WriteFailed => {
+            "look at the subscriber and the network between it and its node: it took no bytes in time"
+        }
         Cause::SubscriberRefused => "look at the subscriber's log: its application answered with an error",
         Cause::PushTimeout | Cause::Deadline => {
             "look at the subscriber: it had the message and gave no answer in time; or allow it more time"
         }
-        Cause::OutcomeLost => "find out at the subscriber whether it was handled, before sending it under a new seq",
+        Cause::OutcomeLost => {
+            "find out at the subscriber whether it was handled, before sending it under a new seq"
+        }
         Cause::AnswerLost => {
             "find out at the subscriber whether it was handled: it went away with the message before it answered"
         }

@@ -310,7 +310,8 @@ mod tests {
         let mut journal = Journal::new(4);
         journal.note(key, 2, Step::Arrived { seq, topic, over: Brief([3; 8]) });
         let mut told = None;
-        journal.read(0, 1, |entry| told = Some(step(entry, entry.at() + std::time::Duration::from_micros(8))));
+        journal
+            .read(0, 1, |entry| told = Some(step(entry, entry.at() + std::time::Duration::from_micros(8))));
         let expected = JournalStep {
             kind: JournalKind::Arrived.into(),
             age_us: 8,

@@ -191,7 +191,7 @@ impl SimNode {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let event = session.server.handle_frame(frame, &self.config).expect("clients stay within bounds");
         match event {
-            Event::Reply(frame) | Event::Refused(frame) => {
+            Event::Reply(frame) | Event::Refused(frame, _) => {
                 let client = session.number;
                 self.out.push(Out::Write { session: id, client, frame, push: None });
             }

@@ -344,6 +344,11 @@ impl Delivery {
         [self.sent.load(), self.received.load()]
     }
 
+    /// Timers that are armed.
+    pub fn timers(&self) -> usize {
+        self.wheel.armed()
+    }
+
     /// Messages that failed at a session here and may be asked for again.
     pub fn resting(&self) -> usize {
         self.resting.len()

@@ -32,11 +32,8 @@ impl Delivery {
     /// A client publishes.
     pub(super) fn note_published(&mut self, id: u64) {
         if let Some(Send { publish, .. }) = self.sends.get(&id) {
-            let step = Step::Published {
-                seq: publish.seq,
-                topic: Name::of(&publish.topic),
-                mode: publish.mode,
-            };
+            let step =
+                Step::Published { seq: publish.seq, topic: Name::of(&publish.topic), mode: publish.mode };
             self.note_send(id, 0, step);
         }
     }

@@ -94,7 +94,8 @@ impl Journal {
         let from = from.max(oldest);
         let until = self.written.min(from.saturating_add(most as u64));
         for number in from..until {
-            let at = (number - oldest) as usize + if self.entries.len() == self.bound { self.next } else { 0 };
+            let at =
+                (number - oldest) as usize + if self.entries.len() == self.bound { self.next } else { 0 };
             if let Some(entry) = self.entries.get(at % self.entries.len()) {
                 each(entry);
             }

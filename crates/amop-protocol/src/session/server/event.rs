@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    Seq, Topic,
+    Cause, Seq, Topic,
     broker::{
         event::{Answer, Mode, PushId},
         wishes::Wishes,
@@ -38,8 +38,8 @@ pub struct Config {
 pub enum Event {
     /// Write this to the client.
     Reply(Encoded),
-    /// A send cannot be admitted; write its outcome to the client.
-    Refused(Encoded),
+    /// A send cannot be admitted, and why; write its outcome to the client.
+    Refused(Encoded, Cause),
     /// A JSON-RPC call; [`Server::answer_call`](super::Server::answer_call) answers it from the facts of the moment.
     Call {
         /// Names the call.

@@ -235,14 +235,15 @@ impl Server {
 
     fn refuse(&self, seq: Seq, cause: Cause, config: &Config) -> Event {
         let status = cause.status();
-        Event::Refused(if self.is_extended() {
+        let frame = if self.is_extended() {
             let retry_after = (status == Status::Refused).then_some(QUOTA_RETRY);
             let hop = Some(Box::new(config.about.hop()));
             let (retry, payload) = (cause.retry(), Bytes::new());
             FromNode::PublishResult { status, cause, retry_after, retry, hop, payload }.encode(seq)
         } else {
             Encoded::empty(Type::ANSWER, seq, status.code())
-        })
+        };
+        Event::Refused(frame, cause)
     }
 
     fn received(&mut self, seq: Seq) -> Event {

@@ -117,7 +117,7 @@ fn sends_in_flight_are_bounded_whatever_their_seqs() {
     }
     for n in [1, 3] {
         let refused = Encoded::empty(Type::ANSWER, Seq::from_u128(n), 103);
-        assert_eq!(send(&mut server, n), Event::Refused(refused));
+        assert_eq!(send(&mut server, n), Event::Refused(refused, Cause::ClientQuota));
     }
     server.outcome(Outcome { seq: Seq::from_u128(1), ..outcome(Mode::Unicast, Cause::Delivered, b"", b"") });
     assert!(matches!(send(&mut server, 3), Event::Publish(_)));
@@ -146,7 +146,7 @@ fn outcomes_for_2x_clients_have_bodies_they_can_read() {
 fn an_unreadable_publish_of_an_extension_client_gets_an_outcome() {
     for body in [&b""[..], b"\xff\xff", b"\x00\x00", b"\x00\x02\xff\xff"] {
         let event = extended().handle_frame(frame(Type::PUBLISH, body), &config());
-        let Ok(Event::Refused(refused)) = event else { panic!("{event:?}") };
+        let Ok(Event::Refused(refused, Cause::BadTopic)) = event else { panic!("{event:?}") };
         let (status, cause) = (Status::NoPath, Cause::BadTopic);
         let (retry, hop) = (cause.retry(), Some(Box::new(config().about.hop())));
         let payload = Bytes::new();
