@@ -10,7 +10,7 @@ use amop_protocol::{
     broker::{
         deliver::Delivery,
         journal::{Brief, Entry, Key, Step},
-        routing::{Node, Routing},
+        routing::Routing,
     },
     wire::{
         generated::{Account, JournalStep},
@@ -94,18 +94,28 @@ fn account_for(desk: &Desk, asker: NodeId, subject: Subject) -> Account {
 }
 
 /// What a node may know about a message.
-pub(super) fn extent(routing: &Routing, asker: NodeId, subject: Subject, show: Show) -> Extent {
-    let institution = |node: &NodeId| routing.find(node).map(|node: &Node| node.institution.clone());
-    let Some(theirs) = institution(&asker).filter(|theirs| !theirs.is_empty()) else {
-        return Extent::Nothing;
+fn extent(routing: &Routing, asker: NodeId, subject: Subject, show: Show) -> Extent {
+    let institution = |node: &NodeId| routing.find(node).map_or("", |node| &*node.institution);
+    let origin = match subject {
+        Subject::Send(origin, key)
+            if key.origin == Brief::from(origin) && !is_ambiguous(routing, key.origin) =>
+        {
+            Some(institution(&origin))
+        }
+        _ => None,
     };
-    if institution(&routing.me()).as_ref() == Some(&theirs) {
-        return Extent::All;
+    by_policy(institution(&asker), institution(&routing.me()), origin, show)
+}
+
+/// What a node of institution `theirs` is told by one of `mine` about a message from `origin`, if that is known; an
+/// empty name is that of no institution.
+pub(super) fn by_policy(theirs: &str, mine: &str, origin: Option<&str>, show: Show) -> Extent {
+    if theirs.is_empty() {
+        return Extent::Nothing;
     }
-    let Subject::Send(origin, key) = subject else { return Extent::Nothing };
-    let is_theirs = institution(&origin).as_ref() == Some(&theirs) && key.origin == Brief::from(origin);
     match show {
-        _ if !is_theirs || is_ambiguous(routing, key.origin) => Extent::Nothing,
+        _ if theirs == mine => Extent::All,
+        _ if origin != Some(theirs) => Extent::Nothing,
         Show::Nothing => Extent::Nothing,
         Show::Hops => Extent::Hops,
         Show::All => Extent::All,
