@@ -24,8 +24,8 @@ use super::{Desk, inquiries::Asked, who};
 use crate::{config::Show, node::data_path::DataPath, tasks};
 
 /// Questions of one node that are answered within a second, and of all nodes together: each costs some milliseconds.
-const PER_NODE: u32 = 16;
-const IN_ALL: u32 = 64;
+pub(super) const PER_NODE: u32 = 16;
+pub(super) const IN_ALL: u32 = 64;
 /// Sends that one seq may stand for; more are left out.
 pub(super) const MAX_KEYS: usize = 8;
 

@@ -12,6 +12,7 @@ mod answer;
 mod gather;
 mod inquiries;
 mod journals;
+mod limits;
 mod metrics;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use self::inquiries::Arrivals;
 pub(super) use self::{
     inquiries::{Inquiries, channel},
     journals::Relayed,
+    limits::limits,
     metrics::Metrics,
 };
 use super::data_path::DataPath;

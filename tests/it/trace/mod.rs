@@ -178,8 +178,10 @@ async fn a_node_that_drains_is_named_for_99() {
     wait::until("the request to arrive", async || desk.handled() == 1).await;
     let asker = Asker::plain(mesh.nodes[0].admin());
     let during = async {
-        wait::until("the node to drain", async || asker.ask(axum::http::Method::GET, "/readyz").await.is_err())
-            .await;
+        wait::until("the node to drain", async || {
+            asker.ask(axum::http::Method::GET, "/readyz").await.is_err()
+        })
+        .await;
         let (seq, code) = request(&mut till, "t", b"too late".to_vec()).await;
         assert_eq!(code, 99);
         let found = asker.trace(&seq).await.expect("the admin port answers");
