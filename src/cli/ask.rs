@@ -3,7 +3,7 @@
 use std::{
     io::{self, IsTerminal, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -75,7 +75,7 @@ impl Node {
         }
     }
 
-    fn by_config(&self, path: &PathBuf, intent: Intent) -> anyhow::Result<Asker> {
+    fn by_config(&self, path: &Path, intent: Intent) -> anyhow::Result<Asker> {
         let config = config::load(path)?;
         let listen = config.admin.listen;
         let mut asker = Asker::plain(reachable(listen));

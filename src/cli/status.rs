@@ -7,7 +7,7 @@ use crate::{
     cli::output,
     telemetry::{
         client::{AskError, Asker},
-        status::{Certificate, Listener, Status, Usage},
+        status::{Certificate, ConfiguredPeer, Listener, PeerState, Status, Usage},
     },
 };
 
@@ -66,6 +66,7 @@ fn describe(shown: &Shown) -> String {
         ("topics", format!("{} of its own clients", status.topics)),
     ];
     let mut lines: Vec<String> = rows.map(|(what, value)| line(what, &value)).into();
+    lines.extend(status.configured_peers.iter().filter_map(missing));
     lines.extend(shown.certificates.iter().filter(|found| found.of != "root").map(certificate));
     lines.extend(shown.limits.iter().filter_map(near));
     lines.join("\n")
@@ -73,6 +74,21 @@ fn describe(shown: &Shown) -> String {
 
 fn line(what: &str, value: &str) -> String {
     format!("{what:12} {value}")
+}
+
+/// A configured peer without a link.
+fn missing(peer: &ConfiguredPeer) -> Option<String> {
+    let ConfiguredPeer { address, state, failures, error } = peer;
+    let why = error.as_deref().unwrap_or("not tried yet");
+    match state {
+        PeerState::Linked => None,
+        PeerState::Own => Some(line("peer", &output::warning(format_args!("{address} is this very node")))),
+        PeerState::Dialling | PeerState::Waiting if *failures == 0 => None,
+        PeerState::Dialling | PeerState::Waiting => Some(line(
+            "peer",
+            &output::warning(format_args!("{address}: no link, {failures} attempts failed: {why}")),
+        )),
+    }
 }
 
 fn certificate(found: &Certificate) -> String {

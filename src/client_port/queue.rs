@@ -126,6 +126,8 @@ impl Queue {
         // What has somewhere else to go leaves room for what ends the session if it finds none.
         let spared = if is_unicast(&item) { self.max_bytes / SPARED } else { 0 };
         let fits = state.bytes == 0 || state.bytes.saturating_add(cost) <= self.max_bytes - spared;
+        // With something there the session has been woken for it, or takes this when it has written.
+        let is_first = state.items.is_empty();
         if fits {
             state.bytes += cost;
             state.items.push(item);
@@ -137,7 +139,9 @@ impl Queue {
         if !fits {
             return Err(PushError::Full);
         }
-        self.filled.notify_one();
+        if is_first {
+            self.filled.notify_one();
+        }
         Ok(())
     }
 
@@ -175,7 +179,8 @@ impl Queue {
         state.bytes = state.bytes.saturating_sub(cost);
     }
 
-    /// Resolves when there is something to take. Cancel safe; for one waiter.
+    /// Resolves when something has come since all was taken. Cancel safe; for one waiter, who takes all there
+    /// is before it waits again.
     pub(super) async fn filled(&self) {
         self.filled.notified().await;
     }

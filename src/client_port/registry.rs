@@ -13,6 +13,7 @@ use amop_protocol::{
     broker::{
         event::{Outcome, Push, PushError},
         private::Ask,
+        routing::IdState,
     },
     session::server::Server,
 };
@@ -36,7 +37,7 @@ pub enum Disconnect {
 /// All sessions of a node. Made by the node, filled by the client port.
 #[derive(Debug, Default)]
 pub struct Registry {
-    sessions: DashMap<SessionId, Arc<Queue>>,
+    sessions: DashMap<SessionId, Arc<Queue>, IdState>,
     next: AtomicU64,
     closing: AtomicBool,
     emptied: Notify,
@@ -77,8 +78,11 @@ impl Registry {
     /// When the session is gone, or its queue is full; a multicast that does not fit also ends
     /// the session. `Broker::pushed` is then not called.
     pub fn push(&self, push: Push) -> Result<(), PushError> {
-        let queue = self.queue(push.session).ok_or(PushError::Gone)?;
-        let queued = queue.offer(Item::Push(push));
+        // No queue calls back into the registry, so its shard may stay locked meanwhile.
+        let queued = match self.sessions.get(&push.session) {
+            Some(queue) => queue.offer(Item::Push(push)),
+            None => Err(PushError::Gone),
+        };
         if queued == Err(PushError::Full) {
             self.metrics.pushes_refused.inc();
         }

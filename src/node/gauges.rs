@@ -9,7 +9,7 @@ use prometheus_client::{
 };
 use tokio::runtime::Handle;
 
-use super::status::Source;
+use super::{data_path::Standing, status::Source};
 use crate::telemetry::status::{StatusSource, Usage};
 
 /// Shows what [`Source`] knows.
@@ -19,53 +19,54 @@ pub(super) struct Gauges {
 }
 
 /// A gauge: its name, what it shows, and where it stands.
-type Row = (&'static str, &'static str, fn(&Gauges) -> f64);
+type Row = (&'static str, &'static str, fn(&Gauges, &Standing) -> f64);
 
 const GAUGES: &[Row] = &[
-    ("node_ready", "1 if the node is ready, else 0", |g| {
+    ("node_ready", "1 if the node is ready, else 0", |g, _| {
         f64::from(u8::from(g.source.not_ready().is_empty()))
     }),
-    ("control_nodes", "Nodes that are reachable, this one included", |g| {
+    ("control_nodes", "Nodes that are reachable, this one included", |g, _| {
         count(g.source.data.routing().reachable().count())
     }),
-    ("control_topics", "Topics that are known, with a subscriber anywhere", |g| {
+    ("control_topics", "Topics that are known, with a subscriber anywhere", |g, _| {
         count(g.source.data.routing().topics().count())
     }),
-    ("control_own_topics", "Topics of this node's clients", |g| {
+    ("control_own_topics", "Topics of this node's clients", |g, _| {
         count(g.source.data.routing().topics().filter(|(_, routes)| !routes.sessions.is_empty()).count())
     }),
-    ("overlay_round_trip_max_seconds", "Round-trip time to the farthest neighbour", |g| {
+    ("overlay_round_trip_max_seconds", "Round-trip time to the farthest neighbour", |g, _| {
         g.source.links.round_trips().into_iter().max().unwrap_or_default().as_secs_f64()
     }),
-    ("overlay_round_trip_mean_seconds", "Round-trip time to neighbours, on average", |g| {
+    ("overlay_round_trip_mean_seconds", "Round-trip time to neighbours, on average", |g, _| {
         mean(&g.source.links.round_trips())
     }),
-    ("overlay_queued_bytes", "Bytes that wait for all links", |g| {
+    ("overlay_queued_bytes", "Bytes that wait for all links", |g, _| {
         count(g.source.links.queued().iter().sum())
     }),
-    ("client_port_queued_bytes", "Bytes that wait for all clients", |g| {
+    ("client_port_queued_bytes", "Bytes that wait for all clients", |g, _| {
         count(g.source.queued_for_clients().sum())
     }),
-    ("delivery_in_flight", "Sends that have no outcome yet", |g| count(g.source.data.in_flight())),
-    ("delivery_pushes_in_flight", "Messages given to sessions that have not answered", |g| {
-        count(g.source.data.standing().pushes)
+    ("delivery_in_flight", "Sends that have no outcome yet", |g, _| count(g.source.data.in_flight())),
+    ("delivery_pushes_in_flight", "Messages given to sessions that have not answered", |_, held| {
+        count(held.pushes)
     }),
-    ("delivery_remembered", "Messages remembered, so that none runs twice", |g| {
-        count(g.source.data.standing().remembered)
+    ("delivery_remembered", "Messages remembered, so that none runs twice", |_, held| count(held.remembered)),
+    ("delivery_remembered_bytes", "Bytes of outcomes that are remembered", |_, held| {
+        count(held.remembered_bytes)
     }),
-    ("delivery_remembered_bytes", "Bytes of outcomes that are remembered", |g| {
-        count(g.source.data.standing().remembered_bytes)
+    ("delivery_timers", "Timers that are armed, most of which will find nothing to do", |_, held| {
+        count(held.timers)
     }),
-    ("delivery_resting", "Messages that failed at a session and may be asked for again", |g| {
-        count(g.source.data.standing().resting)
+    ("delivery_resting", "Messages that failed at a session and may be asked for again", |_, held| {
+        count(held.resting)
     }),
     (
-        "certificates_first_expiry_seconds",
+        "certificates_first_expiry_timestamp_seconds",
         "When the first of the node's certificates expires, Unix time",
-        |g| g.source.certificates.first_to_expire().unwrap_or_default() as f64,
+        |g, _| g.source.certificates.first_to_expire().unwrap_or_default() as f64,
     ),
-    ("tasks_alive", "Tasks of the node", |g| count(g.runtime.metrics().num_alive_tasks())),
-    ("tasks_queued", "Tasks that could run and wait for a thread", |g| {
+    ("tasks_alive", "Tasks of the node", |g, _| count(g.runtime.metrics().num_alive_tasks())),
+    ("tasks_queued", "Tasks that could run and wait for a thread", |g, _| {
         count(g.runtime.metrics().global_queue_depth())
     }),
 ];
@@ -79,8 +80,9 @@ impl Gauges {
 
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let held = self.source.data.standing();
         for (name, help, read) in GAUGES {
-            let gauge = ConstGauge::new(read(self));
+            let gauge = ConstGauge::new(read(self, &held));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
         let changes = ConstCounter::new(self.source.data.routing().revision());

@@ -12,6 +12,7 @@ mod control;
 mod core_counters;
 mod data_path;
 mod endings;
+mod failures;
 mod gauges;
 mod lifecycle;
 pub mod limits;
@@ -22,6 +23,7 @@ mod sessions;
 mod settings;
 mod status;
 mod supervisor;
+mod trace;
 mod trust;
 mod usage;
 

@@ -40,6 +40,7 @@ pub(super) fn overview(source: &Source, view: &View) -> Overview {
         clients: source.clients(&view.clients()),
         limits: source.limits(),
         certificates: source.certificates(),
+        failures: source.data.failures(),
         outcomes: source.endings.show(Instant::now(), &source.data.endings()),
     }
 }

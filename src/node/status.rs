@@ -17,16 +17,19 @@ use super::{
     links::Links,
     overview,
     sessions::{Session, Sessions},
+    trace::Desk,
     usage,
 };
 use crate::{
     client_port::Registry,
+    overlay::{Overlay, Wanted, WantedState},
     telemetry::{
         overview::{Overview, View},
         status::{
-            Addresses, Certificate, Client, Drain, Operations, Page, Peer, Phase, Route, Status,
-            StatusSource, Topic, TopicNode, Usage,
+            Addresses, Certificate, Client, ConfiguredPeer, Drain, Operations, Page, Peer, PeerState, Phase,
+            Route, Status, StatusSource, Topic, TopicNode, Usage,
         },
+        trace::TraceSource,
     },
 };
 
@@ -34,6 +37,7 @@ use crate::{
 pub(super) struct Source {
     pub(super) data: Arc<DataPath>,
     pub(super) links: Arc<Links>,
+    pub(super) overlay: Overlay,
     pub(super) clients: Arc<Registry>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) lifecycle: Arc<Lifecycle>,
@@ -43,10 +47,15 @@ pub(super) struct Source {
     pub(super) addresses: Addresses,
     /// Peers that the configuration names: without a link to any the node is not ready.
     pub(super) peers: usize,
+    pub(super) traces: Arc<Arc<Desk>>,
     pub(super) since: Instant,
 }
 
 impl StatusSource for Source {
+    fn traces(&self) -> Option<Arc<dyn TraceSource>> {
+        Some(self.traces.clone())
+    }
+
     fn status(&self) -> Status {
         let routing = self.data.routing();
         let me = routing.find(&routing.me());
@@ -65,6 +74,7 @@ impl StatusSource for Source {
             topics: routing.topics().filter(|(_, routes)| !routes.sessions.is_empty()).count(),
             ready: not_ready.is_empty(),
             not_ready,
+            configured_peers: self.overlay.wanted().into_iter().map(configured).collect(),
         }
     }
 
@@ -222,6 +232,17 @@ pub(super) fn wanted_topics<'r>(
     found.truncate(limit);
     found.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
     (found, all)
+}
+
+fn configured(wanted: Wanted) -> ConfiguredPeer {
+    let Wanted { address, state, failures, error } = wanted;
+    let state = match state {
+        WantedState::Linked => PeerState::Linked,
+        WantedState::Busy => PeerState::Dialling,
+        WantedState::Waiting => PeerState::Waiting,
+        WantedState::Own => PeerState::Own,
+    };
+    ConfiguredPeer { address: address.to_string(), state, failures, error }
 }
 
 pub(super) fn others(routing: &Routing) -> impl Iterator<Item = &Node> {

@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::link::DownReason;
+use super::{link::DownReason, security::UpgradeError};
 
 /// The overlay's metrics. Clones share their values.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,8 @@ pub struct Metrics {
     pub inbound_refused: Counter,
     /// Inbound connections that gave way to newer ones before their handshake was done.
     pub handshakes_evicted: Counter,
+    /// Handshakes, of whichever side, that made no connection, by reason.
+    pub handshakes_failed: Family<ClosedLabels, Counter>,
     /// Addresses not dialled because there are too many.
     pub addresses_ignored: Counter,
     /// Connections closed because TLS or the hellos took too long.
@@ -53,7 +55,7 @@ pub struct Metrics {
     pub round_trips_dropped: Counter,
 }
 
-/// Label of [`Metrics::links_closed`].
+/// Label of [`Metrics::links_closed`] and [`Metrics::handshakes_failed`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ClosedLabels {
     /// Why.
@@ -66,6 +68,11 @@ impl Metrics {
         self.links_closed.get_or_create(&ClosedLabels { reason: reason.label() }).inc();
     }
 
+    /// A handshake came to nothing.
+    pub(super) fn count_handshake_failed(&self, reason: &'static str) {
+        self.handshakes_failed.get_or_create(&ClosedLabels { reason }).inc();
+    }
+
     /// Registers all under `amop_overlay_`.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("overlay");
@@ -73,6 +80,11 @@ impl Metrics {
         for reason in DownReason::LABELS {
             drop(self.links_closed.get_or_create(&ClosedLabels { reason }));
         }
+        for reason in UpgradeError::LABELS {
+            drop(self.handshakes_failed.get_or_create(&ClosedLabels { reason }));
+        }
+        let help = "Handshakes with nodes that made no connection";
+        registry.register("handshakes_failed", help, self.handshakes_failed.clone());
         registry.register("links_closed", "Links that went down", self.links_closed.clone());
         let counters = [
             ("links_opened", "Links that came up", &self.links_opened),

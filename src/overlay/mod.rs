@@ -31,6 +31,7 @@ use amop_protocol::{
     NodeId,
     wire::{generated, interleave::Budget, link::LinkFrame, peer::DataError},
 };
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use self::limits::limits;
@@ -39,6 +40,7 @@ pub use self::{
     config::{Address, AddressError, Config},
     link::{DownReason, Failure, Incompatible, Link, LinkId, LinkStream, Passed, Peer, PeerFault, Turn},
     metrics::Metrics,
+    peers::{Wanted, WantedState},
 };
 use self::{driver::Driver, link::Context};
 use crate::{identity::Credentials, tasks::Tasks};
@@ -135,6 +137,7 @@ pub enum StartError {
 pub struct Overlay {
     commands: mpsc::Sender<Command>,
     listening: watch::Receiver<Option<SocketAddr>>,
+    wanted: Arc<Mutex<Vec<Wanted>>>,
     metrics: Metrics,
 }
 
@@ -176,10 +179,16 @@ impl Overlay {
             control_budget: Budget::new(config.control_reassembly),
             config,
         });
-        let inputs = driver::Inputs { commands: command_queue, reports: report_queue, listening };
+        let wanted = Arc::<Mutex<Vec<Wanted>>>::default();
+        let inputs = driver::Inputs {
+            commands: command_queue,
+            reports: report_queue,
+            listening,
+            wanted: wanted.clone(),
+        };
         let driver = Driver::new(context, &credentials, inputs)?;
         tasks.spawn_vital("overlay", driver.run());
-        Ok((Self { commands, listening: listening_watch, metrics }, event_queue))
+        Ok((Self { commands, listening: listening_watch, wanted, metrics }, event_queue))
     }
 
     /// Waits until the node listens, and says where: with port 0 configured, the one it got.
@@ -209,6 +218,11 @@ impl Overlay {
             // An error says that the overlay ended otherwise, which is as good.
             let _ = wait.await;
         }
+    }
+
+    /// How it was with the configured peers, some 1.25 s ago at most; empty until then.
+    pub fn wanted(&self) -> Vec<Wanted> {
+        self.wanted.lock().clone()
     }
 
     /// What the overlay counts.

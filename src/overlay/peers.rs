@@ -42,7 +42,35 @@ struct Entry {
     node: Option<NodeId>,
     /// Failures since it was last up.
     failures: u32,
+    /// What the last of them was.
+    error: Option<String>,
     history: History,
+}
+
+/// A configured peer, as it is with it at some moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where it is to be found.
+    pub address: Address,
+    /// How far the node is with it.
+    pub state: WantedState,
+    /// Attempts in a row that failed.
+    pub failures: u32,
+    /// Why the last of them did, if it did.
+    pub error: Option<String>,
+}
+
+/// How far a node is with a configured peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WantedState {
+    /// The node that answered there is linked.
+    Linked,
+    /// It is being dialled, or greeted.
+    Busy,
+    /// It is dialled again after a pause.
+    Waiting,
+    /// It is this very node.
+    Own,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +143,10 @@ impl Peers {
         }
         let state = State::Due(now);
         let (node, history) = (None, History::NeverUp);
-        self.entries.insert(Target(self.next), Entry { address, origin, state, node, failures: 0, history });
+        self.entries.insert(
+            Target(self.next),
+            Entry { address, origin, state, node, failures: 0, error: None, history },
+        );
         self.next += 1;
         Learned::Taken
     }
@@ -160,6 +191,30 @@ impl Peers {
         if let Some(entry) = self.entries.get_mut(&target) {
             entry.node = Some(node);
         }
+    }
+
+    /// What went wrong with it.
+    pub(super) fn note(&mut self, target: Target, error: &str) {
+        if let Some(entry) = self.entries.get_mut(&target) {
+            entry.error = Some(error.to_owned());
+        }
+    }
+
+    /// The configured ones.
+    pub(super) fn wanted(&self) -> Vec<Wanted> {
+        let configured = self.entries.values().filter(|entry| entry.origin == Origin::Configured);
+        let wanted = |entry: &Entry| Wanted {
+            address: entry.address.clone(),
+            state: match entry.state {
+                State::Resting => WantedState::Linked,
+                State::Busy => WantedState::Busy,
+                State::Due(_) => WantedState::Waiting,
+                State::GivenUp => WantedState::Own,
+            },
+            failures: if entry.state == State::Resting { 0 } else { entry.failures },
+            error: entry.error.clone().filter(|_| entry.state != State::Resting),
+        };
+        configured.map(wanted).collect()
     }
 
     /// No link came of it. `jitter` is between 0 and 1.
@@ -282,6 +337,25 @@ mod tests {
             peers.handle_failure(target, at, 1.0);
             assert!(peers.poll_timeout().unwrap() - at <= Duration::from_secs(1));
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_configured_peer_is_told() {
+        let now = Instant::now();
+        let mut peers = peers(now);
+        let told = |peers: &Peers| peers.wanted().remove(0);
+        assert_eq!((told(&peers).state, told(&peers).error), (WantedState::Waiting, None));
+        let target = dial(&mut peers, now);
+        assert_eq!(told(&peers).state, WantedState::Busy);
+        peers.note(target, "refused");
+        peers.handle_failure(target, now, 1.0);
+        assert_eq!((told(&peers).failures, told(&peers).error.as_deref()), (1, Some("refused")));
+        let target = dial(&mut peers, now + LONG);
+        peers.handle_answer(target, NODE);
+        peers.handle_up(NODE);
+        assert_eq!(told(&peers).state, WantedState::Linked);
+        peers.learn("127.0.0.1:9".parse().unwrap(), now);
+        assert_eq!(peers.wanted().len(), 1, "learned ones are nobody's wish");
     }
 
     #[test]

@@ -98,6 +98,26 @@ pub(super) enum UpgradeError {
 }
 
 impl UpgradeError {
+    /// Every reason as metrics name it.
+    pub(super) const LABELS: [&'static str; 8] =
+        ["Tcp", "Tls", "TimedOut", "Evicted", "Protocol", "Certificate", "Multiplex", "Unwanted"];
+
+    /// The reason as metrics name it; `None` if it is none.
+    fn label(&self) -> Option<&'static str> {
+        let at = match self {
+            Self::Tcp(_) => 0,
+            Self::Tls(_) => 1,
+            Self::Slow(_) => 2,
+            Self::Evicted => 3,
+            Self::Protocol => 4,
+            Self::Certificate => 5,
+            Self::Multiplex(_) => 6,
+            Self::Unwanted(_) => 7,
+            Self::Handed => return None,
+        };
+        Some(Self::LABELS[at])
+    }
+
     /// Whether what the swarm reports as an error is a data connection that came as it should.
     pub(super) fn is_handed(error: &io::Error) -> bool {
         let mut error: Option<&(dyn Error + 'static)> = Some(error);
@@ -145,6 +165,9 @@ pub(super) fn transport(
                 Ok(result) => result,
                 Err(_) => Err(UpgradeError::Slow(timeout)),
             };
+            if let Some(reason) = result.as_ref().err().and_then(UpgradeError::label) {
+                metrics.count_handshake_failed(reason);
+            }
             match &result {
                 Err(UpgradeError::Slow(_)) => metrics.handshake_timeouts.inc(),
                 Err(UpgradeError::Evicted) => metrics.handshakes_evicted.inc(),

@@ -12,5 +12,6 @@ pub mod metrics;
 pub mod overview;
 mod process;
 pub mod status;
+pub mod trace;
 
 pub(crate) use self::limits::limits;

@@ -84,6 +84,8 @@ pub struct Overview {
     pub certificates: Vec<Certificate>,
     /// How sends of this node's clients ended: every cause that was seen since its start.
     pub outcomes: Vec<Ended>,
+    /// The last of them that failed, the last one first; 50 at most.
+    pub failures: Vec<Failed>,
 }
 
 /// Where a topic is subscribed.
@@ -114,6 +116,23 @@ pub struct Ended {
     pub recent: u64,
     /// Seconds since the last of them, give or take one.
     pub last_seconds: Option<u64>,
+}
+
+/// A send that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// The message's seq as people write it: `/v1/trace/{id}` says what became of it.
+    pub id: String,
+    /// Where it was sent to, if that is known.
+    pub topic: Option<String>,
+    /// The code that its publisher was given.
+    pub code: i32,
+    /// Its cause, as in metrics and error details.
+    pub cause: String,
+    /// One sentence for people.
+    pub text: String,
+    /// Seconds since then.
+    pub seconds: u64,
 }
 
 #[cfg(test)]

@@ -4,15 +4,22 @@
 //! Fields are only ever added, and those that are new have a default when they are read: a command
 //! of one version asks nodes of another.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::overview::{Overview, View};
+use super::{
+    overview::{Overview, View},
+    trace::TraceSource,
+};
 
 /// Where a node's state comes from when the admin port is asked. Calls must be quick and must
 /// not wait for a busy task: the admin port answers under load.
 pub trait StatusSource: Send + Sync + 'static {
+    /// Who knows what became of messages, if anybody does.
+    fn traces(&self) -> Option<Arc<dyn TraceSource>> {
+        None
+    }
     /// The node at a glance.
     fn status(&self) -> Status;
     /// Why the node is not ready; empty if it is.
@@ -105,6 +112,36 @@ pub struct Status {
     /// Why not, if it is not ready.
     #[serde(default)]
     pub not_ready: Vec<String>,
+    /// The peers that the configuration names, as they were a second or two ago.
+    #[serde(default)]
+    pub configured_peers: Vec<ConfiguredPeer>,
+}
+
+/// A peer that the configuration names: of `/v1/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfiguredPeer {
+    /// Where it is to be found.
+    pub address: String,
+    /// How far the node is with it.
+    pub state: PeerState,
+    /// Attempts in a row that failed.
+    pub failures: u32,
+    /// Why the last of them did.
+    pub error: Option<String>,
+}
+
+/// How far a node is with a configured peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerState {
+    /// The node that answered there is linked.
+    Linked,
+    /// It is being dialled, or greeted.
+    Dialling,
+    /// It is dialled again after a pause.
+    Waiting,
+    /// It is this very node, and should not be configured.
+    Own,
 }
 
 /// Where a node listens, ports as they were bound.

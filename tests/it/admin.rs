@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
     process::{Command, Output, Stdio},
     sync::Arc,
+    time::Instant,
 };
 
 use amop::{
@@ -29,7 +30,7 @@ use tempfile::TempDir;
 
 use crate::{
     cli::json_of,
-    mesh::spawn,
+    mesh::{Plain, spawn},
     process::{AMOP, Devnet, NodeProcess, send},
 };
 
@@ -191,8 +192,12 @@ async fn a_node_without_its_links_is_not_ready() {
     assert!(status == 503 && said.contains("no link is up, and 1 peers are configured"), "{said}");
     let status = bed.operator().status().await.expect("it answers");
     assert!(!status.ready && status.not_ready.len() == 1);
-    let (code, said, _) = bed.output("status", &[]);
-    assert!(code == 0 && said.contains("not ready (no link is up"), "{said}");
+    let told = async || {
+        let (code, said, _) = bed.output("status", &[]);
+        assert!(code == 0 && said.contains("not ready (no link is up"), "{said}");
+        said.contains(&format!("{peer}: no link, "))
+    };
+    wait::until("the peer to be told", told).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -238,6 +243,30 @@ async fn topics_and_clients_are_shown_page_by_page() {
     let of: Vec<&str> = certificates.iter().map(|certificate| &*certificate.of).collect();
     assert_eq!(of, ["node", "issuer", "root"]);
     assert!(certificates.iter().all(|found| found.days_left > 0 && !found.serial.is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_topics_are_shown_whole_and_page_by_page() {
+    let bed = Bed::new("");
+    let topics: Vec<String> = (0..10_000).map(|number| format!("topic/{number:05}")).collect();
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    let leaf = bed.bank.client("many");
+    let _many = Plain::subscriber(bed.node.port("channel"), &leaf, &names).await;
+    let asker = bed.operator();
+    wait::until("all topics", async || asker.status().await.is_ok_and(|status| status.topics == 10_000))
+        .await;
+    let begun = Instant::now();
+    let all = asker.topics(&Page::default()).await.expect("it answers");
+    let whole = begun.elapsed();
+    assert!(all.iter().map(|topic| &topic.topic).eq(&topics), "in order, each once");
+    let begun = Instant::now();
+    let last = Page { after: Some("topic/09989".into()), limit: Some(100), prefix: None };
+    let last = asker.topics_on(&last).await.expect("it answers");
+    let page = begun.elapsed();
+    assert_eq!(last.len(), 10);
+    let begun = Instant::now();
+    asker.ask(Method::GET, "/metrics").await.expect("it answers");
+    println!("all topics {whole:?}, a page {page:?}, metrics {:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,13 +20,16 @@ use crate::mesh::{Mesh, MeshNode, Plain, Served, Topology, message};
 const BEGIN: &str = "<!-- metrics: made by the test `metrics` -->\n";
 const END: &str = "<!-- end of metrics -->";
 
+/// The series of a metric: labels and value of each.
+type Samples = Vec<(BTreeMap<String, String>, f64)>;
+
 /// A page of metrics, read.
 #[derive(Default)]
 struct Page {
     /// By name of the metric: what it is, and what it means.
     described: BTreeMap<String, (String, String)>,
-    /// By name of the series: labels and value.
-    series: BTreeMap<String, Vec<(BTreeMap<String, String>, f64)>>,
+    /// By name of the series.
+    series: BTreeMap<String, Samples>,
 }
 
 impl Page {
@@ -171,7 +174,7 @@ async fn what_is_open_is_what_came_less_what_went() {
     assert_eq!((links, opened - closed), (2.0, 2.0));
     assert!(page.sum("amop_delivery_relayed_frames_total") > 0.0);
     assert_eq!((page.sum("amop_node_ready"), page.sum("amop_control_nodes")), (1.0, 3.0));
-    assert!(page.sum("amop_certificates_first_expiry_seconds") > 1e9);
+    assert!(page.sum("amop_certificates_first_expiry_timestamp_seconds") > 1e9);
     assert!(page.sum("amop_process_resident_memory_bytes") > 1e6 && page.sum("amop_tasks_alive") > 3.0);
 }
 

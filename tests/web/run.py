@@ -67,6 +67,14 @@ def text_stays_text(page):
     check("its subscriber is in the picture", page.run("document.querySelectorAll('#picture .has').length") == 1)
 
 
+def trace(page):
+    print("a message that failed, and what became of it")
+    page.until("it is there", "document.querySelectorAll('#failure-rows button').length > 0")
+    page.run("document.querySelector('#failure-rows button').click()")
+    page.until("a trace", "document.querySelectorAll('#trace .steps li').length > 0", 20)
+    check("that names the topic", "nobody" in page.run("document.getElementById('trace').textContent"))
+
+
 def live(page, network):
     print("what changes")
     subscriber = network.client("subscribe", 1, "fresh/topic")
@@ -223,6 +231,7 @@ def everything(program, folder):
             shown(page)
             everything_is_there(page, network)
             text_stays_text(page)
+            trace(page)
             no_troubles(page)
             live(page, network)
             keyboard_and_names(page)

@@ -280,7 +280,9 @@ impl Links {
         if let (false, Some(target)) = (was_up, connection.target) {
             match failure {
                 Some(Failure::Duplicate) => peers.handle_duplicate(target, now),
-                _ => {
+                failure => {
+                    let why = failure.map_or_else(|| "it ended".to_owned(), |failure| failure.to_string());
+                    peers.note(target, &why);
                     peers.handle_failure(target, now, rand::random());
                 }
             }
@@ -331,6 +333,9 @@ impl Links {
             // A dialler whose certificate is refused learns of it in this way.
             let cause = cause.map_or_else(|| "closed by the peer".to_owned(), |cause| cause.to_string());
             self.connections.remove(&id);
+            if let Some(target) = target {
+                peers.note(target, &cause);
+            }
             let tell = target.map(|target| peers.handle_failure(target, Instant::now(), rand::random()));
             if tell == Some(Tell::Operator) {
                 tracing::info!(%peer, %address, %cause, "connection lost before the hellos; trying again");

@@ -21,6 +21,7 @@ use libp2p::{
     ping,
     swarm::{self, ConnectionId, DialError, ListenError, SwarmEvent, dial_opts::DialOpts},
 };
+use parking_lot::Mutex;
 use tokio::{
     net::lookup_host,
     sync::{mpsc, oneshot, watch},
@@ -37,7 +38,7 @@ use super::{
     config::Address,
     direct::Desk,
     link::{Context, DownReason, Report},
-    peers::{Learned, Peers, Target, Tell},
+    peers::{Learned, Peers, Target, Tell, Wanted},
     security::{self, UpgradeError, Verified},
     streams,
 };
@@ -55,6 +56,8 @@ pub(super) struct Inputs {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) reports: mpsc::Receiver<Report>,
     pub(super) listening: watch::Sender<Option<SocketAddr>>,
+    /// How it is with the configured peers, for whoever looks.
+    pub(super) wanted: Arc<Mutex<Vec<Wanted>>>,
 }
 
 /// What a lookup found.
@@ -189,6 +192,7 @@ impl Driver {
         if self.check <= now {
             self.check = now + check_interval(&self.context.config);
             self.links.handle_check(now, &mut self.swarm);
+            *self.inputs.wanted.lock() = self.peers.wanted();
             if self.verified.len() > MAX_REMEMBERED {
                 self.verified.retain(|peer| self.swarm.is_connected(peer));
             }
@@ -254,6 +258,7 @@ impl Driver {
     fn handle_dial_failure(&mut self, target: Target, error: &str) {
         self.context.metrics.dial_failures.inc();
         let address = self.peers.address(target).map(ToString::to_string).unwrap_or_default();
+        self.peers.note(target, error);
         match self.peers.handle_failure(target, Instant::now(), rand::random()) {
             Tell::Operator => tracing::info!(%address, %error, "no link to peer; trying again"),
             Tell::Nobody => tracing::debug!(%address, %error, "no link to peer"),

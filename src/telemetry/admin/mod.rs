@@ -14,6 +14,7 @@ mod page;
 mod routes;
 mod serve;
 mod token;
+mod trace;
 
 use std::{
     fmt, io,

@@ -15,7 +15,7 @@ use axum::{
 };
 use prometheus_client::registry::Registry;
 
-use super::{guard::MAX_BODY, page};
+use super::{guard::MAX_BODY, page, trace};
 use crate::telemetry::{
     metrics,
     overview::View,
@@ -57,6 +57,7 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/overview", read!(overview, View))
         .route("/v1/drain", read!(draining).merge(post(drain)))
         .merge(page::router())
+        .merge(trace::router())
         .fallback(async || (StatusCode::NOT_FOUND, "there is no such page; docs/operations.md lists them\n"))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(shared)

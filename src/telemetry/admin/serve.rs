@@ -4,7 +4,17 @@
 //! no more than [`MAX_CONNECTIONS`] are open: then the oldest of the address that has the most gives
 //! way, so that nobody is kept out by others who only sit there.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use amop_protocol::{
     certificate::Subject,
@@ -174,8 +184,16 @@ impl Server {
         caller: Caller,
         stop: &CancellationToken,
     ) -> Result<(), Cut> {
-        let answer = |request| self.clone().answer(request, address, caller);
-        self.http(TokioIo::new(stream), service_fn(answer), stop).await
+        let answered = AtomicBool::new(false);
+        let answer = |request| {
+            answered.store(true, Ordering::Relaxed);
+            self.clone().answer(request, address, caller)
+        };
+        match self.http(TokioIo::new(stream), service_fn(answer), stop).await {
+            // Whoever asked, and keeps the connection for later, does nothing wrong.
+            Err(Cut::TimedOut) if answered.load(Ordering::Relaxed) => Ok(()),
+            ended => ended,
+        }
     }
 
     async fn http<S>(
@@ -208,8 +226,7 @@ impl Server {
             Ok(Err(_)) => Ok(()),
             Err(_) => {
                 connection.as_mut().graceful_shutdown();
-                let _ = timeout(LINGER, connection).await;
-                Err(Cut::TimedOut)
+                timeout(LINGER, connection).await.map(drop).map_err(|_| Cut::TimedOut)
             }
         }
     }
@@ -220,6 +237,16 @@ impl Server {
         address: SocketAddr,
         caller: Caller,
     ) -> Result<Response, Infallible> {
+        let mut response = self.respond(request, address, caller).await;
+        let headers = response.headers_mut();
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.entry(CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(NOTHING_MORE));
+        Ok(response)
+    }
+
+    async fn respond(&self, request: Request<Incoming>, address: SocketAddr, caller: Caller) -> Response {
         if let Err(refusal) = self.guard.check(&request, caller) {
             self.metrics.count_refused(refusal.reason());
             self.refusals.line(|| {
@@ -229,7 +256,7 @@ impl Server {
             let mut response = refusal.into_response();
             // Whatever else it brings is not read.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            return Ok(response);
+            return response;
         }
         self.metrics.requests.inc();
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -237,17 +264,11 @@ impl Server {
             tracing::info!(%address, %method, path, "admin request with authority");
         }
         let request = request.map(Body::new);
-        let mut response = match timeout(ANSWER, self.router.call(request)).await {
+        match timeout(ANSWER, self.router.call(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
             Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the node took too long to answer\n").into_response(),
-        };
-        let headers = response.headers_mut();
-        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        headers.entry(CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(NOTHING_MORE));
-        Ok(response)
+        }
     }
 }
 

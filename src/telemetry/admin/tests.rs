@@ -49,6 +49,7 @@ impl StatusSource for Fixed {
             topics: 0,
             ready: self.not_ready().is_empty(),
             not_ready: self.not_ready(),
+            configured_peers: Vec::new(),
         }
     }
 
@@ -106,6 +107,7 @@ impl StatusSource for Fixed {
             limits: self.limits(),
             certificates: self.certificates(),
             outcomes: Vec::new(),
+            failures: Vec::new(),
         }
     }
 

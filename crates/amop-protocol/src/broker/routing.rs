@@ -19,8 +19,8 @@ use crate::{NodeId, NodeKey, SessionId, Topic};
 pub(super) type FixedState = BuildHasherDefault<SipHasher13>;
 
 /// Hashes ids of nodes, which are keys and look random. Whoever makes some that collide has them looked up a
-/// little slower: there are `max_nodes` at most.
-pub(super) type IdState = BuildHasherDefault<IdHasher>;
+/// little slower: there are `max_nodes` at most. Good for ids of sessions too, which nobody outside chooses.
+pub type IdState = BuildHasherDefault<IdHasher>;
 
 /// Folds an id, word by word.
 #[derive(Clone, Copy, Debug, Default)]

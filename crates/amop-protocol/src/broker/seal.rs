@@ -121,7 +121,7 @@ impl Pair {
 
 /// Puts the MACs on a frame of this node's own that goes to the neighbour `to`: one for each of its
 /// destinations that it reaches over others.
-pub(super) fn seal(routing: &Routing, to: NodeId, destinations: &[NodeId], frame: LinkFrame) -> LinkFrame {
+pub(crate) fn seal(routing: &Routing, to: NodeId, destinations: &[NodeId], frame: LinkFrame) -> LinkFrame {
     let far = destinations.iter().filter(|node| **node != to);
     let keys = far.filter_map(|node| Some((node, routing.find(node)?.seal.as_ref()?.keys()?)));
     let mut digest = None;

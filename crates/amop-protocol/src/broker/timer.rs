@@ -30,6 +30,11 @@ impl<K> Default for Wheel<K> {
 }
 
 impl<K> Wheel<K> {
+    /// Timers that are armed, those that will find nothing to do included. Counts them.
+    pub fn armed(&self) -> usize {
+        self.slots.iter().map(Vec::len).sum()
+    }
+
     /// Arms `key` to fire at `at`, or at the end of the wheel if that is sooner.
     pub fn arm(&mut self, now: Time, at: Time, key: K) {
         if self.next.is_none() {

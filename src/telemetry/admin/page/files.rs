@@ -23,6 +23,7 @@ pub(super) const FILES: &[File] = &[
     File { name: "poll.js", kind: SCRIPT, text: include_str!("poll.js") },
     File { name: "layout.js", kind: SCRIPT, text: include_str!("layout.js") },
     File { name: "picture.js", kind: SCRIPT, text: include_str!("picture.js") },
+    File { name: "trace.js", kind: SCRIPT, text: include_str!("trace.js") },
     File { name: "tables.js", kind: SCRIPT, text: include_str!("tables.js") },
     File { name: "format.js", kind: SCRIPT, text: include_str!("format.js") },
 ];

@@ -4,8 +4,9 @@ const STEPS = 120;
 const STEPS_AFTER_CHANGE = 30;
 
 // `links` are pairs of ids, `before` a map from id to {x, y} of an earlier picture, possibly empty. Gives such
-// a map: a link is one long, and who is far apart in the overlay is so in the picture, along x first.
-export function place(ids, links, before = new Map()) {
+// a map: a link is one long, who is far apart in the overlay is so in the picture, along x most, and the node
+// `first` stands in the first half of that.
+export function place(ids, links, before = new Map(), first = undefined) {
   const order = [...ids].sort();
   const at = new Map(order.map((id, i) => [id, i]));
   const near = order.map(() => []);
@@ -19,6 +20,7 @@ export function place(ids, links, before = new Map()) {
   const isChange = order.filter((id) => before.has(id)).length * 2 > order.length;
   const points = isChange ? settled(order, near, before) : layers(near, hops);
   relax(points, hops, isChange ? STEPS_AFTER_CHANGE : STEPS);
+  if (!isChange && at.has(first)) turn(points, points[at.get(first)]);
   return new Map(order.map((id, i) => [id, points[i]]));
 }
 
@@ -59,6 +61,13 @@ function layers(near, hops) {
     });
   }
   return points;
+}
+
+// Has one stand where reading begins.
+function turn(points, { x }) {
+  const middle = points.reduce((sum, point) => sum + point.x, 0) / points.length;
+  if (x <= middle) return;
+  for (const point of points) point.x = -point.x;
 }
 
 // Where they stood; newcomers beside a neighbour.

@@ -4,6 +4,7 @@ import { NONE, ago, bytes, count, date, duration, many, micros, rate, time } fro
 import { picture } from "./picture.js";
 import { poll } from "./poll.js";
 import { choice, make, name, number, say, set, table, text } from "./tables.js";
+import { trace } from "./trace.js";
 
 const $ = (id) => document.getElementById(id);
 const SOON_DAYS = 30;
@@ -16,6 +17,7 @@ const clients = { after: null, earlier: [], seen: 0 };
 let chosenTopic = null;
 let shown = null;
 let version = null;
+let traced = null;
 let heard = null;
 
 const asked = poll({
@@ -106,6 +108,19 @@ const showSends = table($("send-rows"), (ended) => ended.cause, [
   number((ended) => ago(ended.last_seconds)),
 ], "Nothing was sent yet.");
 
+const showFailures = table($("failure-rows"), (failed) => failed.id, [
+  choice((failed) => failed.id, (failed) => failed.id === traced, (failed) => follow(failed.id)),
+  name((failed) => failed.topic ?? NONE),
+  {
+    make: (cell) => cell.append(make("span"), " ", make("code")),
+    show(cell, failed) {
+      say(cell.children[0], `${failed.code}: ${failed.text}`);
+      say(cell.children[1], failed.cause);
+    },
+  },
+  number((failed) => ago(failed.seconds)),
+], "None failed.");
+
 const limitOf = (limit) => limit.what;
 const reached = (limit) => limit.policy + (limit.metric ? `; ${limit.metric}` : "");
 const share = ({ used, most }) => (most > 0 ? used / most : 0);
@@ -166,6 +181,7 @@ function show() {
   showTopics(shown.topics);
   showClients(shown.clients);
   showSends(shown.outcomes);
+  showFailures(shown.failures);
   showLimits(shown.limits.filter((limit) => limit.used !== null && limit.most !== null).sort((a, b) => share(b) - share(a)));
   showOtherLimits(shown.limits.filter((limit) => limit.used === null || limit.most === null));
   showCertificates([...shown.certificates].sort((a, b) => a.days_left - b.days_left));
@@ -287,6 +303,13 @@ function chooseTopic(row) {
   show();
 }
 
+function follow(id) {
+  traced = id;
+  $("trace-id").value = id;
+  show();
+  trace($("trace"), asked.once, id);
+}
+
 turn("topics", topics, () => shown.topics, ({ topic }) => topic);
 turn("clients", clients, () => shown.clients, ({ session }) => session);
 $("chosen-not").addEventListener("click", () => {
@@ -302,6 +325,10 @@ $("prefix").addEventListener("input", () => {
     first();
     asked.now();
   }, 200);
+});
+$("trace-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  follow($("trace-id").value.trim());
 });
 $("again").addEventListener("click", () => asked.now());
 $("pause").addEventListener("click", () => {

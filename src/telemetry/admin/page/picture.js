@@ -34,7 +34,7 @@ export function picture(svg, press) {
     const { nodes, links } = overlay;
     const edges = links.map(([a, b]) => [nodes[a].id, nodes[b].id]);
     const now = JSON.stringify([nodes.map((node) => node.id).sort(), edges.map((edge) => [...edge].sort()).sort()]);
-    if (now !== shape) [shape, places] = [now, place(nodes.map((node) => node.id), edges, places)];
+    if (now !== shape) [shape, places] = [now, place(nodes.map((node) => node.id), edges, places, nodes[0].id)];
     const box = frame(width(svg.parentElement), places);
     const state = JSON.stringify([box.width, now, overlay.chosen, [...overlay.subscribers], nodes]);
     if (state === drawn) return;

@@ -29,13 +29,17 @@ export function poll({ path, told, failed, refused }) {
     if (!paused || failures > 0) timer = setTimeout(now, pause);
   }
 
+  function get(path, signal) {
+    const headers = token === null ? {} : { authorization: `Bearer ${token}` };
+    return fetch(path, { headers, signal, cache: "no-store", credentials: "omit", redirect: "error" });
+  }
+
   async function ask() {
     const mine = (asking = new AbortController());
     const slow = setTimeout(() => mine.abort(), PATIENCE);
     let done;
     try {
-      const headers = token === null ? {} : { authorization: `Bearer ${token}` };
-      const answer = await fetch(path(), { headers, signal: mine.signal, cache: "no-store", credentials: "omit", redirect: "error" });
+      const answer = await get(path(), mine.signal);
       if (answer.status === 401 || answer.status === 403) {
         const why = (await answer.text()).trim();
         done = () => {
@@ -68,6 +72,7 @@ export function poll({ path, told, failed, refused }) {
   document.addEventListener("visibilitychange", () => (document.hidden ? stop() : paused || now()));
   return {
     now,
+    once: (path) => get(path, AbortSignal.timeout(PATIENCE)),
     pause(on) {
       paused = on;
       if (on) stop();

@@ -10,17 +10,21 @@ use super::{
     destination::holder,
     fan_out::NodeReport,
     outcome::Ended,
-    reception::{Attempt, Own, Reception, Recipients, To, Waiting},
+    reception::{ActivePush, Attempt, Own, Reception, Recipients, To, Waiting},
 };
 use crate::{
     Cause, SessionId, Time,
     broker::{
         dedup::{MessageKey, Seen},
         event::{AnswerBody, PushId},
+        journal::Step,
         routing::Routing,
     },
     wire::{peer::Envelope, recipients::Roster},
 };
+
+/// Recipients that could not be handed a multicast and stand in the journal one by one.
+const MOST_NOTED: u32 = 16;
 
 /// Who asks for a multicast to be handed out, and how.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +50,10 @@ impl Delivery {
         let push_timeout = self.config.push_timeout_max;
         let attempt = Attempt { requester, number: 0, push_timeout, own, recipients };
         let report = match self.received.get(key) {
-            None => return self.begin_fan_out(now, routing, key, attempt, envelope, payload),
+            None => {
+                self.note_arrived(&requester, 0, envelope);
+                return self.begin_fan_out(now, routing, key, attempt, envelope, payload);
+            }
             Some(Seen::Running(_)) => return self.rejoin_fan_out(routing, key, attempt),
             Some(Seen::Done(ended)) => NodeReport {
                 counts: [ended.handed, ended.failed],
@@ -57,16 +64,22 @@ impl Delivery {
             Some(Seen::Dropped) => NodeReport::complete(Cause::OutcomeLost),
         };
         self.counters.absorbed += 1;
+        self.note_again(&requester, 0);
         self.report_fan_out(routing, Waiting::again(&attempt), report);
     }
 
     fn rejoin_fan_out(&mut self, routing: &Routing, key: MessageKey, attempt: Attempt) {
         self.counters.absorbed += 1;
+        self.note_again(&attempt.requester, 0);
         let Some(reception) = self.received.running(key) else { return };
         let waiting = reception.join(attempt);
         self.counters.requesters_ignored += u64::from(waiting.is_none());
-        if reception.handed > 0 {
-            let report = reception.so_far();
+        let handed = match reception.push.and_then(|push| self.pushes.get(&push)) {
+            Some(ActivePush { to: To::All(recipients), .. }) => recipients.handed(),
+            _ => 0,
+        };
+        if handed > 0 {
+            let report = reception.so_far(handed);
             self.report_fan_out(routing, Waiting::again(&attempt), report);
         }
     }
@@ -92,13 +105,15 @@ impl Delivery {
         self.subscribers.one_each(&mut sessions);
         self.received.begin(key, Box::new(reception));
         for _ in 0..gone {
-            self.note_recipient(key, SessionId(0), Some(Cause::SessionGone));
+            self.recipient_lost(key, SessionId(0), Cause::SessionGone);
         }
         if sessions.is_empty() {
-            return self.fan_out_over(now, routing, key);
+            return self.fan_out_over(now, routing, key, 0);
         }
         let wait = self.config.push_timeout_max;
-        self.give(now, routing, key, wait, To::All(Recipients::new(sessions)));
+        let mut recipients = Recipients::new(sessions);
+        recipients.are_named = attempt.recipients;
+        self.give(now, routing, key, wait, To::All(recipients));
     }
 
     /// Another session of the application that could not be handed the message by this one.
@@ -115,52 +130,51 @@ impl Delivery {
         untried.into_iter().rev().find(|session| self.subscribers.are_same(session, &failed))
     }
 
-    /// A session was handed the message, or failed to take it; `over` if it was the last one.
-    pub(super) fn fan_out_progress(
-        &mut self,
-        now: Time,
-        routing: &Routing,
-        key: MessageKey,
-        (session, failure): (SessionId, Option<Cause>),
-        over: Option<PushId>,
-    ) {
-        self.note_recipient(key, session, failure);
-        if let Some(push) = over {
-            self.pushes.remove(&push);
-            return self.fan_out_over(now, routing, key);
-        }
+    /// Somebody was handed the message, while others are waited for.
+    pub(super) fn tell_first_handed(&mut self, routing: &Routing, key: MessageKey) {
         let Some(reception) = self.received.running(key) else { return };
-        if failure.is_none() && reception.handed == 1 {
-            let requesters = reception.requesters.clone();
-            for waiting in requesters {
-                let Some(reception) = self.received.running(key) else { return };
-                let report = reception.so_far();
-                self.report_fan_out(routing, waiting, report);
-            }
+        for waiting in reception.requesters.clone() {
+            let Some(reception) = self.received.running(key) else { return };
+            let report = reception.so_far(1);
+            self.report_fan_out(routing, waiting, report);
         }
     }
 
-    /// Counts one recipient, and takes its name down if somebody asked.
-    pub(super) fn note_recipient(&mut self, key: MessageKey, session: SessionId, failure: Option<Cause>) {
+    /// Counts somebody who could not be handed the message.
+    pub(super) fn recipient_lost(&mut self, key: MessageKey, session: SessionId, cause: Cause) {
         let Some(reception) = self.received.running(key) else { return };
-        match failure {
-            None => reception.handed += 1,
-            Some(cause) => {
-                reception.lost += 1;
-                reception.worst = reception.worst.worse(cause);
+        reception.lost += 1;
+        reception.worst = reception.worst.worse(cause);
+        // Where thousands fail at once, the first few say why; the rest are counted.
+        if reception.lost <= MOST_NOTED {
+            for waiting in &reception.requesters {
+                self.journal.note(waiting.key(), 0, Step::NotHanded { session, cause });
             }
         }
+        self.name_recipient(key, session, cause);
+    }
+
+    /// Takes down how a recipient fared, if somebody asked.
+    pub(super) fn name_recipient(&mut self, key: MessageKey, session: SessionId, cause: Cause) {
+        let Some(reception) = self.received.running(key) else { return };
         if let Some(roster) = &mut reception.roster {
             let client = self.subscribers.get(&session).map(|who| &*who.client);
-            roster.add(client, failure.unwrap_or(Cause::Delivered));
+            roster.add(client, cause);
         }
     }
 
-    /// Nobody here is waited for any longer: the requesters are told and the window remembers.
-    pub(super) fn fan_out_over(&mut self, now: Time, routing: &Routing, key: MessageKey) {
+    /// Nobody is waited for any longer.
+    pub(super) fn fan_out_done(&mut self, now: Time, routing: &Routing, push: PushId) {
+        if let Some(ActivePush { key, to: To::All(recipients), .. }) = self.pushes.remove(&push) {
+            self.fan_out_over(now, routing, key, recipients.handed());
+        }
+    }
+
+    /// The requesters are told and the window remembers.
+    pub(super) fn fan_out_over(&mut self, now: Time, routing: &Routing, key: MessageKey, handed: u32) {
         let Some(reception) = self.received.running(key) else { return };
-        let counts = [reception.handed, reception.lost];
-        let cause = if reception.handed > 0 { Cause::Delivered } else { reception.worst };
+        let counts = [handed, reception.lost];
+        let cause = if handed > 0 { Cause::Delivered } else { reception.worst };
         let roster = reception.roster.take().map(|roster| roster.into_bytes()).unwrap_or_default();
         for waiting in std::mem::take(&mut reception.requesters) {
             let report = NodeReport { counts, cause, complete: true, roster: roster.clone() };

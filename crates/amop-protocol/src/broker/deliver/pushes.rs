@@ -15,6 +15,7 @@ use crate::{
     broker::{
         dedup::MessageKey,
         event::{Action, Answer, AnswerBody, Handout, Mode, Push, PushError, PushId, Sender},
+        journal::Step,
         routing::Routing,
     },
     wire::extension::FromNode,
@@ -26,6 +27,13 @@ impl Delivery {
         let id = PushId(self.number());
         let Some(reception) = self.received.running(key) else { return };
         reception.push = Some(id);
+        let step = match &to {
+            To::One { session, .. } => Step::Pushed { session: *session },
+            To::All(recipients) => Step::PushedAll { sessions: recipients.left() as u32 },
+        };
+        for waiting in &reception.requesters {
+            self.journal.note(waiting.key(), waiting.number, step);
+        }
         let deadline = now + wait + self.config.transfer(reception.payload.len());
         let handout = |mode| handout_of(reception, self.me, routing, id, mode, wait);
         match &to {
@@ -56,12 +64,13 @@ impl Delivery {
         id: PushId,
         result: Result<(), PushError>,
     ) {
-        let Some(push) = self.pushes.get_mut(&id).filter(|push| push.concerns(session)) else { return };
+        let Some(push) = self.pushes.get_mut(&id) else { return };
         let key = push.key;
         match (&mut push.to, result) {
+            (To::One { session: asked, .. }, _) if *asked != session => {}
             (To::One { stage, .. }, Ok(())) => {
                 *stage = Stage::Handed;
-                self.tell_handed_to(routing, key);
+                self.tell_handed_to(routing, key, session);
             }
             (To::One { stage, .. }, Err(error)) => {
                 let stage = *stage;
@@ -69,12 +78,35 @@ impl Delivery {
                 self.pushes.remove(&id);
                 self.push_failed(now, routing, key, (session, stage), cause);
             }
-            (To::All(sessions), Ok(())) => {
-                sessions.remove(session);
-                let over = sessions.is_empty().then_some(id);
-                self.fan_out_progress(now, routing, key, (session, None), over);
+            (To::All(recipients), Ok(())) => {
+                let is_news = recipients.hand(session);
+                // Of most it is enough that they are counted.
+                let matters = recipients.handed() == 1 || recipients.is_empty() || recipients.are_named;
+                if is_news && matters {
+                    self.recipient_handed(now, routing, (session, id));
+                }
             }
             (To::All(_), Err(error)) => self.recipient_failed(now, routing, (session, id), error),
+        }
+    }
+
+    /// The first recipient of a multicast was handed it, or the last, or one whose name is wanted.
+    fn recipient_handed(&mut self, now: Time, routing: &Routing, (session, id): (SessionId, PushId)) {
+        let Some(ActivePush { key, to: To::All(recipients), .. }) = self.pushes.get(&id) else { return };
+        let (key, is_first, is_named) = (*key, recipients.handed() == 1, recipients.are_named);
+        let is_last = recipients.is_empty();
+        if is_first && let Some(reception) = self.received.running(key) {
+            for waiting in &reception.requesters {
+                self.journal.note(waiting.key(), 0, Step::Handed { session });
+            }
+        }
+        if is_named {
+            self.name_recipient(key, session, Cause::Delivered);
+        }
+        if is_last {
+            self.fan_out_done(now, routing, id);
+        } else if is_first {
+            self.tell_first_handed(routing, key);
         }
     }
 
@@ -87,9 +119,10 @@ impl Delivery {
         error: PushError,
     ) {
         let Some(ActivePush { key, to: To::All(sessions), .. }) = self.pushes.get_mut(&id) else { return };
-        let (key, stage) = (*key, sessions.remove(session));
+        let Some(stage) = sessions.remove(session) else { return };
+        let key = *key;
         let spare = match stage {
-            Some(Stage::Queued) => self.spare(routing, key, session),
+            Stage::Queued => self.spare(routing, key, session),
             // It may have arrived.
             _ => None,
         };
@@ -104,8 +137,11 @@ impl Delivery {
             self.actions.push_back(Action::Push(Push { session: spare, handout: Arc::new(handout) }));
             return;
         }
-        let over = sessions.is_empty().then_some(id);
-        self.fan_out_progress(now, routing, key, (session, Some(cause_of(error))), over);
+        let is_last = sessions.is_empty();
+        self.recipient_lost(key, session, cause_of(error));
+        if is_last {
+            self.fan_out_done(now, routing, id);
+        }
     }
 
     /// Whether a request was written to a session here that has not said that it received it.
@@ -115,10 +151,10 @@ impl Delivery {
         push.is_some_and(|push| matches!(push.to, To::One { stage: Stage::Written, .. }))
     }
 
-    fn tell_handed_to(&mut self, routing: &Routing, key: MessageKey) {
+    fn tell_handed_to(&mut self, routing: &Routing, key: MessageKey, session: SessionId) {
         let Some(reception) = self.received.running(key) else { return };
-        reception.handed += 1;
         for waiting in reception.requesters.clone() {
+            self.note_for(&waiting.requester, waiting.number, Step::Handed { session });
             self.report_handed(routing, waiting);
         }
     }
@@ -147,6 +183,7 @@ impl Delivery {
             (Cause::SubscriberRefused, AnswerBody::default())
         };
         for waiting in std::mem::take(&mut reception.requesters) {
+            self.note_for(&waiting.requester, waiting.number, Step::Answered { session, cause });
             self.report_outcome(routing, waiting, cause, Verdict::Final, &body);
         }
         let ended = Ended::with_body(cause, [1, 0], &body, &mut self.received_pages);
@@ -168,9 +205,9 @@ impl Delivery {
             }
             To::All(sessions) => {
                 for (session, stage) in sessions.iter() {
-                    self.note_recipient(key, session, Some(stage.timed_out()));
+                    self.recipient_lost(key, session, stage.timed_out());
                 }
-                self.fan_out_over(now, routing, key);
+                self.fan_out_over(now, routing, key, sessions.handed());
             }
         }
     }

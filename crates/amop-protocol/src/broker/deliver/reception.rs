@@ -11,6 +11,7 @@ use crate::{
         budget::Hold,
         dedup::MessageKey,
         event::{PushId, Subscriber},
+        journal::Key,
         routing::Routing,
     },
     mutations::{self, Mutation},
@@ -63,7 +64,6 @@ pub(super) struct Reception {
     pub(super) rests_until: Time,
     /// Whether it stands in `Delivery::resting`.
     pub(super) listed: bool,
-    pub(super) handed: u32,
     pub(super) lost: u32,
     pub(super) worst: Cause,
 }
@@ -78,6 +78,11 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    /// What journals know the message by.
+    pub(super) fn key(&self) -> Key {
+        Key::new(self.requester.node, self.requester.send)
+    }
+
     /// Who asks for something that is known.
     pub(super) fn again(attempt: &Attempt) -> Self {
         let Attempt { requester, number, recipients, .. } = *attempt;
@@ -109,6 +114,9 @@ pub(super) struct Recipients {
     /// In order of the sessions; `None` where it is done.
     all: Vec<(SessionId, Option<Stage>)>,
     left: usize,
+    handed: u32,
+    /// Whether somebody asked for their names; else it is enough to count them.
+    pub(super) are_named: bool,
 }
 
 impl Recipients {
@@ -116,7 +124,12 @@ impl Recipients {
     pub(super) fn new(mut sessions: Vec<SessionId>) -> Self {
         sessions.sort_unstable();
         let all: Vec<_> = sessions.into_iter().map(|session| (session, Some(Stage::Queued))).collect();
-        Self { left: all.len(), all }
+        Self { left: all.len(), all, handed: 0, are_named: false }
+    }
+
+    /// How many were handed the message.
+    pub(super) fn handed(&self) -> u32 {
+        self.handed
     }
 
     /// How many are not done.
@@ -151,6 +164,13 @@ impl Recipients {
                 self.left += 1;
             }
         }
+    }
+
+    /// This one was handed the message; whether it was not done before.
+    pub(super) fn hand(&mut self, session: SessionId) -> bool {
+        let is_news = self.remove(session).is_some();
+        self.handed += u32::from(is_news);
+        is_news
     }
 
     /// It is done with this one; says how far it was, if it was not done before.
@@ -216,7 +236,6 @@ impl Reception {
             push: None,
             rests_until: Time::ZERO,
             listed: false,
-            handed: 0,
             lost: 0,
             worst: Cause::NoSubscriber,
         }
@@ -244,14 +263,9 @@ impl Reception {
         Some(waiting)
     }
 
-    /// Of a multicast: how it fares, while some are waited for.
-    pub(super) fn so_far(&self) -> NodeReport {
-        NodeReport {
-            counts: [self.handed, self.lost],
-            cause: self.worst,
-            complete: false,
-            roster: Bytes::new(),
-        }
+    /// Of a multicast that was handed to this many: how it fares, while others are waited for.
+    pub(super) fn so_far(&self, handed: u32) -> NodeReport {
+        NodeReport { counts: [handed, self.lost], cause: self.worst, complete: false, roster: Bytes::new() }
     }
 
     pub(super) fn failure_of(&self, requester: Requester, number: u32) -> Option<Cause> {
@@ -273,15 +287,9 @@ impl Reception {
             Own::Elsewhere => !publishers.contains(session),
         };
         let untried = sessions.iter().filter(|session| may_have(session) && !self.tried.contains(session));
-        let admitted = untried.filter(|session| self.admits(routing, **session));
+        let named = self.envelope.topic.is_reserved().then(|| self.named(routing));
+        let admitted = untried.filter(|session| admits(named, **session));
         admitted.filter(|session| self.is_for(session, subscribers)).copied().collect()
-    }
-
-    fn admits(&self, routing: &Routing, session: SessionId) -> bool {
-        let named = self.named(routing);
-        !self.envelope.topic.is_reserved()
-            || named.binary_search(&session).is_ok()
-            || !named.is_empty() && mutations::on(Mutation::NodeIsVerified)
     }
 
     /// Of a reserved name: the sessions here that it is for.
@@ -311,4 +319,11 @@ impl Reception {
         wanted.is_none_or(|client| subscribers.has_certificate(session, client))
             && !self.reached.iter().any(had)
     }
+}
+
+/// Whether a session may have a message that, if its name is reserved, is for those named.
+fn admits(named: Option<&[SessionId]>, session: SessionId) -> bool {
+    named.is_none_or(|named| {
+        named.binary_search(&session).is_ok() || !named.is_empty() && mutations::on(Mutation::NodeIsVerified)
+    })
 }

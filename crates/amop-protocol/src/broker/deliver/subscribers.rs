@@ -13,18 +13,27 @@ pub(super) struct Subscribers {
     all: BTreeMap<SessionId, Subscriber>,
     /// Sessions of those that named an instance.
     by_application: BTreeMap<Application, BTreeSet<SessionId>>,
+    /// Sessions of applications that have, or had, several.
+    siblings: BTreeSet<SessionId>,
 }
 
 impl Subscribers {
     pub(super) fn insert(&mut self, session: SessionId, subscriber: Subscriber) {
         self.remove(session);
         if let Some(application) = application_of(&subscriber) {
-            self.by_application.entry(application).or_default().insert(session);
+            let sessions = self.by_application.entry(application).or_default();
+            sessions.insert(session);
+            match sessions.len() {
+                1 => {}
+                2 => self.siblings.extend(&*sessions),
+                _ => drop(self.siblings.insert(session)),
+            }
         }
         self.all.insert(session, subscriber);
     }
 
     pub(super) fn remove(&mut self, session: SessionId) {
+        self.siblings.remove(&session);
         let Some(application) = self.all.remove(&session).as_ref().and_then(application_of) else { return };
         if let Some(sessions) = self.by_application.get_mut(&application) {
             sessions.remove(&session);
@@ -55,6 +64,10 @@ impl Subscribers {
 
     /// Leaves one session of each running application: the newest, which is the likeliest to live.
     pub(super) fn one_each(&self, sessions: &mut Vec<SessionId>) {
+        // Most have one session.
+        if !sessions.iter().any(|session| self.siblings.contains(session)) {
+            return;
+        }
         let named = |session: &SessionId| self.get(session).and_then(application_of);
         let mut seen = BTreeSet::new();
         sessions.sort_unstable();

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Delivery, detour::way_back, fan_out::NodeReport, reception::Waiting};
 use crate::{
     Cause,
-    broker::{event::AnswerBody, routing::Routing},
+    broker::{event::AnswerBody, journal::Step, routing::Routing},
     wire::{interleave::flow_of, peer::Body},
 };
 
@@ -23,6 +23,9 @@ impl Delivery {
         verdict: Verdict,
         body: &AnswerBody,
     ) {
+        if cause != Cause::Delivered {
+            self.note_for(&waiting.requester, waiting.number, Step::Reported { cause });
+        }
         let outcome = Body::Outcome {
             send: waiting.requester.send,
             number: waiting.number,
@@ -40,6 +43,9 @@ impl Delivery {
         waiting: Waiting,
         NodeReport { counts: [handed, failed], cause, complete, roster }: NodeReport,
     ) {
+        if complete {
+            self.note_for(&waiting.requester, 0, Step::Reported { cause });
+        }
         let body = Body::FanOutReport { send: waiting.requester.send, handed, failed, cause, complete };
         let payload = if waiting.recipients { roster } else { Bytes::new() };
         self.report(routing, waiting, body, payload);

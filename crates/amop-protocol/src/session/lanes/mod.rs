@@ -99,6 +99,11 @@ impl<T: Queued> Lanes<T> {
         if self.is_turn_of_small() { self.pop_small() } else { self.pop_large() }
     }
 
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.small.is_empty() && self.turns.is_empty()
+    }
+
     /// Whether anything large waits, or something behind it.
     pub fn has_large(&self) -> bool {
         !self.turns.is_empty()

@@ -69,6 +69,12 @@ fn body(body: &Body) -> (u8, Vec<u8>) {
             }
             (13, out)
         }
+        Body::Inquiry { id, is_answer } => {
+            let mut out = Vec::with_capacity(NUMBERS);
+            number(&mut out, 1, *id);
+            number(&mut out, 2, u64::from(*is_answer));
+            (14, out)
+        }
     }
 }
 
