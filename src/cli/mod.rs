@@ -27,6 +27,7 @@ mod signals;
 mod status;
 mod subscribe;
 mod topics;
+mod trace;
 
 use std::{io, process::ExitCode};
 
@@ -70,6 +71,8 @@ enum Command {
     Topics(topics::Args),
     /// Show which nodes a node reaches, and how
     Peers(peers::Args),
+    /// Find a message: where it is, or where and why it failed
+    Trace(trace::Args),
     /// Show over which neighbour a node sends to each other node
     Routes(routes::Args),
     /// Show who is connected to a node
@@ -113,6 +116,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => small_runtime()?.block_on(status::run(args)),
         Command::Topics(args) => small_runtime()?.block_on(topics::run(args)),
         Command::Peers(args) => small_runtime()?.block_on(peers::run(args)),
+        Command::Trace(args) => small_runtime()?.block_on(trace::run(args)),
         Command::Routes(args) => small_runtime()?.block_on(routes::run(args)),
         Command::Clients(args) => small_runtime()?.block_on(clients::run(args)),
         Command::Drain(args) => small_runtime()?.block_on(drain::run(args)),

@@ -41,6 +41,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// What the node may use of the machine.
     pub limits: Limits,
+    /// What is remembered of messages for those who look for one, and told to others.
+    pub trace: Trace,
     /// Metrics, health and status.
     pub admin: Admin,
     /// What is logged, and how.
@@ -171,6 +173,27 @@ pub struct Limits {
     pub relay_bandwidth_limit: Option<f64>,
     /// Most bytes of payloads held at once.
     pub payload_bytes: usize,
+}
+
+/// `[trace]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Steps of messages that are remembered, of the node's own and as many again of those it relays; 0: none.
+    pub entries: usize,
+    /// What nodes of other institutions are told of their own messages.
+    pub show: Show,
+}
+
+/// What nodes of other institutions are told of messages that come from theirs. Of other messages they are told
+/// nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// Nothing either.
+    Nothing,
+    /// When, what and why, by way of which nodes; no names of clients.
+    Hops,
+    /// Also the names of this node's clients.
+    All,
 }
 
 /// `[admin]`

@@ -11,7 +11,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::{
     Admin, Certificates, ClientPort, Config, Delivery, Limits, Listener, Log, LogFormat, Node, Overlay,
-    Problem, Shutdown,
+    Problem, Show, Shutdown, Trace,
     file::{Bandwidth, Document, Size, Switch},
 };
 use crate::identity::{Agency, Clients, FiscoKind, FiscoPaths, Paths};
@@ -53,6 +53,7 @@ fn resolve_document(mut document: Document, directory: &Path) -> Resolved {
         overlay: overlay(&mut document),
         delivery: delivery(&mut document),
         limits: limits(&mut document),
+        trace: trace(&mut document),
         admin: admin(&mut document, directory),
         log: log(&mut document),
         shutdown: shutdown(&mut document),
@@ -203,6 +204,22 @@ fn limits(document: &mut Document) -> Limits {
     };
     section.finish();
     limits
+}
+
+fn trace(document: &mut Document) -> Trace {
+    let mut section = document.section("trace");
+    let entries = section.within("entries", 131_072, 0, 100_000_000);
+    let show = match &*section.get("show", "hops".to_owned()) {
+        "nothing" => Show::Nothing,
+        "hops" => Show::Hops,
+        "all" => Show::All,
+        other => {
+            section.problem("show", format!("expected \"nothing\", \"hops\" or \"all\", found {other:?}"));
+            Show::Nothing
+        }
+    };
+    section.finish();
+    Trace { entries, show }
 }
 
 fn admin(document: &mut Document, directory: &Path) -> Admin {

@@ -22,22 +22,31 @@ use amop_protocol::{
         dedup::{Keyer, MessageKey},
         deliver::{Config, Counters, Delivery, MAX_SHARDS, refusal, route_frame},
         event::{Action, Answer, AnswerBody, Hop, Mode, Outcome, Publish, PushError, PushId, Subscriber},
+        journal::{Entry, Key, Name, Step},
         routing::{NodeIndex, Routing},
         seal::{self, Unheard},
     },
     wire::{
+        inquiry,
         link::LinkFrame,
-        peer::{self, Body, DataError, Envelope},
+        peer::{self, Body, DataError, Envelope, SendRef},
     },
 };
 use arc_swap::{ArcSwap, Guard};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{links::Links, metrics::Metrics};
+use super::{
+    failures::Failures,
+    links::Links,
+    metrics::Metrics,
+    trace::{Inquiries, Relayed},
+};
 use crate::{
     client_port::Registry,
     tasks::{self, Tasks},
+    telemetry::overview::Failed,
 };
 
 /// Shards of pending state: enough that tasks on a few cores seldom meet.
@@ -45,6 +54,8 @@ pub(super) const SHARDS: usize = 8;
 const _: () = assert!(SHARDS <= MAX_SHARDS);
 /// Payloads above this size take long to hash.
 const LARGE: usize = 1024 * 1024;
+/// Entries of a journal that are read under one lock: tens of microseconds.
+const PORTION: usize = 1024;
 /// When to try again if a large frame found no room.
 const RELAY_AGAIN: Duration = Duration::from_millis(100);
 
@@ -62,6 +73,8 @@ pub(super) struct Settings {
     pub(super) incarnation: u64,
     /// Makes message keys that nobody outside can compute.
     pub(super) secret: [u64; 2],
+    /// Takes questions about messages, and answers to this node's own.
+    pub(super) inquiries: Inquiries,
 }
 
 /// Everything a message needs on its way through this node.
@@ -81,7 +94,10 @@ pub(super) struct DataPath {
     /// When the timer task will next look, in nanoseconds since the start.
     next_look: AtomicU64,
     sooner: Notify,
+    failures: Failures,
     metrics: Metrics,
+    relayed: Relayed,
+    inquiries: Inquiries,
 }
 
 /// What delivery holds at one moment.
@@ -109,7 +125,7 @@ impl DataPath {
         metrics: Metrics,
     ) -> Self {
         let me = routing.me();
-        let Settings { delivery, bandwidth, relay, budget, incarnation, secret } = settings;
+        let Settings { delivery, bandwidth, relay, budget, incarnation, secret, inquiries } = settings;
         let shard = |shard| Delivery::new(delivery, me, incarnation, shard).with_budget(budget.clone());
         let shards = (0..SHARDS).map(|number| Mutex::new(shard(number as u8)));
         Self {
@@ -125,8 +141,11 @@ impl DataPath {
             draining: AtomicBool::new(false),
             next_look: AtomicU64::new(u64::MAX),
             sooner: Notify::new(),
+            failures: Failures::default(),
             metrics,
             budget,
+            relayed: Relayed::new(SHARDS, delivery.journal),
+            inquiries,
         }
     }
 
@@ -158,8 +177,8 @@ impl DataPath {
     pub(super) fn publish(&self, publish: Publish) {
         self.metrics.sends.inc();
         if let Err(refusal) = self.charge(&publish) {
-            self.metrics.outcome(refusal.cause);
-            return self.registry.outcome(refused(&self.routing.load(), &publish, refusal));
+            self.note_refused(&publish, refusal.cause);
+            return self.ended(refused(&self.routing.load(), &publish, refusal));
         }
         let Publish { client, mode, topic, seq, payload, .. } = &publish;
         let key = || self.keyer.key(&client.fingerprint, *mode, topic, seq, payload);
@@ -213,8 +232,11 @@ impl DataPath {
         if routed.dropped.is_some() {
             self.metrics.unroutable.inc();
         }
+        if let Some(cause) = routed.dropped {
+            self.relayed.stopped(self.now(), None, &frame.header, cause);
+        }
         for (to, copy) in routed.onwards {
-            self.relay(to, copy);
+            self.relay(from, to, copy);
         }
         if !routed.here {
             return Ok(());
@@ -238,6 +260,9 @@ impl DataPath {
                 return;
             }
         };
+        if let Body::Inquiry { id, is_answer } = message.body {
+            return self.inquiries.take(message.origin, id, is_answer, frame.payload);
+        }
         let key = self.key_of(&message.body, &frame.payload);
         let shard = match key {
             Some(key) => Delivery::shard_of(key, SHARDS),
@@ -262,12 +287,13 @@ impl DataPath {
 
     /// A large frame from a neighbour found no room while its parts came in.
     pub(super) fn dropped(&self, head: &LinkFrame) {
+        self.relayed.stopped(self.now(), None, &head.header, Cause::NoRoom);
         self.refuse(head, Refusal { cause: Cause::NoRoom, retry_after: RELAY_AGAIN });
     }
 
     /// Passes a frame on for others. Reports are never refused, only charged: whoever waits for one
     /// would only ask again.
-    fn relay(&self, to: NodeId, frame: LinkFrame) {
+    fn relay(&self, from: NodeId, to: NodeId, frame: LinkFrame) {
         if let Some(relay) = &self.relay {
             let mut relay = relay.lock();
             let debt = relay.check(self.now());
@@ -276,11 +302,13 @@ impl DataPath {
             {
                 drop(relay);
                 self.metrics.relay_refused.inc();
+                self.relayed.stopped(self.now(), Some(to), &frame.header, Cause::RelayLimit);
                 return self.refuse(&frame, Refusal { cause: Cause::RelayLimit, retry_after });
             }
             relay.charge(frame.wire_len());
         }
         self.metrics.relayed.inc();
+        self.relayed.passed(self.now(), from, to, &frame.header);
         self.forward(to, frame);
     }
 
@@ -313,6 +341,16 @@ impl DataPath {
     /// Whether anything is in flight: sends of own clients, or pushes to them.
     pub(super) fn is_busy(&self) -> bool {
         self.shards.iter().any(|shard| shard.lock().is_busy())
+    }
+
+    /// Sends that ended with each cause, in order of the causes' numbers.
+    pub(super) fn endings(&self) -> Vec<u64> {
+        self.metrics.endings()
+    }
+
+    /// The last sends that failed.
+    pub(super) fn failures(&self) -> Vec<Failed> {
+        self.failures.show(Instant::now())
     }
 
     /// Sends without an outcome.
@@ -380,9 +418,11 @@ impl DataPath {
         match body {
             Body::Attempt { envelope, .. } => Some(key(envelope, Mode::Unicast)),
             Body::FanOut { envelope, .. } => Some(key(envelope, Mode::Multicast)),
-            Body::Handed { .. } | Body::Outcome { .. } | Body::FanOutReport { .. } | Body::Refused { .. } => {
-                None
-            }
+            Body::Handed { .. }
+            | Body::Outcome { .. }
+            | Body::FanOutReport { .. }
+            | Body::Refused { .. }
+            | Body::Inquiry { .. } => None,
         }
     }
 
@@ -418,19 +458,73 @@ impl DataPath {
                     delivery.handle_pushed(now, routing, session, id, Err(error));
                 }
             }
-            Action::Outcome(outcome) => {
-                self.metrics.outcome(outcome.cause);
-                self.registry.outcome(outcome);
-            }
+            Action::Outcome(outcome) => self.ended(outcome),
             Action::Handed { session, seq } => self.registry.handed(session, seq),
             Action::Forward { to, frame } => self.forward(to, frame),
         }
     }
 
+    fn ended(&self, outcome: Outcome) {
+        self.metrics.outcome(outcome.cause);
+        self.failures.note(&outcome);
+        self.registry.outcome(outcome);
+    }
+
     fn forward(&self, to: NodeId, frame: LinkFrame) {
+        let header = frame.header.clone();
         if !self.links.send(to, frame) {
             self.metrics.not_queued.inc();
+            self.relayed.stopped(self.now(), Some(to), &header, Cause::Unreachable);
         }
+    }
+
+    /// A send that never reached a shard.
+    fn note_refused(&self, publish: &Publish, cause: Cause) {
+        let key = Key::new(self.routing.load().me(), SendRef { epoch: self.incarnation, id: 0 });
+        let step = Step::AtOnce { seq: publish.seq, topic: Name::of(&publish.topic), cause };
+        self.relayed.own(self.now(), key, step);
+    }
+
+    /// Shows every step that is written down, oldest first within each journal, with the shard it was in if it was
+    /// in one. Journals are locked for a portion at a time, so that no message waits for all of it.
+    pub(super) fn read_journals(&self, mut each: impl FnMut(&Entry, Option<&Delivery>)) {
+        for shard in 0..SHARDS {
+            self.read_shard(shard, 0, &mut each);
+        }
+        for journal in 0..self.relayed.len() {
+            let mut place = Some(0);
+            while let Some(from) = place {
+                place = self.relayed.read(journal, from, PORTION, |entry| each(entry, None));
+            }
+        }
+    }
+
+    /// The same of one shard, from entry number `from` on; says where to go on.
+    pub(super) fn read_shard(
+        &self,
+        shard: usize,
+        mut from: u64,
+        each: &mut impl FnMut(&Entry, Option<&Delivery>),
+    ) -> u64 {
+        let Some(shard) = self.shards.get(shard) else { return from };
+        loop {
+            let delivery = shard.lock();
+            from = delivery.journal().read(from, PORTION, |entry| each(entry, Some(&*delivery)));
+            if from >= delivery.journal().written() {
+                return from;
+            }
+        }
+    }
+
+    /// How far each shard's journal has been written.
+    pub(super) fn journals_written(&self) -> Vec<u64> {
+        self.shards.iter().map(|shard| shard.lock().journal().written()).collect()
+    }
+
+    /// Sends a question about a message, or an answer; false if there is no way or no room.
+    pub(super) fn inquire(&self, to: NodeId, body: Body, payload: Bytes) -> bool {
+        let frame = inquiry::frame(&self.routing.load(), self.incarnation, to, body, payload);
+        frame.is_some_and(|(next, frame)| self.links.send(next, frame))
     }
 
     fn look_at(&self, at: u64) {
@@ -473,6 +567,8 @@ fn shard_of_report(body: &Body) -> usize {
         | Body::FanOutReport { send, .. }
         | Body::Refused { send, .. } => Delivery::shard_of_number(send.id),
         Body::Attempt { send, .. } | Body::FanOut { send, .. } => Delivery::shard_of_number(*send),
+        // The desk has it.
+        Body::Inquiry { .. } => 0,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use amop_protocol::limits::{self, Bound, Limit, Policy};
 
-use super::{control, data_path::SHARDS, settings};
+use super::{control, data_path::SHARDS, settings, trace};
 use crate::{client_port, config::Config, identity, overlay, telemetry};
 
 /// All limits of a node with this configuration.
@@ -16,6 +16,7 @@ pub fn limits(config: &Config) -> Vec<Limit> {
     all.extend(limits::of_delivery(&settings::delivery(config), SHARDS));
     all.extend(telemetry::limits());
     all.extend(own(config));
+    all.extend(trace::limits(config));
     all
 }
 

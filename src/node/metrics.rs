@@ -68,6 +68,11 @@ impl Metrics {
         Self { outcomes: counters, ..metrics }
     }
 
+    /// Sends that ended with each cause, in order of the causes' numbers.
+    pub(super) fn endings(&self) -> Vec<u64> {
+        self.outcomes.iter().map(Counter::get).collect()
+    }
+
     /// A send ended.
     pub(super) fn outcome(&self, cause: Cause) {
         // Looked up by number, once for all: this happens for every message.

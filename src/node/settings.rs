@@ -103,6 +103,7 @@ pub(super) fn delivery(config: &Config) -> deliver::Config {
         push_timeout_max: given.max_push_timeout,
         sent: bounds,
         received: bounds,
+        journal: config.trace.entries.div_ceil(SHARDS),
         ..deliver::Config::default()
     }
 }

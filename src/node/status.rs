@@ -14,18 +14,24 @@ use futures::future::BoxFuture;
 use super::{
     certificates::{Certificates, status_of},
     data_path::DataPath,
+    endings::Endings,
     lifecycle::{Lifecycle, Moment},
     links::Links,
-    reload,
+    overview, reload,
     sessions::{Session, Sessions},
+    trace::Desk,
     usage,
 };
 use crate::{
     client_port::Registry,
     overlay::{Overlay, Wanted, WantedState},
-    telemetry::status::{
-        Addresses, Certificate, Client, ConfiguredPeer, Drain, Operations, Page, Peer, PeerState, Phase,
-        Reload, Route, Status, StatusSource, Topic, TopicNode, Usage,
+    telemetry::{
+        overview::{Overview, View},
+        status::{
+            Addresses, Certificate, Client, ConfiguredPeer, Drain, Operations, Page, Peer, PeerState, Phase,
+            Reload, Route, Status, StatusSource, Topic, TopicNode, Usage,
+        },
+        trace::TraceSource,
     },
 };
 
@@ -39,14 +45,20 @@ pub(super) struct Source {
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) certificates: Arc<Certificates>,
     pub(super) reload: reload::Handle,
+    pub(super) endings: Endings,
     pub(super) limits: Vec<Limit>,
     pub(super) addresses: Addresses,
     /// Peers that the configuration names: without a link to any the node is not ready.
     pub(super) peers: usize,
+    pub(super) traces: Arc<Arc<Desk>>,
     pub(super) since: Instant,
 }
 
 impl StatusSource for Source {
+    fn traces(&self) -> Option<Arc<dyn TraceSource>> {
+        Some(self.traces.clone())
+    }
+
     fn status(&self) -> Status {
         let routing = self.data.routing();
         let me = routing.find(&routing.me());
@@ -96,20 +108,7 @@ impl StatusSource for Source {
 
     fn topics(&self, page: &Page) -> Vec<Topic> {
         let routing = self.data.routing();
-        let is_wanted = |topic: &TopicName, routes: &TopicRoutes| {
-            // Whoever knows the channel of a challenge could claim it.
-            page.has(topic.as_str())
-                && topic.kind() != Kind::Handshake
-                && (!routes.sessions.is_empty() || routes.nodes.iter().any(|(at, _)| is_other(&routing, *at)))
-        };
-        let mut found: Vec<_> = routing.topics().filter(|(topic, routes)| is_wanted(topic, routes)).collect();
-        let limit = page.limit();
-        // Of ten thousand topics only those on the page are put in order, and only they are written down.
-        if limit > 0 && found.len() > limit {
-            found.select_nth_unstable_by(limit - 1, |(a, _), (b, _)| a.as_str().cmp(b.as_str()));
-        }
-        found.truncate(limit);
-        found.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        let (found, _) = wanted_topics(&routing, page, |_| true);
         found.into_iter().map(|(name, routes)| topic(&routing, name, routes)).collect()
     }
 
@@ -144,8 +143,13 @@ impl StatusSource for Source {
         }
     }
 
+    fn overview(&self, view: &View) -> Overview {
+        overview::overview(self, view)
+    }
+
     fn sample(&self) {
         self.links.sample();
+        self.endings.sample(Instant::now(), self.data.endings());
     }
 }
 
@@ -202,7 +206,7 @@ impl Source {
         })
     }
 
-    fn peer(&self, node: &Node, routing: &Routing) -> Peer {
+    pub(super) fn peer(&self, node: &Node, routing: &Routing) -> Peer {
         let neighbour = node.hops == 1;
         let round_trip = self.links.round_trip(node.id).filter(|_| neighbour);
         let via = routing.find(&node.next_hop).filter(|_| !neighbour).map(|via| via.name.to_string());
@@ -218,6 +222,30 @@ impl Source {
     }
 }
 
+/// The topics of a page that pass, in order, and how many would be there from its first one on without a limit.
+pub(super) fn wanted_topics<'r>(
+    routing: &'r Routing,
+    page: &Page,
+    passes: impl Fn(&TopicRoutes) -> bool,
+) -> (Vec<(&'r TopicName, &'r TopicRoutes)>, usize) {
+    let is_wanted = |topic: &TopicName, routes: &TopicRoutes| {
+        // Whoever knows the channel of a challenge could claim it.
+        page.has(topic.as_str())
+            && topic.kind() != Kind::Handshake
+            && (!routes.sessions.is_empty() || routes.nodes.iter().any(|(at, _)| is_other(routing, *at)))
+            && passes(routes)
+    };
+    let mut found: Vec<_> = routing.topics().filter(|(topic, routes)| is_wanted(topic, routes)).collect();
+    let (limit, all) = (page.limit(), found.len());
+    // Of ten thousand topics only those on the page are put in order, and only they are written down.
+    if limit > 0 && found.len() > limit {
+        found.select_nth_unstable_by(limit - 1, |(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+    }
+    found.truncate(limit);
+    found.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+    (found, all)
+}
+
 fn configured(wanted: Wanted) -> ConfiguredPeer {
     let Wanted { address, state, failures, error } = wanted;
     let state = match state {
@@ -229,7 +257,7 @@ fn configured(wanted: Wanted) -> ConfiguredPeer {
     ConfiguredPeer { address: address.to_string(), state, failures, error }
 }
 
-fn others(routing: &Routing) -> impl Iterator<Item = &Node> {
+pub(super) fn others(routing: &Routing) -> impl Iterator<Item = &Node> {
     routing.reachable().filter(|node| node.id != routing.me())
 }
 

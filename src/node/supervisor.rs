@@ -27,6 +27,7 @@ use super::{
     control,
     core_counters::{ControlCounters, CoreCounters},
     data_path::{self, DataPath},
+    endings::Endings,
     gauges::Gauges,
     lifecycle::Lifecycle,
     limits,
@@ -36,6 +37,7 @@ use super::{
     sessions::Sessions,
     settings,
     status::Source,
+    trace::{self, Desk, Inquiries},
     trust::Trust,
 };
 use crate::{
@@ -150,7 +152,10 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let clients = Arc::new(Registry::new(client_port::Metrics::default()));
     clients.metrics().register(&mut registry);
     let links = Arc::new(Links::default());
-    let (core, epoch, data) = core(config, credentials, &clients, &links, &mut registry);
+    let (inquiries, arrivals) =
+        trace::channel(trace::Metrics::register(registry.sub_registry_with_prefix("trace")));
+    let (core, epoch, data) = core(config, credentials, (&clients, &links, inquiries.clone()), &mut registry);
+    let desk = Desk::new(data.clone(), config.trace.show, inquiries);
     let inbound = Arc::new(Inbound(data.clone()));
     let overlay_settings = settings::overlay(config);
     let (overlay, events) = Overlay::start(tasks, overlay_settings, credentials.clone(), epoch, inbound)?;
@@ -160,6 +165,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let (control, task) = control::new(core, data.clone(), links.clone(), clients.clone(), counters, events);
     tasks.spawn_vital("control", task.run(tasks.clone()));
     tasks.spawn_vital("timers", data.clone().run_timers(tasks.clone()));
+    tasks.spawn_vital("trace", desk.clone().run(arrivals, tasks.clone()));
     let overlay_address = overlay.listening().await.ok_or(StartError::Overtaken)?;
     let sessions = Arc::new(Sessions::default());
     let broker = Arc::new(NodeBroker {
@@ -199,9 +205,11 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         lifecycle: lifecycle.clone(),
         certificates,
         reload: reload.clone(),
+        endings: Endings::default(),
         limits: limits::limits(config),
         addresses: addresses.clone(),
         peers: config.overlay.peers.len(),
+        traces: Arc::new(desk),
         since,
     };
     let admin = start_admin(config, credentials, registry, source)?;
@@ -243,8 +251,7 @@ fn start_admin(
 fn core(
     config: &Config,
     credentials: &Credentials,
-    clients: &Arc<Registry>,
-    links: &Arc<Links>,
+    (clients, links, inquiries): (&Arc<Registry>, &Arc<Links>, Inquiries),
     registry: &mut MetricsRegistry,
 ) -> (Control, u64, Arc<DataPath>) {
     let mut random = rand::rng();
@@ -270,6 +277,7 @@ fn core(
         budget: Budget::keyed(config.limits.payload_bytes, random.next_u64()),
         incarnation: random.next_u64(),
         secret: [random.next_u64(), random.next_u64()],
+        inquiries,
     };
     let data = DataPath::new(settings, control.routing().clone(), clients.clone(), links.clone(), metrics);
     (control, epoch, Arc::new(data))

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use amop_protocol::Seq;
 use axum::http::{
     HeaderValue, Method, Request, StatusCode,
     header::{AUTHORIZATION, HOST},
@@ -19,7 +20,10 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::admin::Secret;
-use crate::telemetry::status::{Certificate, Client, Drain, Page, Peer, Reload, Route, Status, Topic, Usage};
+use crate::telemetry::{
+    status::{Certificate, Client, Drain, Page, Peer, Reload, Route, Status, Topic, Usage},
+    trace::{Seen, Trace, show_seq},
+};
 
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -218,6 +222,31 @@ impl Asker {
     /// As [`Asker::status`].
     pub async fn certificates(&self) -> Result<Vec<Certificate>, AskError> {
         self.read("/v1/certificates").await
+    }
+
+    /// What became of the messages with this seq. Takes some seconds if other nodes do not answer.
+    ///
+    /// # Errors
+    /// As [`Asker::status`].
+    pub async fn trace(&self, seq: &Seq) -> Result<Trace, AskError> {
+        self.read(&format!("/v1/trace/{}", show_seq(seq))).await
+    }
+
+    /// The same, as far as this very node knows.
+    ///
+    /// # Errors
+    /// As [`Asker::status`].
+    pub async fn trace_here(&self, seq: &Seq) -> Result<Trace, AskError> {
+        self.read(&format!("/v1/trace/{}?here=1", show_seq(seq))).await
+    }
+
+    /// Messages to a topic that came by after `place`, from an earlier answer; from now on if it is empty. Waits some
+    /// seconds for the first.
+    ///
+    /// # Errors
+    /// As [`Asker::status`].
+    pub async fn seen(&self, topic: &str, place: &str) -> Result<Seen, AskError> {
+        self.read(&format!("/v1/trace?topic={}&place={}", percent(topic), percent(place))).await
     }
 
     /// How far it is with its end.

@@ -9,7 +9,9 @@ mod limits;
 mod lines;
 pub mod logging;
 pub mod metrics;
+pub mod overview;
 mod process;
 pub mod status;
+pub mod trace;
 
 pub(crate) use self::limits::limits;

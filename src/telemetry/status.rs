@@ -4,14 +4,23 @@
 //! Fields are only ever added, and those that are new have a default when they are read: a command
 //! of one version asks nodes of another.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+use super::{
+    overview::{Overview, View},
+    trace::TraceSource,
+};
+
 /// Where a node's state comes from when the admin port is asked. Calls must be quick and must
 /// not wait for a busy task: the admin port answers under load.
 pub trait StatusSource: Send + Sync + 'static {
+    /// Who knows what became of messages, if anybody does.
+    fn traces(&self) -> Option<Arc<dyn TraceSource>> {
+        None
+    }
     /// The node at a glance.
     fn status(&self) -> Status;
     /// Why the node is not ready; empty if it is.
@@ -30,6 +39,8 @@ pub trait StatusSource: Send + Sync + 'static {
     fn certificates(&self) -> Vec<Certificate>;
     /// How far the node is with its end.
     fn draining(&self) -> Drain;
+    /// All that the web page shows.
+    fn overview(&self, view: &View) -> Overview;
     /// Called every second: rates are worked out from what was counted then.
     fn sample(&self);
 }

@@ -11,12 +11,13 @@ use amop_protocol::{
         dedup::Keyer,
         deliver::{self, Delivery, route_frame},
         event::{Action, Answer, AnswerBody, Mode, Publish, Push, Subscriber},
+        journal::{Journal, Key, Step},
         routing::Routing,
         seal,
     },
     wire::{
         link::LinkFrame,
-        peer::{Body, DataMessage, Envelope},
+        peer::{self, Body, DataMessage, Envelope},
     },
 };
 use amop_testkit::network::{self, Announced, EPOCH, id, number_of};
@@ -58,6 +59,8 @@ struct Node {
     delivery: Delivery,
     keyer: Keyer,
     routing: Routing,
+    /// Of what is relayed.
+    relayed: Journal,
 }
 
 impl Line {
@@ -95,7 +98,7 @@ impl Line {
             deadline: None,
             wishes: None,
         };
-        let Node { delivery, keyer, routing } = &mut self.nodes[0];
+        let Node { delivery, keyer, routing, .. } = &mut self.nodes[0];
         let key = keyer.key(&self.client.fingerprint, self.mode, &self.topic, &seq, &self.payload);
         delivery.handle_publish(self.now, routing, key, publish);
         self.carry_out(0);
@@ -112,9 +115,17 @@ impl Line {
     }
 
     fn receive(&mut self, from: usize, to: usize, frame: LinkFrame) {
-        let Node { delivery, keyer, routing } = &mut self.nodes[to];
+        let Node { delivery, keyer, routing, relayed } = &mut self.nodes[to];
         let routed = route_frame(routing, id(from), &frame).expect("a valid frame");
         for (next, copy) in routed.onwards {
+            relayed.set_now(self.now);
+            if relayed.is_on()
+                && let Some(subject) = peer::subject(&copy.header)
+            {
+                let key = Key::new(subject.origin, subject.send);
+                let (from, to) = (id(from).into(), next.into());
+                relayed.note(key, subject.number, Step::Relayed { what: subject.what, from, to });
+            }
             self.frames.push_back((to, number_of(&next), copy));
         }
         if routed.here {
@@ -156,11 +167,13 @@ impl Line {
 
 impl Node {
     fn new(index: usize, work: Work) -> Self {
-        let mut delivery = Delivery::new(deliver::Config::default(), id(index), EPOCH, 0);
+        let config = deliver::Config::default();
+        let mut delivery = Delivery::new(config, id(index), EPOCH, 0);
         for session in sessions(index, work) {
             delivery.handle_subscriber(session, Subscriber { client: client(session), instance: None });
         }
-        Self { delivery, keyer: Keyer::new([1, 2]), routing: routing(index, work) }
+        let (keyer, relayed) = (Keyer::new([1, 2]), Journal::new(config.journal));
+        Self { delivery, keyer, routing: routing(index, work), relayed }
     }
 }
 
@@ -171,7 +184,11 @@ fn sessions(index: usize, work: Work) -> impl Iterator<Item = SessionId> {
 fn envelope_of(message: &DataMessage) -> Option<&Envelope> {
     match &message.body {
         Body::Attempt { envelope, .. } | Body::FanOut { envelope, .. } => Some(envelope),
-        Body::Handed { .. } | Body::Outcome { .. } | Body::FanOutReport { .. } | Body::Refused { .. } => None,
+        Body::Handed { .. }
+        | Body::Outcome { .. }
+        | Body::FanOutReport { .. }
+        | Body::Refused { .. }
+        | Body::Inquiry { .. } => None,
     }
 }
 

@@ -18,4 +18,5 @@ mod process;
 mod relay;
 mod shutdown;
 mod tidy;
+mod trace;
 mod traps;

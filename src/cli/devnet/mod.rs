@@ -174,9 +174,10 @@ fn summary(plan: &Plan, layout: &Layout) -> String {
             ))
         ));
         lines.push(format!(
-            "\nWhat {} sees: {}\nLogs: {}\nCtrl-C stops everything.",
+            "\nWhat {} sees: {}, or http://{}/ in a browser\nLogs: {}\nCtrl-C stops everything.",
             first.name,
             output::bold(format_args!("{program} topics --admin {}", first.admin)),
+            first.admin,
             layout.dir().join("node-*/node.log").display()
         ));
     }

@@ -3,7 +3,7 @@
 //! One rule for all pages, so that no page can forget it: GET and HEAD read, everything else
 //! changes the node. What changes the node needs the token. Reading needs nothing on the loopback
 //! interface (unless configured), and elsewhere the token or the certificate of a client that the
-//! configuration names.
+//! configuration names. Only the web page's own files, which say nothing of the node, are everybody's.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Settings, metrics::Refused, token::Known};
+use super::{Settings, metrics::Refused, page, token::Known};
 
 /// Bytes of a request's body that are read.
 pub(super) const MAX_BODY: usize = 64 * 1024;
@@ -117,7 +117,10 @@ impl Guard {
         if changes && !is_own_origin(headers, host) {
             return Err(Refusal::Origin);
         }
-        self.authorise(headers, changes, caller)?;
+        // The web page is the same at every node, and has to be there to ask for the token.
+        if changes || !page::is_its(request.uri().path()) {
+            self.authorise(headers, changes, caller)?;
+        }
         match length(headers) {
             Some(length) if length > MAX_BODY as u64 => Err(Refusal::TooLarge),
             _ => Ok(()),

@@ -6,13 +6,15 @@
 //! that the configuration names. What changes the node always needs the token.
 //!
 //! `guard` decides, before anything else is done for a request; `serve` bounds connections;
-//! `routes` has the pages; `token` is the secret.
+//! `routes` has the pages, `page` the one for people; `token` is the secret.
 
 mod guard;
 mod metrics;
+mod page;
 mod routes;
 mod serve;
 mod token;
+mod trace;
 
 use std::{
     fmt, io,

@@ -15,9 +15,10 @@ use axum::{
 };
 use prometheus_client::registry::Registry;
 
-use super::guard::MAX_BODY;
+use super::{guard::MAX_BODY, page, trace};
 use crate::telemetry::{
     metrics,
+    overview::View,
     status::{Operations, Page, StatusSource},
 };
 
@@ -34,8 +35,10 @@ macro_rules! read {
     ($method:ident) => {
         get(async |State(shared): State<Shared>| Json(shared.source.$method()))
     };
-    ($method:ident, paged) => {
-        get(async |State(shared): State<Shared>, Query(page): Query<Page>| Json(shared.source.$method(&page)))
+    ($method:ident, $asked:ty) => {
+        get(async |State(shared): State<Shared>, Query(asked): Query<$asked>| {
+            Json(shared.source.$method(&asked))
+        })
     };
 }
 
@@ -47,12 +50,15 @@ pub(super) fn router(shared: Shared) -> Router {
         .route("/v1/status", read!(status))
         .route("/v1/peers", read!(peers))
         .route("/v1/routes", read!(routes))
-        .route("/v1/topics", read!(topics, paged))
-        .route("/v1/clients", read!(clients, paged))
+        .route("/v1/topics", read!(topics, Page))
+        .route("/v1/clients", read!(clients, Page))
         .route("/v1/limits", read!(limits))
         .route("/v1/certificates", read!(certificates))
+        .route("/v1/overview", read!(overview, View))
         .route("/v1/drain", read!(draining).merge(post(drain)))
         .route("/v1/reload", post(reload))
+        .merge(page::router())
+        .merge(trace::router())
         .fallback(async || (StatusCode::NOT_FOUND, "there is no such page; docs/operations.md lists them\n"))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(shared)

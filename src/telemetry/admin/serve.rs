@@ -25,7 +25,9 @@ use axum::{
     body::Body,
     http::{
         HeaderValue, Method, Request, StatusCode,
-        header::{CACHE_CONTROL, CONNECTION, X_CONTENT_TYPE_OPTIONS},
+        header::{
+            CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+        },
     },
     response::{IntoResponse, Response},
 };
@@ -73,6 +75,8 @@ const MAX_HEAD: usize = 16 * 1024;
 const SAMPLE: Duration = Duration::from_secs(1);
 /// Pause after a failed `accept`.
 const PAUSE: Duration = Duration::from_millis(200);
+/// For a browser that shows an answer which is not the web page: it loads nothing, and stands in no frame.
+const NOTHING_MORE: &str = "default-src 'none'; frame-ancestors 'none'";
 /// Characters of a path that a log line shows.
 const SHOWN: usize = 100;
 
@@ -233,6 +237,16 @@ impl Server {
         address: SocketAddr,
         caller: Caller,
     ) -> Result<Response, Infallible> {
+        let mut response = self.respond(request, address, caller).await;
+        let headers = response.headers_mut();
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.entry(CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(NOTHING_MORE));
+        Ok(response)
+    }
+
+    async fn respond(&self, request: Request<Incoming>, address: SocketAddr, caller: Caller) -> Response {
         if let Err(refusal) = self.guard.check(&request, caller) {
             self.metrics.count_refused(refusal.reason());
             self.refusals.line(|| {
@@ -242,7 +256,7 @@ impl Server {
             let mut response = refusal.into_response();
             // Whatever else it brings is not read.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            return Ok(response);
+            return response;
         }
         self.metrics.requests.inc();
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -250,15 +264,11 @@ impl Server {
             tracing::info!(%address, %method, path, "admin request with authority");
         }
         let request = request.map(Body::new);
-        let mut response = match timeout(ANSWER, self.router.call(request)).await {
+        match timeout(ANSWER, self.router.call(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
             Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the node took too long to answer\n").into_response(),
-        };
-        let headers = response.headers_mut();
-        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        Ok(response)
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     telemetry::{
         client::{self, AskError, Asker},
         metrics,
+        overview::{Overview, Spread, View},
         status::{
             Addresses, Certificate, Client, Drain, Page, Peer, Phase, Reload, Route, Status, Topic,
             TopicNode, Usage,
@@ -89,6 +90,27 @@ impl StatusSource for Fixed {
     fn draining(&self) -> Drain {
         let phase = if self.draining.load(Ordering::Relaxed) { Phase::Draining } else { Phase::Serving };
         Drain { phase, in_flight: 2, clients: 1, grace_ms: 5_000, cut: None, clients_closed: None }
+    }
+
+    fn overview(&self, view: &View) -> Overview {
+        let (topics, clients) = (self.topics(&view.topics()), self.clients(&view.clients()));
+        let spread =
+            |topic: Topic| Spread { topic: topic.topic, nodes: vec![[0, 1]], nodes_known: 1, subscribers: 1 };
+        Overview {
+            status: self.status(),
+            drain: self.draining(),
+            peers: self.peers(),
+            topics_at: vec![3],
+            links: Vec::new(),
+            links_known: 0,
+            topics_found: topics.len(),
+            topics: topics.into_iter().map(spread).collect(),
+            clients,
+            limits: self.limits(),
+            certificates: self.certificates(),
+            outcomes: Vec::new(),
+            failures: Vec::new(),
+        }
     }
 
     fn sample(&self) {}
@@ -206,6 +228,26 @@ async fn a_page_of_a_list_is_asked_for() {
     assert_eq!(named(None, Some("a b&c"), Some(1)).await, ["prices"]);
     let (status, _) = refused(client::get(bed.at(), "/v1/topics?limit=many").await);
     assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn the_web_page_is_everybodys_and_what_it_shows_is_not() {
+    let strict = Bed::new(SocketAddr::from(([127, 0, 0, 1], 0)), |settings| settings.token_for_reads = true);
+    let page = strict.anybody().ask(Method::GET, "/").await.expect("the page");
+    assert!(page.starts_with(b"<!doctype html>"));
+    assert_eq!(refused(strict.anybody().ask(Method::GET, "/v1/overview").await).0, 401);
+    assert_eq!(refused(strict.anybody().ask(Method::POST, "/").await).0, 401);
+    let own = strict.anybody().with(strict.secret.clone());
+    let overview: Overview = own.read("/v1/overview?prefix=p&rows=1").await.expect("with the token");
+    assert_eq!(overview.topics.iter().map(|spread| &*spread.topic).collect::<Vec<_>>(), ["prices"]);
+    assert_eq!(refused(own.ask(Method::GET, "/v1/overview?rows=-1").await).0, 400);
+    let foreign = raw(&strict, b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n").await;
+    assert!(foreign.starts_with("HTTP/1.1 403") && foreign.contains("default-src 'none'"), "{foreign}");
+    let remote = Bed::remote();
+    let without =
+        Asker::plain(remote.at()).over(AskingTls::of_node(&remote.credentials).expect("TLS").config());
+    assert!(without.ask(Method::GET, "/").await.is_ok());
+    assert_eq!(refused(without.ask(Method::GET, "/v1/overview").await).0, 401);
 }
 
 #[tokio::test]

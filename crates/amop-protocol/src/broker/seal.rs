@@ -122,7 +122,7 @@ impl Pair {
 
 /// The frame of a message of this node's own that goes to the neighbour `to`, with a MAC for each of its
 /// destinations that it reaches over others.
-pub(super) fn seal(
+pub(crate) fn seal(
     routing: &Routing,
     to: NodeId,
     message: &DataMessage,

@@ -5,6 +5,7 @@ pub mod extension;
 mod fields;
 pub mod files;
 pub mod generated;
+pub mod inquiry;
 pub mod interleave;
 pub mod link;
 pub mod peer;

@@ -335,6 +335,7 @@ impl SimNode {
             | Body::Outcome { send, .. }
             | Body::FanOutReport { send, .. }
             | Body::Refused { send, .. } => (None, Delivery::shard_of_number(send.id) % SHARDS),
+            Body::Inquiry { .. } => (None, 0),
         }
     }
 

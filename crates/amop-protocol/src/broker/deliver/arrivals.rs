@@ -51,6 +51,7 @@ impl Delivery {
         payload: Bytes,
     ) {
         let from = message.origin;
+        self.journal.set_now(now);
         if self.is_from_before(now, routing, key, &message) {
             self.counters.stale_messages += 1;
             return;

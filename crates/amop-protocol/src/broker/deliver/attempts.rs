@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     Cause, NodeId, Time,
-    broker::routing::Routing,
+    broker::{
+        journal::{Brief, Step, Why},
+        routing::Routing,
+    },
     wire::peer::{Body, SendRef},
 };
 
@@ -92,7 +95,7 @@ impl Delivery {
         if local {
             self.attempt_here(now, routing, id, push_timeout, choice.own);
         } else {
-            self.send_attempt(routing, id, &[]);
+            self.send_attempt(routing, id, &[], None);
         }
     }
 
@@ -107,11 +110,13 @@ impl Delivery {
         let attempt =
             reception::Attempt { requester, number: *attempts, push_timeout, own, recipients: false };
         let (key, payload) = (send.key, send.publish.payload.clone());
+        let here = Brief::from(self.me);
+        self.note_send(id, attempt.number, Step::Sent { to: here, via: here, nodes: 1 });
         self.receive_attempt(now, routing, key, attempt, &envelope, payload);
     }
 
-    /// Puts the current attempt on its way, the first time or again.
-    pub(super) fn send_attempt(&mut self, routing: &Routing, id: u64, path: &[NodeId]) {
+    /// Puts the current attempt on its way, the first time or, for some reason, again.
+    pub(super) fn send_attempt(&mut self, routing: &Routing, id: u64, path: &[NodeId], again: Option<Why>) {
         let Some(send) = self.sends.get(&id) else { return };
         let Progress::Unicast(Unicast { attempt: Some(attempt), attempts, .. }) = &send.progress else {
             return;
@@ -123,7 +128,9 @@ impl Delivery {
             push_timeout_ms: millis(attempt.push_timeout),
         };
         let (to, flow, payload) = (attempt.to, send.flow(), send.publish.payload.clone());
-        self.forward(routing, smallvec![to], path, flow, body, payload);
+        let number = *attempts;
+        let via = self.forward(routing, smallvec![to], path, flow, body, payload);
+        self.note_sent((id, number), (Some(to), 1), via, again);
     }
 
     pub(super) fn attempt_overdue(&mut self, now: Time, routing: &Routing, id: u64) {
@@ -145,7 +152,7 @@ impl Delivery {
         let path = detour(routing, attempt.to, attempt.resends);
         attempt.transmissions.add(&path);
         self.counters.resends += 1;
-        self.send_attempt(routing, id, &path);
+        self.send_attempt(routing, id, &path, Some(Why::Unconfirmed));
     }
 
     /// The current attempt has failed for good: on to the next candidate.
@@ -153,12 +160,15 @@ impl Delivery {
         let Some(send) = self.sends.get_mut(&id) else { return };
         let Progress::Unicast(unicast) = &mut send.progress else { return };
         let Some(attempt) = unicast.attempt.take() else { return };
+        let number = unicast.attempts;
         unicast.failures.add(failed.cause, failed.at);
         unicast.failures.may_have_run |= attempt.transmissions.are_several();
         if failed.spent {
             unicast.found_nobody += u32::from(failed.cause == Cause::NoSubscriber);
             unicast.spent.push(attempt.target());
         }
+        let step = Step::Failed { at: failed.at.into(), cause: failed.cause };
+        self.note_send(id, number, step);
         self.next_attempt(now, routing, id);
     }
 }

@@ -17,10 +17,14 @@ use crate::{
     broker::{
         dedup::{MessageKey, Seen},
         event::{AnswerBody, PushId},
+        journal::Step,
         routing::Routing,
     },
     wire::{peer::Envelope, recipients::Roster},
 };
+
+/// Recipients that could not be handed a multicast and stand in the journal one by one.
+const MOST_NOTED: u32 = 16;
 
 /// Who asks for a multicast to be handed out, and how.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +50,10 @@ impl Delivery {
         let push_timeout = self.config.push_timeout_max;
         let attempt = Attempt { requester, number: 0, push_timeout, own, recipients };
         let report = match self.received.get(key) {
-            None => return self.begin_fan_out(now, routing, key, attempt, envelope, payload),
+            None => {
+                self.note_arrived(&requester, 0, envelope);
+                return self.begin_fan_out(now, routing, key, attempt, envelope, payload);
+            }
             Some(Seen::Running(_)) => return self.rejoin_fan_out(routing, key, attempt),
             Some(Seen::Done(ended)) => NodeReport {
                 counts: [ended.handed, ended.failed],
@@ -57,11 +64,13 @@ impl Delivery {
             Some(Seen::Dropped) => NodeReport::complete(Cause::OutcomeLost),
         };
         self.counters.absorbed += 1;
+        self.note_again(&requester, 0);
         self.report_fan_out(routing, Waiting::again(&attempt), report);
     }
 
     fn rejoin_fan_out(&mut self, routing: &Routing, key: MessageKey, attempt: Attempt) {
         self.counters.absorbed += 1;
+        self.note_again(&attempt.requester, 0);
         let Some(reception) = self.received.running(key) else { return };
         let waiting = reception.join(attempt);
         self.counters.requesters_ignored += u64::from(waiting.is_none());
@@ -136,6 +145,12 @@ impl Delivery {
         let Some(reception) = self.received.running(key) else { return };
         reception.lost += 1;
         reception.worst = reception.worst.worse(cause);
+        // Where thousands fail at once, the first few say why; the rest are counted.
+        if reception.lost <= MOST_NOTED {
+            for waiting in &reception.requesters {
+                self.journal.note(waiting.key(), 0, Step::NotHanded { session, cause });
+            }
+        }
         self.name_recipient(key, session, cause);
     }
 

@@ -37,6 +37,8 @@ pub struct Config {
     /// The seen-window of messages that came for clients of this node. As many entries again may
     /// be of messages that nobody here has taken yet; beyond, the oldest counts as ended.
     pub received: Bounds,
+    /// Entries of the journal: 16,384, of [`ENTRY_BYTES`](crate::broker::journal::ENTRY_BYTES) each; 0 keeps none.
+    pub journal: usize,
 }
 
 impl Default for Config {
@@ -51,6 +53,7 @@ impl Default for Config {
             preference: Preference::Even,
             sent: Bounds { entries: 100_000, bytes: 4 << 20 },
             received: Bounds { entries: 100_000, bytes: 4 << 20 },
+            journal: 16_384,
         }
     }
 }

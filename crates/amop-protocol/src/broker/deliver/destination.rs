@@ -16,6 +16,7 @@ use crate::{
         budget::Holder,
         dedup::{MessageKey, Seen},
         event::AnswerBody,
+        journal::Step,
         routing::Routing,
     },
     wire::peer::Envelope,
@@ -42,6 +43,7 @@ impl Delivery {
     ) {
         let known = match self.received.get(key) {
             None => {
+                self.note_arrived(&attempt.requester, attempt.number, envelope);
                 let Some(hold) = self.budget.hold(holder(self.me, attempt, envelope), payload.len()) else {
                     return self.no_room(routing, attempt);
                 };
@@ -56,6 +58,7 @@ impl Delivery {
             Some(Seen::Dropped) => (Cause::OutcomeLost, Verdict::Final, AnswerBody::default()),
         };
         self.counters.absorbed += 1;
+        self.note_again(&attempt.requester, attempt.number);
         let waiting = Waiting::again(&attempt);
         self.report_outcome(routing, waiting, known.0, known.1, &known.2);
     }
@@ -71,6 +74,7 @@ impl Delivery {
         envelope: &Envelope,
         payload: Bytes,
     ) {
+        self.note_again(&attempt.requester, attempt.number);
         let Some(reception) = self.received.running(key) else { return };
         if let Some(push) = reception.push {
             let waiting = reception.join(attempt);
@@ -143,6 +147,10 @@ impl Delivery {
         cause: Cause,
     ) {
         let Some(reception) = self.received.running(key) else { return };
+        for waiting in &reception.requesters {
+            let step = Step::NotHanded { session, cause };
+            self.journal.note(waiting.key(), waiting.number, step);
+        }
         // Who may have had it does not get it again by another session of the same application.
         let application = self.subscribers.get(&session).filter(|who| who.instance.is_some());
         reception.reached.extend(application.filter(|_| stage != Stage::Queued).cloned());

@@ -18,6 +18,7 @@ use crate::{
     Cause, NodeId, Retry, SessionId, Time,
     broker::{
         event::AnswerBody,
+        journal::{Brief, Step, Why},
         routing::{Node, Routing},
     },
     limits::MAX_HOPS,
@@ -185,7 +186,7 @@ impl Delivery {
         let here = by_hop.remove(&self.me).is_some();
         for destinations in by_hop.into_values() {
             for part in private::portions(&destinations) {
-                self.send_fan_out(routing, id, part, &[]);
+                self.send_fan_out(routing, id, part, &[], None);
             }
         }
         if here {
@@ -202,6 +203,8 @@ impl Delivery {
         let (key, payload) = (send.key, send.publish.payload.clone());
         let recipients = send.publish.wants_recipients();
         let ask = Ask { requester, own: Own::Not(send.publish.session), recipients };
+        let here = Brief::from(self.me);
+        self.note_send(id, 0, Step::Sent { to: here, via: here, nodes: 1 });
         self.receive_fan_out(now, routing, key, ask, &envelope, payload);
     }
 
@@ -211,13 +214,16 @@ impl Delivery {
         id: u64,
         destinations: Vec<NodeId>,
         path: &[NodeId],
+        again: Option<Why>,
     ) {
         let Some(send) = self.sends.get(&id) else { return };
         let recipients = send.publish.wants_recipients();
         let envelope = send.envelope(audience_of(routing, send, &destinations));
         let body = Body::FanOut { send: id, envelope, recipients };
         let (flow, payload) = (send.flow(), send.publish.payload.clone());
-        self.forward(routing, destinations.into(), path, flow, body, payload);
+        let (first, nodes) = (destinations.first().copied(), destinations.len());
+        let via = self.forward(routing, destinations.into(), path, flow, body, payload);
+        self.note_sent((id, 0), (first, nodes), via, again);
     }
 
     /// A destination reports.
@@ -253,6 +259,8 @@ impl Delivery {
             let patience = self.config.push_timeout_max + self.config.resend_after(payload, 0);
             destination.resend_at = now + patience;
         }
+        let complete = report.complete;
+        self.note_send(id, 0, Step::Counted { by: from.into(), handed, failed, complete });
         if handed > 0 {
             self.tell_handed(routing, id);
         }
@@ -289,6 +297,7 @@ impl Delivery {
         let Progress::FanOut(fan_out) = &mut send.progress else { return };
         let left: Vec<NodeId> = fan_out.waiting.keys().copied().collect();
         left.iter().for_each(|node| fan_out.give_up_on(node, Cause::Deadline));
+        self.note_given_up(id, &left, Cause::Deadline);
         self.finish_fan_out(now, routing, id);
     }
 
@@ -306,7 +315,7 @@ impl Delivery {
         }
         for (node, path) in overdue {
             self.counters.resends += 1;
-            self.send_fan_out(routing, id, vec![node], &path);
+            self.send_fan_out(routing, id, vec![node], &path, Some(Why::Unconfirmed));
         }
     }
 
@@ -331,9 +340,10 @@ impl Delivery {
             }
         }
         gone.iter().for_each(|node| fan_out.give_up_on(node, Cause::Unreachable));
+        self.note_given_up(id, &gone, Cause::Unreachable);
         for node in again {
             self.counters.resends += 1;
-            self.send_fan_out(routing, id, vec![node], &[]);
+            self.send_fan_out(routing, id, vec![node], &[], Some(Why::Rerouted));
         }
         self.finish_fan_out(now, routing, id);
     }

@@ -18,6 +18,7 @@ mod destination;
 mod detour;
 mod fan_out;
 mod ledger;
+mod notes;
 mod origin;
 mod outcome;
 mod private;
@@ -65,6 +66,7 @@ use super::{
     budget::Budget,
     dedup::{Load, MessageKey, Window},
     event::{Action, Answer, Publish, PushError, PushId, Subscriber},
+    journal::Journal,
     routing::Routing,
     seal,
     timer::Wheel,
@@ -129,6 +131,7 @@ pub struct Delivery {
     counters: Counters,
     budget: Budget,
     numbers: Numbers,
+    journal: Journal,
 }
 
 impl Delivery {
@@ -157,6 +160,7 @@ impl Delivery {
             counters: Counters::default(),
             budget: Budget::default(),
             numbers: Numbers::default(),
+            journal: Journal::new(config.journal),
         }
     }
 
@@ -178,6 +182,7 @@ impl Delivery {
     /// A client publishes. `key` is the message's; the outcome comes as an action, now or later.
     pub fn handle_publish(&mut self, now: Time, routing: &Routing, key: MessageKey, publish: Publish) {
         self.counters.publishes += 1;
+        self.journal.set_now(now);
         self.publish(now, routing, key, publish);
         self.settle(now, routing);
     }
@@ -203,6 +208,7 @@ impl Delivery {
         push: PushId,
         result: Result<(), PushError>,
     ) {
+        self.journal.set_now(now);
         self.push_written(now, routing, session, push, result);
         self.settle(now, routing);
     }
@@ -216,12 +222,14 @@ impl Delivery {
         push: PushId,
         answer: Answer,
     ) {
+        self.journal.set_now(now);
         self.push_answered(now, routing, session, push, answer);
         self.settle(now, routing);
     }
 
     /// A session is gone: its pushes fail, and nobody is told of its own sends any more.
     pub fn handle_session_closed(&mut self, now: Time, routing: &Routing, session: SessionId) {
+        self.journal.set_now(now);
         let pushes: Vec<PushId> =
             self.pushes.iter().filter(|(_, push)| push.concerns(session)).map(|(id, _)| *id).collect();
         for push in pushes {
@@ -233,6 +241,7 @@ impl Delivery {
 
     /// Routes changed: what was on its way over a way that changed is sent again.
     pub fn handle_routing(&mut self, now: Time, routing: &Routing) {
+        self.journal.set_now(now);
         let ids: Vec<u64> = self.sends.keys().copied().collect();
         for id in ids {
             self.reroute_send(now, routing, id);
@@ -247,6 +256,7 @@ impl Delivery {
 
     /// The end of the grace period: everything in flight gets the outcome of how far it came.
     pub fn handle_stop(&mut self, now: Time, routing: &Routing) {
+        self.journal.set_now(now);
         let ids: Vec<u64> = self.sends.keys().copied().collect();
         for id in ids {
             self.give_up(now, routing, id);
@@ -255,6 +265,7 @@ impl Delivery {
 
     /// Fires what is due.
     pub fn handle_timeout(&mut self, now: Time, routing: &Routing) {
+        self.journal.set_now(now);
         self.wake(now, routing);
         self.lapse_resting(now);
         self.sent.expire(now);
@@ -356,7 +367,8 @@ impl Delivery {
         number
     }
 
-    /// Sends a data message along the routing table, or along `path` if it is not empty.
+    /// Sends a data message along the routing table, or along `path` if it is not empty. Returns the neighbour it
+    /// goes to, if there is a way.
     fn forward(
         &mut self,
         routing: &Routing,
@@ -365,7 +377,7 @@ impl Delivery {
         flow: u32,
         body: Body,
         payload: Bytes,
-    ) {
+    ) -> Option<NodeId> {
         let by_table = || routing.find(&destinations[0]).map(|node| node.next_hop);
         let (to, rest) = match path.split_first() {
             Some((next, rest)) => (Some(*next), rest),
@@ -373,11 +385,12 @@ impl Delivery {
         };
         let Some(to) = to else {
             self.counters.unroutable += 1;
-            return;
+            return None;
         };
         let message = DataMessage { origin: self.me, origin_epoch: self.epoch, body };
         let route = Route { destinations, path: rest.to_vec() };
         let frame = seal::seal(routing, to, &message, &route, flow, payload);
         self.actions.push_back(Action::Forward { to, frame });
+        Some(to)
     }
 }

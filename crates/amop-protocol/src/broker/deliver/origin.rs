@@ -16,6 +16,7 @@ use crate::{
     broker::{
         dedup::{MessageKey, Seen},
         event::{Action, Mode, Publish},
+        journal::{Name, Step, Why},
         routing::Routing,
     },
     mutations::{self, Mutation},
@@ -30,6 +31,7 @@ const WAIT_FOR_ROOM: Duration = Duration::from_millis(100);
 impl Delivery {
     pub(super) fn publish(&mut self, now: Time, routing: &Routing, key: MessageKey, publish: Publish) {
         if let Some(cause) = self.refusal(&publish) {
+            self.note_at_once(&publish, cause);
             return self.tell(routing, (publish.session, publish.seq), &publish, cause.into());
         }
         let ending = match self.sent.get(key) {
@@ -39,7 +41,14 @@ impl Delivery {
             Some(Seen::Dropped) => Cause::OutcomeLost.into(),
         };
         self.counters.duplicates += 1;
+        self.note_at_once(&publish, ending.cause);
         self.tell(routing, (publish.session, publish.seq), &publish, ending);
+    }
+
+    /// It ends before it has become a send.
+    fn note_at_once(&mut self, publish: &Publish, cause: Cause) {
+        let step = Step::AtOnce { seq: publish.seq, topic: Name::of(&publish.topic), cause };
+        self.note_send(0, 0, step);
     }
 
     fn refusal(&self, publish: &Publish) -> Option<Cause> {
@@ -54,6 +63,7 @@ impl Delivery {
     /// The same message again, while the first is in flight: its outcome will serve both.
     fn join(&mut self, routing: &Routing, id: u64, publish: &Publish) {
         self.counters.duplicates += 1;
+        self.note_send(id, 0, Step::Repeated { seq: publish.seq });
         let Some(send) = self.sends.get_mut(&id) else { return };
         let cause = if send.is_told() {
             Cause::Delivered
@@ -72,6 +82,7 @@ impl Delivery {
     fn begin(&mut self, now: Time, routing: &Routing, key: MessageKey, publish: Publish) {
         let Some(hold) = self.budget.hold((&publish.client.fingerprint).into(), publish.payload.len()) else {
             let ending = Ending { retry_after: WAIT_FOR_ROOM, ..Cause::NoRoom.into() };
+            self.note_at_once(&publish, ending.cause);
             return self.tell(routing, (publish.session, publish.seq), &publish, ending);
         };
         let id = self.number();
@@ -92,6 +103,7 @@ impl Delivery {
         };
         self.sends.insert(id, send);
         self.sent.begin(key, id);
+        self.note_published(id);
         match mode {
             Mode::Unicast => self.next_attempt(now, routing, id),
             Mode::Multicast => self.fan_out(now, routing, id),
@@ -129,7 +141,7 @@ impl Delivery {
                     attempt.way = node.way;
                     attempt.transmissions.add(&[]);
                     self.counters.resends += 1;
-                    self.send_attempt(routing, id, &[]);
+                    self.send_attempt(routing, id, &[], Some(Why::Rerouted));
                 }
             }
             _ => {
@@ -142,17 +154,18 @@ impl Delivery {
     /// Ends a send: everybody who waits is told, and the window remembers.
     pub(super) fn finish(&mut self, now: Time, routing: &Routing, id: u64, ending: Ending) {
         let Some(send) = self.sends.remove(&id) else { return };
-        self.tell_waiters(routing, &send, &ending);
+        self.tell_waiters(routing, id, &send, &ending);
         let ended = Ended::of_send(&ending, &mut self.sent_pages);
         let bytes = ended.bytes();
         self.sent.end(send.key, ended, bytes, now + self.config.retention());
     }
 
-    fn tell_waiters(&mut self, routing: &Routing, send: &Send, ending: &Ending) {
+    fn tell_waiters(&mut self, routing: &Routing, id: u64, send: &Send, ending: &Ending) {
         if send.is_told() {
             return;
         }
         for waiter in &send.waiters {
+            self.note_send(id, 0, Step::Told { session: waiter.who.0, cause: ending.cause });
             self.tell(routing, waiter.who, &send.publish, ending.clone());
         }
     }
@@ -160,7 +173,7 @@ impl Delivery {
     /// Tells everybody who waits, while the send goes on.
     pub(super) fn tell_early(&mut self, routing: &Routing, id: u64, cause: Cause) {
         let Some(send) = self.sends.remove(&id) else { return };
-        self.tell_waiters(routing, &send, &cause.into());
+        self.tell_waiters(routing, id, &send, &cause.into());
         self.sends.insert(id, send);
     }
 

@@ -15,6 +15,7 @@ use crate::{
     broker::{
         dedup::MessageKey,
         event::{Action, Answer, AnswerBody, Handout, Mode, Push, PushError, PushId, Sender},
+        journal::Step,
         routing::Routing,
     },
     wire::extension::FromNode,
@@ -26,6 +27,13 @@ impl Delivery {
         let id = PushId(self.number());
         let Some(reception) = self.received.running(key) else { return };
         reception.push = Some(id);
+        let step = match &to {
+            To::One { session, .. } => Step::Pushed { session: *session },
+            To::All(recipients) => Step::PushedAll { sessions: recipients.left() as u32 },
+        };
+        for waiting in &reception.requesters {
+            self.journal.note(waiting.key(), waiting.number, step);
+        }
         let deadline = now + wait + self.config.transfer(reception.payload.len());
         let handout = |mode| handout_of(reception, self.me, routing, id, mode, wait);
         match &to {
@@ -62,7 +70,7 @@ impl Delivery {
             (To::One { session: asked, .. }, _) if *asked != session => {}
             (To::One { stage, .. }, Ok(())) => {
                 *stage = Stage::Handed;
-                self.tell_handed_to(routing, key);
+                self.tell_handed_to(routing, key, session);
             }
             (To::One { stage, .. }, Err(error)) => {
                 let stage = *stage;
@@ -87,6 +95,11 @@ impl Delivery {
         let Some(ActivePush { key, to: To::All(recipients), .. }) = self.pushes.get(&id) else { return };
         let (key, is_first, is_named) = (*key, recipients.handed() == 1, recipients.are_named);
         let is_last = recipients.is_empty();
+        if is_first && let Some(reception) = self.received.running(key) {
+            for waiting in &reception.requesters {
+                self.journal.note(waiting.key(), 0, Step::Handed { session });
+            }
+        }
         if is_named {
             self.name_recipient(key, session, Cause::Delivered);
         }
@@ -138,9 +151,10 @@ impl Delivery {
         push.is_some_and(|push| matches!(push.to, To::One { stage: Stage::Written, .. }))
     }
 
-    fn tell_handed_to(&mut self, routing: &Routing, key: MessageKey) {
+    fn tell_handed_to(&mut self, routing: &Routing, key: MessageKey, session: SessionId) {
         let Some(reception) = self.received.running(key) else { return };
         for waiting in reception.requesters.clone() {
+            self.note_for(&waiting.requester, waiting.number, Step::Handed { session });
             self.report_handed(routing, waiting);
         }
     }
@@ -169,6 +183,7 @@ impl Delivery {
             (Cause::SubscriberRefused, AnswerBody::default())
         };
         for waiting in std::mem::take(&mut reception.requesters) {
+            self.note_for(&waiting.requester, waiting.number, Step::Answered { session, cause });
             self.report_outcome(routing, waiting, cause, Verdict::Final, &body);
         }
         let ended = Ended::with_body(cause, [1, 0], &body, &mut self.received_pages);

@@ -11,6 +11,7 @@ use crate::{
         budget::Hold,
         dedup::MessageKey,
         event::{PushId, Subscriber},
+        journal::Key,
         routing::Routing,
     },
     mutations::{self, Mutation},
@@ -77,6 +78,11 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    /// What journals know the message by.
+    pub(super) fn key(&self) -> Key {
+        Key::new(self.requester.node, self.requester.send)
+    }
+
     /// Who asks for something that is known.
     pub(super) fn again(attempt: &Attempt) -> Self {
         let Attempt { requester, number, recipients, .. } = *attempt;

@@ -10,7 +10,14 @@ use super::{
     Delivery,
     send::{Failed, Progress, Transmissions},
 };
-use crate::{Cause, NodeId, Status, Time, broker::routing::Routing, limits::MAX_HOPS};
+use crate::{
+    Cause, NodeId, Status, Time,
+    broker::{
+        journal::{Step, Why},
+        routing::Routing,
+    },
+    limits::MAX_HOPS,
+};
 
 /// Nodes that are gone around for one destination; with more, nobody's limit is to blame.
 pub(crate) const MAX_AROUND: usize = 8;
@@ -45,9 +52,11 @@ impl Delivery {
             self.counters.stale_reports += 1;
             return;
         }
-        match send.progress {
-            Progress::Unicast(_) => self.attempt_refused(now, routing, from, id, &refused),
-            Progress::FanOut(_) => self.fan_out_refused(now, routing, from, id, &refused),
+        let is_unicast = matches!(send.progress, Progress::Unicast(_));
+        self.note_send(id, refused.number, Step::Refused { by: from.into(), cause: refused.cause });
+        match is_unicast {
+            true => self.attempt_refused(now, routing, from, id, &refused),
+            false => self.fan_out_refused(now, routing, from, id, &refused),
         }
     }
 
@@ -66,7 +75,7 @@ impl Delivery {
         match transmissions.refused(routing, from, to) {
             Next::Around(path) => {
                 self.counters.resends += 1;
-                self.send_attempt(routing, id, &path);
+                self.send_attempt(routing, id, &path, Some(Why::Refused));
             }
             Next::Wait => {}
             Next::Ignore => self.counters.stale_reports += 1,
@@ -87,11 +96,14 @@ impl Delivery {
             match transmissions.refused(routing, from, *to) {
                 Next::Around(path) => {
                     self.counters.resends += 1;
-                    self.send_fan_out(routing, id, vec![*to], &path);
+                    self.send_fan_out(routing, id, vec![*to], &path, Some(Why::Refused));
                 }
                 Next::Wait => {}
                 Next::Ignore => self.counters.stale_reports += 1,
-                Next::Fail => fan_out.give_up_on(to, refused.cause),
+                Next::Fail => {
+                    fan_out.give_up_on(to, refused.cause);
+                    self.note_send(id, 0, Step::Failed { at: (*to).into(), cause: refused.cause });
+                }
             }
         }
         self.finish_fan_out(now, routing, id);

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Cause, NodeId, Time,
-    broker::{event::AnswerBody, routing::Routing},
+    broker::{event::AnswerBody, journal::Step, routing::Routing},
     mutations::{self, Mutation},
     wire::peer::{Body, SendRef},
 };
@@ -81,6 +81,7 @@ impl Delivery {
                     attempt.resend_at = now + attempt.push_timeout + self.config.resend_after(payload, 0);
                 }
                 self.note_handed(id);
+                self.note_send(id, number, Step::Confirmed { by: from.into() });
             }
             _ => self.counters.stale_reports += 1,
         }

@@ -6,7 +6,7 @@ use smallvec::smallvec;
 use super::{Delivery, detour::way_back, fan_out::NodeReport, reception::Waiting};
 use crate::{
     Cause,
-    broker::{event::AnswerBody, routing::Routing},
+    broker::{event::AnswerBody, journal::Step, routing::Routing},
     wire::{interleave::flow_of, peer::Body},
 };
 
@@ -24,6 +24,9 @@ impl Delivery {
         verdict: Verdict,
         body: &AnswerBody,
     ) {
+        if cause != Cause::Delivered {
+            self.note_for(&waiting.requester, waiting.number, Step::Reported { cause });
+        }
         let outcome = Body::Outcome {
             send: waiting.requester.send,
             number: waiting.number,
@@ -41,6 +44,9 @@ impl Delivery {
         waiting: Waiting,
         NodeReport { counts: [handed, failed], cause, complete, roster }: NodeReport,
     ) {
+        if complete {
+            self.note_for(&waiting.requester, 0, Step::Reported { cause });
+        }
         let body = Body::FanOutReport { send: waiting.requester.send, handed, failed, cause, complete };
         let payload = if waiting.recipients { roster } else { Bytes::new() };
         self.report(routing, waiting, body, payload);

@@ -388,7 +388,7 @@ pub struct Data {
     /// bytes over all fields but 3 to 5, as they are encoded, and the BLAKE3 hash of the payload.
     #[prost(bytes = "bytes", repeated, tag = "5")]
     pub macs: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    #[prost(oneof = "data::Body", tags = "8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "data::Body", tags = "8, 9, 10, 11, 12, 13, 14")]
     pub body: ::core::option::Option<data::Body>,
 }
 /// Nested message and enum types in `Data`.
@@ -407,6 +407,8 @@ pub mod data {
         FanOutReport(super::FanOutReport),
         #[prost(message, tag = "13")]
         Refused(super::Refused),
+        #[prost(message, tag = "14")]
+        Inquiry(super::Inquiry),
     }
 }
 /// The client message an attempt or fan-out carries. The payload of the frame is its payload.
@@ -540,6 +542,93 @@ pub struct Refused {
     #[prost(uint32, tag = "6")]
     pub retry_after_ms: u32,
 }
+/// "Where is this message?": a question to a node, whose payload is a Question, or its answer, whose payload is an
+/// Account. A node that knows nothing, or may say nothing, answers with an Account without steps: the two cannot be
+/// told apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Inquiry {
+    /// names the question at the node that asks; the answer repeats it
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(bool, tag = "2")]
+    pub answer: bool,
+}
+/// Which message is meant: a send of some node, or what its publisher calls it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Question {
+    /// 32 bytes: the publisher's node
+    #[prost(bytes = "bytes", tag = "1")]
+    pub origin: ::prost::bytes::Bytes,
+    /// the low bits of the epoch in which it began the send
+    #[prost(uint32, tag = "2")]
+    pub epoch: u32,
+    #[prost(uint64, tag = "3")]
+    pub send_id: u64,
+    /// 32 bytes, instead of the others; answered to nodes of one's own institution only
+    #[prost(bytes = "bytes", tag = "4")]
+    pub seq: ::prost::bytes::Bytes,
+}
+/// What a node has written down about the message, oldest first, at most 512 steps.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Account {
+    #[prost(message, repeated, tag = "1")]
+    pub steps: ::prost::alloc::vec::Vec<JournalStep>,
+    /// there is more than fits
+    #[prost(bool, tag = "2")]
+    pub partial: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JournalStep {
+    #[prost(enumeration = "JournalKind", tag = "1")]
+    pub kind: i32,
+    /// how long before this answer it happened, in microseconds
+    #[prost(uint64, tag = "2")]
+    pub age_us: u64,
+    /// 0: about none
+    #[prost(uint32, tag = "3")]
+    pub attempt: u32,
+    /// the first 8 bytes of the id of the node the step is about: sent to, told by, brought by
+    #[prost(bytes = "bytes", tag = "4")]
+    pub node: ::prost::bytes::Bytes,
+    /// likewise: the neighbour it went through, or was to go to
+    #[prost(bytes = "bytes", tag = "5")]
+    pub via: ::prost::bytes::Bytes,
+    #[prost(enumeration = "Cause", tag = "6")]
+    pub cause: i32,
+    /// nodes, sessions, or subscribers that were handed it
+    #[prost(uint32, tag = "7")]
+    pub count: u32,
+    /// subscribers that could not be
+    #[prost(uint32, tag = "8")]
+    pub failed: u32,
+    #[prost(bool, tag = "9")]
+    pub complete: bool,
+    #[prost(enumeration = "JournalFrame", tag = "10")]
+    pub frame: i32,
+    #[prost(enumeration = "JournalReason", tag = "11")]
+    pub reason: i32,
+    /// Only to nodes of one's own institution, or where \[trace\] show is "all":
+    ///
+    /// the client it is about, at most 256 bytes
+    #[prost(string, tag = "12")]
+    pub who: ::prost::alloc::string::String,
+    #[prost(string, tag = "13")]
+    pub topic: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "14")]
+    pub seq: ::prost::bytes::Bytes,
+    /// 25 bytes: version 00 of W3C's traceparent without its version, if the publisher gave one
+    #[prost(bytes = "bytes", tag = "15")]
+    pub context: ::prost::bytes::Bytes,
+    /// the first 8 bytes of the publisher's node
+    #[prost(bytes = "bytes", tag = "16")]
+    pub origin: ::prost::bytes::Bytes,
+    #[prost(uint32, tag = "17")]
+    pub epoch: u32,
+    #[prost(uint64, tag = "18")]
+    pub send_id: u64,
+    #[prost(bool, tag = "19")]
+    pub multicast: bool,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum RecordKind {
@@ -568,6 +657,168 @@ impl RecordKind {
             "RECORD_KIND_IDENTITY" => Some(Self::Identity),
             "RECORD_KIND_LINKS" => Some(Self::Links),
             "RECORD_KIND_TOPICS" => Some(Self::Topics),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum JournalKind {
+    /// newer than the reader
+    Unspecified = 0,
+    Published = 1,
+    Repeated = 2,
+    AtOnce = 3,
+    Sent = 4,
+    Resent = 5,
+    NoWay = 6,
+    Confirmed = 7,
+    Failed = 8,
+    Counted = 9,
+    Refused = 10,
+    Told = 11,
+    Arrived = 12,
+    Again = 13,
+    Pushed = 14,
+    Handed = 15,
+    NotHanded = 16,
+    Answered = 17,
+    Reported = 18,
+    Relayed = 19,
+    Stopped = 20,
+    Context = 21,
+}
+impl JournalKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "JOURNAL_KIND_UNSPECIFIED",
+            Self::Published => "JOURNAL_KIND_PUBLISHED",
+            Self::Repeated => "JOURNAL_KIND_REPEATED",
+            Self::AtOnce => "JOURNAL_KIND_AT_ONCE",
+            Self::Sent => "JOURNAL_KIND_SENT",
+            Self::Resent => "JOURNAL_KIND_RESENT",
+            Self::NoWay => "JOURNAL_KIND_NO_WAY",
+            Self::Confirmed => "JOURNAL_KIND_CONFIRMED",
+            Self::Failed => "JOURNAL_KIND_FAILED",
+            Self::Counted => "JOURNAL_KIND_COUNTED",
+            Self::Refused => "JOURNAL_KIND_REFUSED",
+            Self::Told => "JOURNAL_KIND_TOLD",
+            Self::Arrived => "JOURNAL_KIND_ARRIVED",
+            Self::Again => "JOURNAL_KIND_AGAIN",
+            Self::Pushed => "JOURNAL_KIND_PUSHED",
+            Self::Handed => "JOURNAL_KIND_HANDED",
+            Self::NotHanded => "JOURNAL_KIND_NOT_HANDED",
+            Self::Answered => "JOURNAL_KIND_ANSWERED",
+            Self::Reported => "JOURNAL_KIND_REPORTED",
+            Self::Relayed => "JOURNAL_KIND_RELAYED",
+            Self::Stopped => "JOURNAL_KIND_STOPPED",
+            Self::Context => "JOURNAL_KIND_CONTEXT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "JOURNAL_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "JOURNAL_KIND_PUBLISHED" => Some(Self::Published),
+            "JOURNAL_KIND_REPEATED" => Some(Self::Repeated),
+            "JOURNAL_KIND_AT_ONCE" => Some(Self::AtOnce),
+            "JOURNAL_KIND_SENT" => Some(Self::Sent),
+            "JOURNAL_KIND_RESENT" => Some(Self::Resent),
+            "JOURNAL_KIND_NO_WAY" => Some(Self::NoWay),
+            "JOURNAL_KIND_CONFIRMED" => Some(Self::Confirmed),
+            "JOURNAL_KIND_FAILED" => Some(Self::Failed),
+            "JOURNAL_KIND_COUNTED" => Some(Self::Counted),
+            "JOURNAL_KIND_REFUSED" => Some(Self::Refused),
+            "JOURNAL_KIND_TOLD" => Some(Self::Told),
+            "JOURNAL_KIND_ARRIVED" => Some(Self::Arrived),
+            "JOURNAL_KIND_AGAIN" => Some(Self::Again),
+            "JOURNAL_KIND_PUSHED" => Some(Self::Pushed),
+            "JOURNAL_KIND_HANDED" => Some(Self::Handed),
+            "JOURNAL_KIND_NOT_HANDED" => Some(Self::NotHanded),
+            "JOURNAL_KIND_ANSWERED" => Some(Self::Answered),
+            "JOURNAL_KIND_REPORTED" => Some(Self::Reported),
+            "JOURNAL_KIND_RELAYED" => Some(Self::Relayed),
+            "JOURNAL_KIND_STOPPED" => Some(Self::Stopped),
+            "JOURNAL_KIND_CONTEXT" => Some(Self::Context),
+            _ => None,
+        }
+    }
+}
+/// What a frame that was passed on, or not, carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum JournalFrame {
+    Unspecified = 0,
+    Attempt = 1,
+    FanOut = 2,
+    Handed = 3,
+    Outcome = 4,
+    FanOutReport = 5,
+    Refused = 6,
+}
+impl JournalFrame {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "JOURNAL_FRAME_UNSPECIFIED",
+            Self::Attempt => "JOURNAL_FRAME_ATTEMPT",
+            Self::FanOut => "JOURNAL_FRAME_FAN_OUT",
+            Self::Handed => "JOURNAL_FRAME_HANDED",
+            Self::Outcome => "JOURNAL_FRAME_OUTCOME",
+            Self::FanOutReport => "JOURNAL_FRAME_FAN_OUT_REPORT",
+            Self::Refused => "JOURNAL_FRAME_REFUSED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "JOURNAL_FRAME_UNSPECIFIED" => Some(Self::Unspecified),
+            "JOURNAL_FRAME_ATTEMPT" => Some(Self::Attempt),
+            "JOURNAL_FRAME_FAN_OUT" => Some(Self::FanOut),
+            "JOURNAL_FRAME_HANDED" => Some(Self::Handed),
+            "JOURNAL_FRAME_OUTCOME" => Some(Self::Outcome),
+            "JOURNAL_FRAME_FAN_OUT_REPORT" => Some(Self::FanOutReport),
+            "JOURNAL_FRAME_REFUSED" => Some(Self::Refused),
+            _ => None,
+        }
+    }
+}
+/// Why a message was sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum JournalReason {
+    Unspecified = 0,
+    Unconfirmed = 1,
+    Rerouted = 2,
+    Refused = 3,
+}
+impl JournalReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "JOURNAL_REASON_UNSPECIFIED",
+            Self::Unconfirmed => "JOURNAL_REASON_UNCONFIRMED",
+            Self::Rerouted => "JOURNAL_REASON_REROUTED",
+            Self::Refused => "JOURNAL_REASON_REFUSED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "JOURNAL_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "JOURNAL_REASON_UNCONFIRMED" => Some(Self::Unconfirmed),
+            "JOURNAL_REASON_REROUTED" => Some(Self::Rerouted),
+            "JOURNAL_REASON_REFUSED" => Some(Self::Refused),
             _ => None,
         }
     }

@@ -7,7 +7,10 @@ use std::{str, sync::Arc};
 use bytes::Bytes;
 use prost::Message;
 
-use super::{ATTEMPT, Audience, Body, DataError, DataMessage, Envelope, FAN_OUT, MAX_DESTINATIONS, SendRef};
+use super::{
+    ATTEMPT, Audience, Body, DataError, DataMessage, Envelope, FAN_OUT, FAN_OUT_REPORT, HANDED, INQUIRY,
+    MAX_DESTINATIONS, OUTCOME, REFUSED, SendRef,
+};
 use crate::{
     Cause, ClientIdentity, Fingerprint, NodeId, Seq, SessionId, Topic,
     wire::{
@@ -15,12 +18,6 @@ use crate::{
         generated as pb,
     },
 };
-
-/// Tags of the bodies that report on one; see `peer.proto` for those of the fields below.
-const HANDED: u64 = 9;
-const OUTCOME: u64 = 10;
-const FAN_OUT_REPORT: u64 = 12;
-const REFUSED: u64 = 13;
 
 /// Reads a data message.
 pub(super) fn message(header: &Bytes) -> Result<DataMessage, DataError> {
@@ -32,7 +29,7 @@ pub(super) fn message(header: &Bytes) -> Result<DataMessage, DataError> {
             2 => origin_epoch = number(&field, "origin_epoch")?,
             // The route and the MACs are for others to read.
             3..=5 => _ = value(&field, "route")?,
-            ATTEMPT..=REFUSED => once(&mut body, (field.tag, value(&field, "body")?), "body")?,
+            ATTEMPT..=INQUIRY => once(&mut body, (field.tag, value(&field, "body")?), "body")?,
             _ => {}
         }
     }
@@ -44,7 +41,8 @@ pub(super) fn message(header: &Bytes) -> Result<DataMessage, DataError> {
         OUTCOME => outcome(header, body)?,
         FAN_OUT => fan_out(body)?,
         FAN_OUT_REPORT => fan_out_report(body)?,
-        _ => refused(body)?,
+        REFUSED => refused(body)?,
+        _ => inquiry(body)?,
     };
     Ok(DataMessage { origin, origin_epoch, body })
 }
@@ -118,6 +116,11 @@ fn fan_out_report(bytes: &[u8]) -> Result<Body, DataError> {
         cause: cause_of(cause),
         complete: complete != 0,
     })
+}
+
+fn inquiry(bytes: &[u8]) -> Result<Body, DataError> {
+    let [id, is_answer] = numbers(bytes)?;
+    Ok(Body::Inquiry { id, is_answer: is_answer != 0 })
 }
 
 /// Rare, so the generated type will do.

@@ -20,6 +20,7 @@ pub(super) fn header(message: &DataMessage, route: &Route) -> Vec<u8> {
         Body::FanOut { .. } => 11,
         Body::FanOutReport { .. } => 12,
         Body::Refused { .. } => 13,
+        Body::Inquiry { .. } => 14,
     };
     nested(&mut out, tag, |out| put_body(out, &message.body));
     out
@@ -34,7 +35,7 @@ fn room(body: &Body) -> usize {
         }
         Body::Outcome { answer_prefix, .. } => answer_prefix.len(),
         Body::Refused { destinations, .. } => destinations.len() * entry_len(32),
-        Body::Handed { .. } | Body::FanOutReport { .. } => 0,
+        Body::Handed { .. } | Body::FanOutReport { .. } | Body::Inquiry { .. } => 0,
     }
 }
 
@@ -69,6 +70,9 @@ fn put_body(out: &mut Vec<u8>, body: &Body) {
                 entry(out, 4, node.as_bytes());
             }
             numbers(out, [(5, *cause as u64), (6, u64::from(*retry_after_ms))]);
+        }
+        Body::Inquiry { id, is_answer } => {
+            numbers(out, [(1, *id), (2, u64::from(*is_answer))]);
         }
     }
 }

@@ -2,12 +2,14 @@
 
 mod decode;
 mod encode;
+mod subject;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+pub use self::subject::{Carries, Subject, subject};
 use super::{
     fields::{entry, entry_len, length, skim},
     link::{Kind, LinkFrame},
@@ -111,6 +113,13 @@ pub enum Body {
         /// When to try again, in milliseconds.
         retry_after_ms: u32,
     },
+    /// A question about what became of a message, or the answer to one; see [`crate::wire::inquiry`] for the payload.
+    Inquiry {
+        /// Names the question; its answer repeats it.
+        id: u64,
+        /// Whether this is the answer.
+        is_answer: bool,
+    },
 }
 
 /// A send of the node a report goes to.
@@ -180,6 +189,12 @@ const MACS: u8 = 5;
 /// Tags of the bodies that carry a client's message.
 const ATTEMPT: u64 = 8;
 const FAN_OUT: u64 = 11;
+/// Tags of the other bodies; see `peer.proto` for those of their fields.
+const HANDED: u64 = 9;
+const OUTCOME: u64 = 10;
+const FAN_OUT_REPORT: u64 = 12;
+const REFUSED: u64 = 13;
+const INQUIRY: u64 = 14;
 
 /// Reads where a data frame is to go, and nothing else of it.
 ///

@@ -1,0 +1,95 @@
+//! Questions and answers that come in, and who waits for the answers.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use amop_protocol::NodeId;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::metrics::Metrics;
+
+/// Questions of other nodes that wait; more are dropped and counted, and whoever asked does without.
+pub(in crate::node) const QUEUE: usize = 128;
+
+/// Where the data path puts what comes in. Clones are the same.
+#[derive(Clone, Debug)]
+pub(in crate::node) struct Inquiries {
+    queue: mpsc::Sender<Asked>,
+    waiting: Arc<Mutex<HashMap<u64, Waiting>>>,
+    next: Arc<AtomicU64>,
+    pub(super) metrics: Metrics,
+}
+
+/// Who waits for an answer, and from whom.
+#[derive(Debug)]
+struct Waiting {
+    from: NodeId,
+    answers: mpsc::Sender<(NodeId, Bytes)>,
+}
+
+/// A question of another node.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) by: NodeId,
+    pub(super) id: u64,
+    pub(super) question: Bytes,
+}
+
+/// The questions of other nodes, for the desk.
+#[derive(Debug)]
+pub(in crate::node) struct Arrivals(mpsc::Receiver<Asked>);
+
+impl Arrivals {
+    /// The next one; `None` when the node ends. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<Asked> {
+        self.0.recv().await
+    }
+}
+
+/// Both ends.
+pub(in crate::node) fn channel(metrics: Metrics) -> (Inquiries, Arrivals) {
+    let (queue, arrivals) = mpsc::channel(QUEUE);
+    let inquiries = Inquiries { queue, waiting: Arc::default(), next: Arc::default(), metrics };
+    (inquiries, Arrivals(arrivals))
+}
+
+impl Inquiries {
+    /// Takes what another node asks or answers; never waits.
+    pub(in crate::node) fn take(&self, from: NodeId, id: u64, is_answer: bool, payload: Bytes) {
+        if is_answer {
+            let mut waiting = self.waiting.lock();
+            if waiting.get(&id).is_some_and(|waiting| waiting.from == from)
+                && let Some(Waiting { answers, .. }) = waiting.remove(&id)
+            {
+                // There is room for one answer to each question; whoever asked may have given up.
+                let _ = answers.try_send((from, payload));
+            }
+            return;
+        }
+        self.metrics.questions.inc();
+        if self.queue.try_send(Asked { by: from, id, question: payload }).is_err() {
+            self.metrics.dropped.inc();
+        }
+    }
+
+    /// A number for a question to `from`, whose answer goes to `answers`.
+    pub(super) fn expect(&self, from: NodeId, answers: mpsc::Sender<(NodeId, Bytes)>) -> u64 {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.waiting.lock().insert(id, Waiting { from, answers });
+        id
+    }
+
+    /// These questions are not waited for any longer.
+    pub(super) fn forget(&self, ids: &[u64]) {
+        let mut waiting = self.waiting.lock();
+        let left = ids.iter().filter(|id| waiting.remove(id).is_some()).count();
+        self.metrics.unanswered.inc_by(left as u64);
+    }
+}

@@ -1,0 +1,75 @@
+//! What passes through this node for others, written down beside delivery's own journals.
+
+use amop_protocol::{
+    Cause, NodeId, Time,
+    broker::journal::{Brief, Entry, Journal, Key, Step},
+    wire::peer,
+};
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+/// Journals that tasks seldom meet at: as many as there are shards of delivery, by the number of the send.
+#[derive(Debug)]
+pub(in crate::node) struct Relayed {
+    journals: Vec<Mutex<Journal>>,
+    is_on: bool,
+}
+
+impl Relayed {
+    /// So many journals of so many entries each.
+    pub(in crate::node) fn new(journals: usize, entries: usize) -> Self {
+        let journals = (0..journals).map(|_| Mutex::new(Journal::new(entries)));
+        Self { journals: journals.collect(), is_on: entries > 0 }
+    }
+
+    /// A frame from `from` goes on to `to`.
+    pub(in crate::node) fn passed(&self, now: Time, from: NodeId, to: NodeId, header: &Bytes) {
+        self.note(now, header, |what| Step::Relayed { what, from: from.into(), to: to.into() });
+    }
+
+    /// A frame does not go on, to `to` if there is a way.
+    pub(in crate::node) fn stopped(&self, now: Time, to: Option<NodeId>, header: &Bytes, cause: Cause) {
+        let to = to.map_or_else(Brief::default, Brief::from);
+        self.note(now, header, |what| Step::Stopped { what, to, cause });
+    }
+
+    /// A step of a message that has no send of this node yet.
+    pub(in crate::node) fn own(&self, now: Time, key: Key, step: Step) {
+        self.write(now, key, 0, step);
+    }
+
+    /// Journals there are.
+    pub(in crate::node) fn len(&self) -> usize {
+        self.journals.len()
+    }
+
+    /// As [`Journal::read`], of one of them.
+    pub(in crate::node) fn read(
+        &self,
+        journal: usize,
+        from: u64,
+        most: usize,
+        each: impl FnMut(&Entry),
+    ) -> Option<u64> {
+        let journal = self.journals.get(journal)?.lock();
+        let next = journal.read(from, most, each);
+        (next < journal.written()).then_some(next)
+    }
+
+    fn note(&self, now: Time, header: &Bytes, step: impl FnOnce(peer::Carries) -> Step) {
+        if self.is_on
+            && let Some(subject) = peer::subject(header)
+        {
+            let key = Key::new(subject.origin, subject.send);
+            self.write(now, key, subject.number, step(subject.what));
+        }
+    }
+
+    fn write(&self, now: Time, key: Key, attempt: u32, step: Step) {
+        if let Some(journal) = self.journals.get(key.send as usize % self.journals.len().max(1)) {
+            let mut journal = journal.lock();
+            journal.set_now(now);
+            journal.note(key, attempt, step);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What of this has a bound.
+
+use amop_protocol::{
+    limits::{Bound, Limit, Policy},
+    wire::inquiry::MAX_STEPS,
+};
+
+use super::{
+    MAX_TRACES,
+    answer::{IN_ALL, MAX_KEYS, PER_NODE},
+    gather::MAX_ASKED,
+    inquiries::QUEUE,
+};
+use crate::config::Config;
+
+/// The limits of what is remembered and asked.
+pub(in crate::node) fn limits(config: &Config) -> Vec<Limit> {
+    use Bound::Count;
+    vec![
+        Limit::new(
+            "steps of messages remembered, of own ones and as many of relayed ones",
+            Count(config.trace.entries),
+            Policy::GiveWay,
+            "the oldest, so that a trace no longer finds it; 96 bytes each",
+        )
+        .key("trace.entries"),
+        Limit::new(
+            "questions of one node about messages, in a second",
+            Count(PER_NODE as usize),
+            Policy::Drop,
+            "whoever asks waits 2 s and does without",
+        )
+        .metric("amop_trace_refused_total"),
+        Limit::new("the same, of all nodes together", Count(IN_ALL as usize), Policy::Drop, "likewise")
+            .metric("amop_trace_refused_total"),
+        Limit::new("questions about messages that wait", Count(QUEUE), Policy::Drop, "likewise")
+            .metric("amop_trace_dropped_total"),
+        Limit::new(
+            "traces followed at a time over the admin port",
+            Count(MAX_TRACES),
+            Policy::Drop,
+            "answered with 503",
+        ),
+        Limit::new(
+            "nodes asked about one message",
+            Count(MAX_ASKED),
+            Policy::Drop,
+            "those are asked first that are known to have had it",
+        ),
+        Limit::new(
+            "messages with one seq that are told apart",
+            Count(MAX_KEYS),
+            Policy::Drop,
+            "the later ones",
+        ),
+        Limit::new(
+            "steps in one node's answer",
+            Count(MAX_STEPS),
+            Policy::Drop,
+            "the latest; the answer says so",
+        ),
+    ]
+}
