@@ -12,21 +12,21 @@ PATIENCE = 120
 
 
 class Network:
-    """Nodes in a line, and clients that come and go. Everything ends with it."""
+    """Nodes, in a line unless said, and clients that come and go. Everything ends with it."""
 
-    def __init__(self, program, nodes):
+    def __init__(self, program, nodes, *how):
         self.program = program
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="amop-web-net-"))
         self.started = []
         try:
-            self._start(nodes)
+            self._start(nodes, *how)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, nodes):
+    def _start(self, nodes, *how):
         at = self.dir / "net"
-        self.run("devnet", "--base-port", "0", "--nodes", str(nodes), "--no-demo", "--dir", str(at))
+        self.run("devnet", "--base-port", "0", "--nodes", str(nodes), "--no-demo", "--dir", str(at), *how)
         announcement, deadline = at / "devnet.json", time.monotonic() + PATIENCE
         while not announcement.exists():
             if time.monotonic() > deadline or self.started[0].poll() is not None:
