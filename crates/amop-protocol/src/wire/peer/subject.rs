@@ -87,10 +87,13 @@ impl Told {
             REFUSED => (3, 2),
             _ => (0, 0),
         };
+        let last = number.max(epoch).max(1);
         let mut told = Self::default();
         for field in skim(body) {
             let field = field?;
             match field.tag {
+                // Fields are in order, and what follows may be long.
+                tag if tag > last => break,
                 1 => told.send = field.number?,
                 tag if tag == number => told.number = field.number?,
                 tag if tag == epoch => told.epoch = field.number?,
