@@ -99,8 +99,9 @@ fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
+/// Reads a number without a tag; what follows it.
 #[inline]
-fn read_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub(super) fn read_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     match bytes {
         // Nearly all tags, lengths and numbers.
         [byte, rest @ ..] if *byte < 0x80 => Some((u64::from(*byte), rest)),
