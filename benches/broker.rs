@@ -131,6 +131,7 @@ fn attempt(to: &[usize]) -> LinkFrame {
         topic: topic(4_242),
         client: None,
         audience: Vec::new(),
+        context: None,
         instance: None,
     };
     let body = Body::Attempt { send: 1, number: 1, envelope, push_timeout_ms: 5_000 };

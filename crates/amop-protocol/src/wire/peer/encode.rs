@@ -84,7 +84,7 @@ fn numbers<const N: usize>(out: &mut Vec<u8>, numbers: [(u8, u64); N]) {
 }
 
 fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
-    let Envelope { publisher, seq, topic, client, audience, instance } = envelope;
+    let Envelope { publisher, seq, topic, client, audience, instance, context } = envelope;
     nested(out, 1, |out| {
         bytes(out, 1, publisher.fingerprint.as_bytes());
         bytes(out, 2, publisher.name.as_bytes());
@@ -99,6 +99,9 @@ fn put_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
     }
     if let Some(instance) = instance {
         bytes(out, 6, &instance.to_be_bytes());
+    }
+    if let Some(context) = context {
+        bytes(out, 7, context.as_bytes());
     }
 }
 
