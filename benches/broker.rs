@@ -202,6 +202,7 @@ fn attempt(to: &[u16]) -> LinkFrame {
         topic: topic(4_242),
         client: None,
         audience: Vec::new(),
+        context: None,
         instance: None,
     };
     let body = Body::Attempt { send: 1, number: 1, envelope, push_timeout_ms: 5_000 };

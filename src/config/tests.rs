@@ -124,6 +124,36 @@ fn what_is_written_is_what_is_meant() {
 }
 
 #[test]
+fn who_may_ask_the_admin_port_is_resolved() {
+    let admin = |text: &str| {
+        let found = resolved(text);
+        assert_eq!(found.problems, [], "{text}");
+        found.config.admin
+    };
+    let default = admin("");
+    assert_eq!(default.token.as_deref(), Some(Path::new("/etc/amop/admin.token")));
+    assert!(default.listen.ip().is_loopback() && !default.token_for_reads && default.clients.is_empty());
+    let open = admin(
+        "[admin]\nlisten = \"0.0.0.0:1\"\ntoken = \"/run/t\"\nclients = [\"prometheus\"]\nhosts = [\"Node-1.Bank\"]",
+    );
+    assert_eq!(open.token.as_deref(), Some(Path::new("/run/t")));
+    assert_eq!(
+        (&open.clients[..], &open.hosts[..]),
+        (&["prometheus".to_owned()][..], &["node-1.bank".to_owned()][..])
+    );
+    assert_eq!(admin("[admin]\ntoken = \"off\"").token, None);
+    admin("[admin]\nlisten = \"0.0.0.0:1\"\ntoken = \"off\"\nclients = [\"p\"]");
+    for bad in ["10.0.0.1", "a b", "", "x:1", "a..b"] {
+        assert_eq!(problems(&format!("[admin]\nhosts = [\"{bad}\"]")).len(), 1, "{bad}");
+    }
+    for bad in
+        ["listen = \"10.0.0.1:1\"\ntoken = \"off\"", "token = \"off\"\ntoken_for_reads = true", "token = 1"]
+    {
+        assert_eq!(problems(&format!("[admin]\n{bad}")).len(), 1, "{bad}");
+    }
+}
+
+#[test]
 fn listeners_for_fisco_bcos_are_switched_on_one_by_one() {
     let config = resolved(
         "[client_port]\nlisten = \"off\"\n[fisco_rsa]\nlisten = \"0.0.0.0:20200\"\ncert = \"/x/n.crt\"\n\

@@ -258,8 +258,8 @@ impl Client {
         payload: Bytes,
         options: PublishOptions,
     ) -> Result<Recipients, PublishError> {
-        let PublishOptions { deadline, to, report } = options;
-        let wishes = Wishes { recipients: report, address: to, ..Wishes::default() };
+        let PublishOptions { deadline, to, report, context } = options;
+        let wishes = Wishes { recipients: report, address: to, context, ..Wishes::default() };
         let sent = self.send(Mode::Multicast, topic, payload, deadline, wishes, None).await?;
         let payload = sent.await.unwrap_or(Err(Failure::not_connected()))?;
         // What cannot be read says nothing; the message was delivered all the same.
@@ -297,8 +297,8 @@ impl Client {
         payload: Bytes,
         options: RequestOptions,
     ) -> Result<Bytes, RequestError> {
-        let RequestOptions { deadline, to } = options;
-        let wishes = Wishes { address: to, ..Wishes::default() };
+        let RequestOptions { deadline, to, context } = options;
+        let wishes = Wishes { address: to, context, ..Wishes::default() };
         let sent = self.send(Mode::Unicast, topic, payload, deadline, wishes, None).await?;
         Ok(sent.await.unwrap_or(Err(Failure::not_connected()))?)
     }
@@ -326,8 +326,8 @@ impl Client {
         options: RequestOptions,
         opens: Option<(Arc<Publisher>, Sealed)>,
     ) -> Result<PendingRequest, RequestError> {
-        let RequestOptions { deadline, to } = options;
-        let wishes = Wishes { address: to, tell_handed: true, ..Wishes::default() };
+        let RequestOptions { deadline, to, context } = options;
+        let wishes = Wishes { address: to, tell_handed: true, context, ..Wishes::default() };
         let (told, handed) = oneshot::channel();
         let outcome = self.send(Mode::Unicast, topic, payload, deadline, wishes, Some(told)).await?;
         Ok(PendingRequest { outcome, handed, was_handed: None, opens })

@@ -140,8 +140,8 @@ impl Dispatch {
 
     /// Hands a message to its subscribers; whether one took it. `reply` is there if it is a request.
     pub(crate) fn deliver(&mut self, message: Deliver, reply: Option<Reply>) -> bool {
-        let Deliver { mode, topic, sender, answer_within, payload, .. } = message;
-        let delivery = Delivery { topic, payload, mode, sender, answer_within, reply };
+        let Deliver { mode, topic, sender, answer_within, context, payload, .. } = message;
+        let delivery = Delivery { topic, payload, mode, sender, answer_within, context, reply };
         let subscribers = self.topics.get_mut(&delivery.topic);
         match (mode, subscribers) {
             (Mode::Multicast, Some(subscribers)) => subscribers.multicast(&delivery),
@@ -177,6 +177,7 @@ impl Subscribers {
                 mode: delivery.mode,
                 sender: delivery.sender.clone(),
                 answer_within: None,
+                context: delivery.context,
                 reply: None,
             };
             if sink.offer(copy).is_some() {

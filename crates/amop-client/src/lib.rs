@@ -98,7 +98,7 @@ mod subscription;
 mod tls;
 
 pub use amop_protocol::{
-    Cause, ClientIdentity, Fingerprint, NodeId, NodeKey, Retry, Status, Topic,
+    Cause, ClientIdentity, Fingerprint, NodeId, NodeKey, Retry, Status, Topic, TraceContext,
     broker::{
         event::{Hop, Mode, Sender},
         wishes::Address,

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use amop_protocol::TraceContext;
 pub use amop_protocol::session::once::Config as Remember;
 use amop_protocol::{broker::wishes::Address, limits::MAX_CHANNEL_FRAME};
 
@@ -138,9 +139,19 @@ pub struct RequestOptions {
     /// Which subscribers may answer; by default any. With a node that speaks plain 2.x frames only
     /// the default is possible.
     pub to: Address,
+    /// The W3C trace that it is part of: the subscriber is told, and `amop trace` shows it. A node that
+    /// speaks plain 2.x frames does not carry it.
+    pub context: Option<TraceContext>,
 }
 
 impl RequestOptions {
+    /// As part of this trace, for instance `"00-4bf92f…-00f067…-01".parse()?`, or that of a [`Delivery`](crate::Delivery).
+    #[must_use]
+    pub fn context(mut self, context: TraceContext) -> Self {
+        self.context = Some(context);
+        self
+    }
+
     /// With a deadline.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -169,9 +180,18 @@ pub struct PublishOptions {
     /// reported, or at the deadline: subscribers may take up to 5 s. A node that speaks plain 2.x
     /// frames tells nothing.
     pub report: bool,
+    /// The W3C trace that it is part of; as [`RequestOptions::context`].
+    pub context: Option<TraceContext>,
 }
 
 impl PublishOptions {
+    /// As part of this trace.
+    #[must_use]
+    pub fn context(mut self, context: TraceContext) -> Self {
+        self.context = Some(context);
+        self
+    }
+
     /// With a deadline.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {

@@ -13,7 +13,7 @@ use std::{
 
 use amop_auth::content;
 use amop_protocol::{
-    Topic,
+    Topic, TraceContext,
     broker::event::{Mode, Sender},
     session::once::{Answer, Ticket},
 };
@@ -123,6 +123,8 @@ pub struct Delivery {
     pub sender: Option<Sender>,
     /// How long the node waits for an answer, if it says.
     pub answer_within: Option<Duration>,
+    /// The W3C trace that it is part of, if its publisher named one and the node is not plain 2.x.
+    pub context: Option<TraceContext>,
     pub(crate) reply: Option<Reply>,
 }
 

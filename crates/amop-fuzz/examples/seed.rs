@@ -182,6 +182,7 @@ fn data_messages() {
         topic: Topic::parse("a").expect("a topic"),
         client: None,
         audience: Vec::new(),
+        context: None,
         instance: None,
     };
     let send = SendRef { epoch: 1, id: 256 };

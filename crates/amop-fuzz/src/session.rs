@@ -181,6 +181,7 @@ impl Node {
             sender: sender(),
             answer_within: Duration::from_secs(1),
             message: Seq([9; 32]),
+            context: None,
             frame: None,
         };
         let push = Push { session: SessionId(1), handout: Arc::new(handout) };

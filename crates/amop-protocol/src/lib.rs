@@ -12,6 +12,7 @@
 
 pub mod broker;
 pub mod certificate;
+pub mod context;
 pub mod ident;
 pub mod limits;
 pub mod mutations;
@@ -21,6 +22,7 @@ pub mod time;
 pub mod topic;
 pub mod wire;
 
+pub use context::TraceContext;
 pub use ident::{ClientIdentity, Fingerprint, NodeId, NodeKey, Seq, SessionId, Version};
 pub use status::{Cause, Retry, Status};
 pub use time::Time;

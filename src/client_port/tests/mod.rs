@@ -70,7 +70,8 @@ impl TestBroker {
             Sender { institution: "bank-a".into(), node: self.routing.me(), client: publish.client.clone() };
         let Publish { mode, topic, payload, seq: message, .. } = publish.clone();
         let answer_within = Duration::from_secs(5);
-        let handout = Handout { id, mode, topic, payload, sender, answer_within, message, frame: None };
+        let (context, frame) = (None, None);
+        let handout = Handout { id, mode, topic, payload, sender, answer_within, message, context, frame };
         let push = Push { session, handout: Arc::new(handout) };
         self.registry.push(push).map(|()| id)
     }

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use amop_protocol::{
-    Cause, NodeId,
+    Cause, NodeId, TraceContext,
     broker::{
         journal::{Brief, Key},
         routing::Routing,
     },
-    ident::hex,
     wire::generated::{JournalFrame, JournalKind, JournalReason, JournalStep},
 };
 
@@ -35,12 +34,12 @@ pub(super) fn message(routing: &Routing, key: Key, mut noted: Vec<Noted>) -> Mes
     let text = |of: fn(&JournalStep) -> &str| {
         noted.iter().map(|noted| of(&noted.step)).find(|text| !text.is_empty()).map(str::to_owned)
     };
-    let context = noted.iter().find(|noted| !noted.step.context.is_empty());
+    let context = noted.iter().find_map(|noted| TraceContext::from_slice(&noted.step.context));
     Message {
         origin: place(routing, key.origin),
         topic: text(|step| &step.topic).map(|topic| in_full(routing, topic)),
         multicast: noted.iter().any(|noted| noted.step.multicast),
-        traceparent: context.map(|noted| traceparent(&noted.step.context)),
+        traceparent: context.map(|context| context.to_string()),
         verdict: verdict(&noted, &steps, outcome, failed_at),
         cure: outcome.map(cure).unwrap_or_default().to_owned(),
         outcome: outcome.map(Ending::from),
@@ -66,13 +65,6 @@ pub(super) fn place(routing: &Routing, brief: Brief) -> Place {
     match routing.reachable().find(|node| Brief::from(node.id) == brief) {
         Some(node) => Place { name: node.name.to_string(), institution: node.institution.to_string(), id },
         None => Place { name: id[..8].to_owned(), institution: String::new(), id },
-    }
-}
-
-fn traceparent(context: &[u8]) -> String {
-    match context.split_at_checked(16).map(|(trace, rest)| (trace, rest.split_at_checked(8))) {
-        Some((trace, Some((span, flags)))) => format!("00-{}-{}-{}", hex(trace), hex(span), hex(flags)),
-        _ => String::new(),
     }
 }
 

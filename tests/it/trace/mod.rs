@@ -11,7 +11,8 @@ use amop::{
         trace::{Message, Step, Trace},
     },
 };
-use amop_protocol::{Cause, Seq, wire::channel::Type};
+use amop_client::RequestOptions;
+use amop_protocol::{Cause, Seq, TraceContext, wire::channel::Type};
 use amop_testkit::wait;
 
 use crate::mesh::{Mesh, Plain, Served, Topology, message};
@@ -94,17 +95,41 @@ async fn a_message_that_arrives_is_followed_from_hop_to_hop() {
     let relays = ["node-1", "node-2", "node-3"];
     for relay in relays {
         let passed = message.steps.iter().filter(|step| step.node.name == relay && step.kind == "relayed");
-        assert_eq!(passed.count(), 3, "there, the word that it was handed, and the answer: {message:#?}");
+        // There and back; the word that it was handed comes with the answer, or ahead of it.
+        assert!((2..=3).contains(&passed.count()), "{message:#?}");
     }
-    for (node, kinds) in [
-        ("node-0", &["published", "sent", "confirmed", "told"][..]),
-        ("node-4", &["arrived", "pushed", "handed", "answered"]),
-    ] {
+    for (node, kinds) in
+        [("node-0", &["published", "sent", "told"][..]), ("node-4", &["arrived", "pushed", "answered"])]
+    {
         let wanted: Vec<(&str, &str)> = kinds.iter().map(|kind| (node, *kind)).collect();
         assert!(happened(message, &wanted), "{node}: {message:#?}");
     }
     assert!(message.verdict.starts_with("delivered in ") && message.cure.is_empty(), "{message:#?}");
     assert_eq!(message.failed_at, None);
+}
+
+#[tokio::test]
+async fn a_publishers_trace_context_reaches_subscriber_and_trace() {
+    let context: TraceContext =
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().expect("a traceparent");
+    let mesh = Mesh::line(3).await;
+    let seen = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let note = seen.clone();
+    let _desk = Served::with(mesh.client(2).await, "t", move |delivery| {
+        note.lock().push(delivery.context);
+        delivery.answer("done");
+    })
+    .await;
+    let till = mesh.client(0).await;
+    let asker = Asker::plain(mesh.nodes[0].admin());
+    wait::until("the topic", async || mesh.knows(0, "t").await).await;
+    let place = asker.seen("t", "0.0.0.0.0.0.0.0").await.expect("an answer").place;
+    till.request_with("t", "x", RequestOptions::default().context(context)).await.expect("an answer");
+    assert_eq!(*seen.lock(), [Some(context)]);
+    let ids = asker.seen("t", &place).await.expect("an answer").ids;
+    let seq = amop::telemetry::trace::read_seq(&ids[0]).expect("a seq");
+    let found = trace(&mesh, 0, &seq).await;
+    assert_eq!(only(&found).traceparent, Some(context.to_string()));
 }
 
 #[tokio::test]
@@ -120,7 +145,7 @@ async fn the_hop_that_failed_is_named_for_100_101_and_102() {
         wait::until("the topic", async || mesh.knows(0, topic).await).await;
     }
     let at = |code: i32, node: &str, kind: &str| (code, node.to_owned(), kind.to_owned());
-    assert_eq!(fails(&mesh, &mut till, "nobody").await, at(100, "node-0", "failed"));
+    assert_eq!(fails(&mesh, &mut till, "nobody").await, at(100, "node-0", "told"));
     assert_eq!(fails(&mesh, &mut till, "refused").await, at(101, "node-4", "answered"));
     assert_eq!(fails(&mesh, &mut till, "silent").await, at(102, "node-3", "not_handed"));
 

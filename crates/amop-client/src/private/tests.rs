@@ -79,6 +79,7 @@ fn delivered(payload: Bytes, sender: u8) -> Deliver {
         sender: Some(Sender { institution, node, client }),
         answer_within: None,
         message: None,
+        context: None,
         payload,
     }
 }

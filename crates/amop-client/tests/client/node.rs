@@ -155,6 +155,7 @@ impl Peer {
             sender: sender(),
             answer_within: Duration::from_secs(5),
             message,
+            context: None,
             payload: Bytes::copy_from_slice(payload),
         };
         self.send(deliver.encode(Seq::from_u128(number.into()))).await;

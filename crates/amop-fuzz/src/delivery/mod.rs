@@ -363,7 +363,7 @@ fn wishes_of(bits: u8) -> Option<Box<Wishes>> {
         node: (bits & 4 == 4).then(|| id(1 + (bits >> 6) % (OTHERS + 1))),
         client: (bits & 8 == 8).then(|| Fingerprint::new([bits >> 7; 32])),
     };
-    let wishes = Wishes { tell_handed: bits & 16 == 16, recipients: bits & 32 == 32, address };
+    let wishes = Wishes { tell_handed: bits & 16 == 16, recipients: bits & 32 == 32, address, context: None };
     (!bits.is_multiple_of(3)).then(|| Box::new(wishes))
 }
 
@@ -375,6 +375,7 @@ fn envelope(name: Name) -> Envelope {
         client: None,
         audience: Vec::new(),
         instance: (name.seq == 2).then_some(1),
+        context: None,
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{routing::Routing, wishes::Wishes};
 use crate::{
-    Cause, ClientIdentity, NodeId, Retry, Seq, SessionId, Topic,
+    Cause, ClientIdentity, NodeId, Retry, Seq, SessionId, Topic, TraceContext,
     wire::{channel::Encoded, link::LinkFrame},
 };
 
@@ -161,6 +161,8 @@ pub struct Handout {
     pub answer_within: Duration,
     /// The seq its publisher gave it.
     pub message: Seq,
+    /// The trace that it is part of, if its publisher named one.
+    pub context: Option<TraceContext>,
     /// Its frame for extension clients, made once where there are several. It has no session in it.
     pub frame: Option<Encoded>,
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::routing::Node;
-use crate::{Fingerprint, NodeId};
+use crate::{Fingerprint, NodeId, TraceContext};
 
 /// Most bytes of an institution's name in an address; certificates allow fewer.
 pub const MAX_INSTITUTION: usize = 1024;
@@ -17,6 +17,8 @@ pub struct Wishes {
     pub recipients: bool,
     /// Which subscribers the message is for.
     pub address: Address,
+    /// The trace that the message is part of; its subscribers are told.
+    pub context: Option<TraceContext>,
 }
 
 /// Which subscribers a message is for: those that match all that is given. Nothing given: any.

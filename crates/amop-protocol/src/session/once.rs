@@ -225,6 +225,7 @@ mod tests {
             sender: Some(sender),
             answer_within: None,
             message: Some(Seq::from_u128(seq)),
+            context: None,
             payload: Bytes::from_static(b"x"),
         }
     }

@@ -99,7 +99,17 @@ fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-fn read_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+/// Reads a number without a tag; what follows it.
+#[inline]
+pub(super) fn read_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    match bytes {
+        // Nearly all tags, lengths and numbers.
+        [byte, rest @ ..] if *byte < 0x80 => Some((u64::from(*byte), rest)),
+        _ => read_long_varint(bytes),
+    }
+}
+
+fn read_long_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0;
     for (i, byte) in bytes.iter().take(10).enumerate() {
         if i == 9 && *byte > 1 {

@@ -185,20 +185,23 @@ fn read_extension(frame: &Frame, newest_report: Seq) -> Result<Told, String> {
         }
         FromNode::HandedOver => Told::HandedOver { message: number_of(seq) },
         FromNode::Goodbye { .. } => Told::Other,
-        FromNode::Deliver { mode, topic, sender, answer_within, message, payload } => Told::Message {
-            push: seq,
-            mode,
-            message: number(&payload).unwrap_or_default(),
-            deliver: Some(Box::new(Deliver {
-                push: Push::new(seq, topic.clone()),
+        FromNode::Deliver { mode, topic, sender, answer_within, message, context, payload } => {
+            Told::Message {
+                push: seq,
                 mode,
-                topic,
-                sender: Some(sender),
-                answer_within: Some(answer_within),
-                message,
-                payload,
-            })),
-        },
+                message: number(&payload).unwrap_or_default(),
+                deliver: Some(Box::new(Deliver {
+                    push: Push::new(seq, topic.clone()),
+                    mode,
+                    topic,
+                    sender: Some(sender),
+                    answer_within: Some(answer_within),
+                    message,
+                    context,
+                    payload,
+                })),
+            }
+        }
         FromNode::PublishResult { status, cause, retry, payload, .. } => {
             if cause.status() != status {
                 return Err(format!("{cause:?} came with code {status}"));

@@ -64,6 +64,7 @@ impl Wants {
                 node: self.node.map(|number| key_of(number).id()),
                 client: self.certificate.map(|certificate| Fingerprint::new([certificate; 32])),
             },
+            context: None,
         };
         (wishes != Wishes::default()).then(|| Box::new(wishes))
     }

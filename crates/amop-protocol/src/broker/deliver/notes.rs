@@ -34,7 +34,11 @@ impl Delivery {
         if let Some(Send { publish, .. }) = self.sends.get(&id) {
             let step =
                 Step::Published { seq: publish.seq, topic: Name::of(&publish.topic), mode: publish.mode };
+            let context = publish.wishes.as_ref().and_then(|wishes| wishes.context);
             self.note_send(id, 0, step);
+            if let Some(context) = context {
+                self.note_send(id, 0, Step::Context { context });
+            }
         }
     }
 
@@ -67,6 +71,9 @@ impl Delivery {
         let over = requester.over.unwrap_or(requester.node).into();
         let step = Step::Arrived { seq: envelope.seq, topic: Name::of(&envelope.topic), over };
         self.note_for(requester, attempt, step);
+        if let Some(context) = envelope.context {
+            self.note_for(requester, attempt, Step::Context { context });
+        }
     }
 
     /// A message comes that is known.

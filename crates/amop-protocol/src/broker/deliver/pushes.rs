@@ -235,6 +235,7 @@ fn handout_of(
         },
         answer_within: wait,
         message: reception.envelope.seq,
+        context: reception.envelope.context,
         frame: None,
     }
 }

@@ -185,6 +185,7 @@ impl Send {
             client: self.address().and_then(|address| address.client),
             audience,
             instance: self.publish.instance,
+            context: self.publish.wishes.as_ref().and_then(|wishes| wishes.context),
         }
     }
 

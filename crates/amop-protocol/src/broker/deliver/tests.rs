@@ -429,6 +429,7 @@ fn messages_that_nobody_here_takes_are_remembered_within_the_bound() {
             topic: topic(),
             client: None,
             audience: Vec::new(),
+            context: None,
             instance: None,
         };
         let body = Body::Attempt { send: 256, number, envelope, push_timeout_ms: 1_000 };

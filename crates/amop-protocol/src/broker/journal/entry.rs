@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    Cause, NodeId, Seq, SessionId, Time, Topic,
+    Cause, NodeId, Seq, SessionId, Time, Topic, TraceContext,
     broker::event::Mode,
     ident::hex,
     wire::peer::{Carries, SendRef},
@@ -269,8 +269,8 @@ pub enum Step {
     },
     /// Origin or destination: its publisher named the trace it is part of, in W3C's form.
     Context {
-        /// Trace, span and flags: the 25 bytes of version 00.
-        context: [u8; 25],
+        /// That trace.
+        context: TraceContext,
     },
 }
 

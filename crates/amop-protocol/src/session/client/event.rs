@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    Cause, Retry, Seq, Status, Topic,
+    Cause, Retry, Seq, Status, Topic, TraceContext,
     broker::{
         event::{Hop, Mode, Sender},
         wishes::Wishes,
@@ -119,6 +119,8 @@ pub struct Deliver {
     pub answer_within: Option<Duration>,
     /// The seq its publisher gave it, if the node says.
     pub message: Option<Seq>,
+    /// The trace that it is part of, if its publisher named one.
+    pub context: Option<TraceContext>,
     /// The message.
     pub payload: Bytes,
 }

@@ -281,7 +281,7 @@ impl Session {
                 self.ended(frame.seq, Ended { status, cause, retry_after, retry, hop, payload });
             }
             FromNode::HandedOver => self.handed_over(frame.seq),
-            FromNode::Deliver { mode, topic, sender, answer_within, message, payload } => {
+            FromNode::Deliver { mode, topic, sender, answer_within, message, context, payload } => {
                 self.actions.push_back(Action::Deliver(Deliver {
                     push: Push { seq: frame.seq, topic: topic.clone() },
                     mode,
@@ -289,6 +289,7 @@ impl Session {
                     sender: Some(sender),
                     answer_within: (mode == Mode::Unicast).then_some(answer_within),
                     message,
+                    context,
                     payload,
                 }));
             }

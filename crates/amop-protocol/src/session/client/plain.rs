@@ -38,6 +38,7 @@ impl Session {
             sender: None,
             answer_within: None,
             message: None,
+            context: None,
             payload: body.payload,
         }));
     }

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::*;
 use crate::broker::event::Sender;
-use crate::{ClientIdentity, Fingerprint, NodeId, Retry, wire::channel::Decoder};
+use crate::{ClientIdentity, Fingerprint, NodeId, Retry, TraceContext, wire::channel::Decoder};
 
 const BASE: u64 = 0xfeed_0000_0000_0001;
 const GRANTED: &[u8] =
@@ -184,12 +184,14 @@ fn a_delivery_names_its_sender() {
         sender: sender.clone(),
         answer_within: Duration::from_secs(2),
         message: Some(Seq::from_u128(11)),
+        context: TraceContext::from_slice(&[3; 25]),
         payload: Bytes::from_static(b"ask"),
     };
     session.handle_frame(at(0), read(&deliver.encode(Seq::from_u128(5)))).unwrap();
     let Some(Action::Deliver(got)) = session.poll_action() else { panic!("a delivery") };
     assert_eq!((got.sender, got.answer_within), (Some(sender), Some(Duration::from_secs(2))));
     assert_eq!(got.message, Some(Seq::from_u128(11)));
+    assert_eq!(got.context, TraceContext::from_slice(&[3; 25]));
     session.answer(&got.push, 0, Bytes::from_static(b"ok")).unwrap();
     assert_eq!(sent(&mut session).seq, Seq::from_u128(5));
 }

@@ -8,7 +8,7 @@ use prost::Message;
 
 use super::{ExtensionError, message, mode, sender};
 use crate::{
-    Seq, Topic,
+    Seq, Topic, TraceContext,
     broker::event::{Mode, Sender},
     wire::{
         fields::{bytes, bytes_len, length, number, skim},
@@ -37,16 +37,17 @@ pub(super) struct Header {
     pub(super) sender: Sender,
     pub(super) answer_within: Duration,
     pub(super) message: Option<Seq>,
+    pub(super) context: Option<TraceContext>,
 }
 
 /// Reads a header.
 pub(super) fn read(header: Bytes, recent: &mut Recent) -> Result<Header, ExtensionError> {
     if let Some(known) = &recent.0
         && let Some(rest) = header.strip_prefix(&known.bytes[..])
-        && let Some((answer_within, message)) = own_fields(rest)
+        && let Some((answer_within, message, context)) = own_fields(rest)
     {
         let (topic, sender) = (known.topic.clone(), known.sender.clone());
-        return Ok(Header { mode: known.mode, topic, sender, answer_within, message });
+        return Ok(Header { mode: known.mode, topic, sender, answer_within, message, context });
     }
     let deliver = pb::Deliver::decode(header.clone())?;
     let read = Header {
@@ -55,6 +56,7 @@ pub(super) fn read(header: Bytes, recent: &mut Recent) -> Result<Header, Extensi
         sender: sender(deliver.sender.ok_or(ExtensionError::Field("sender"))?)?,
         answer_within: Duration::from_millis(deliver.answer_within_ms.into()),
         message: message(&deliver.message)?,
+        context: TraceContext::from_slice(&deliver.trace_context),
     };
     let shared = skim(&header).map_while(|field| field.filter(|field| field.tag <= SENDER));
     let len = shared.map(|field| field.raw.len()).sum();
@@ -70,17 +72,18 @@ pub(super) fn read(header: Bytes, recent: &mut Recent) -> Result<Header, Extensi
 const SENDER: u64 = 3;
 
 /// What each message says for itself; `None` if there is anything else, or it is not as it should be.
-fn own_fields(rest: &[u8]) -> Option<(Duration, Option<Seq>)> {
-    let (mut answer_within, mut named) = (0, None);
+fn own_fields(rest: &[u8]) -> Option<(Duration, Option<Seq>, Option<TraceContext>)> {
+    let (mut answer_within, mut named, mut context) = (0, None, None);
     for field in skim(rest) {
         let field = field?;
         match field.tag {
             4 => answer_within = field.number? as u32,
             5 => named = message(field.value?).ok()?,
+            6 => context = TraceContext::from_slice(field.value?),
             _ => return None,
         }
     }
-    Some((Duration::from_millis(answer_within.into()), named))
+    Some((Duration::from_millis(answer_within.into()), named, context))
 }
 
 /// Names of institutions and clients are cut to this many bytes: they come from certificates,
@@ -92,8 +95,7 @@ pub(super) fn header(
     mode: Mode,
     topic: &Topic,
     sender: &Sender,
-    answer_within_ms: u32,
-    message: Option<&Seq>,
+    (answer_within_ms, message, context): (u32, Option<&Seq>, Option<&TraceContext>),
 ) -> Vec<u8> {
     let institution = bounded(&sender.institution);
     let name = bounded(&sender.client.name);
@@ -101,7 +103,8 @@ pub(super) fn header(
     let client_len = bytes_len(fingerprint.len()) + bytes_len(name.len());
     let sender_len = bytes_len(institution.len()) + bytes_len(NODE_DIGITS) + bytes_len(client_len);
 
-    let message_len = message.map_or(0, |seq| bytes_len(seq.0.len()));
+    let message_len = message.map_or(0, |seq| bytes_len(seq.0.len()))
+        + context.map_or(0, |context| bytes_len(context.as_bytes().len()));
     let mut out = Vec::with_capacity(2 + 16 + bytes_len(topic.as_str().len()) + sender_len + message_len);
     out.extend_from_slice(&[0, 0]);
     number(&mut out, 1, pb::Mode::from(mode) as u64);
@@ -115,6 +118,9 @@ pub(super) fn header(
     number(&mut out, 4, answer_within_ms.into());
     if let Some(seq) = message {
         bytes(&mut out, 5, &seq.0);
+    }
+    if let Some(context) = context {
+        bytes(&mut out, 6, context.as_bytes());
     }
 
     let len = u16::try_from(out.len() - 2).expect("invariant: a topic and two bounded names");

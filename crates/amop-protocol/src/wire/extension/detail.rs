@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{ExtensionError, FromNode, deliver::MAX_NAME, millis};
 use crate::{
-    Cause, Fingerprint, NodeId, Retry, Status,
+    Cause, Fingerprint, NodeId, Retry, Status, TraceContext,
     broker::{
         event::Hop,
         wishes::{Address, MAX_INSTITUTION, Wishes},
@@ -18,6 +18,8 @@ pub(super) fn wishes(publish: pb::Publish) -> Result<Option<Box<Wishes>>, Extens
         tell_handed: publish.want_received,
         recipients: publish.report_recipients,
         address: publish.address.map_or(Ok(Address::default()), address)?,
+        // One that is malformed is of no use to anybody, and no reason to refuse a message.
+        context: TraceContext::from_slice(&publish.trace_context),
     };
     Ok((wishes != Wishes::default()).then(|| Box::new(wishes)))
 }
@@ -48,8 +50,13 @@ pub(super) fn asking_for(wishes: &Wishes) -> pb::Publish {
         want_received: wishes.tell_handed,
         report_recipients: wishes.recipients,
         address: (!wishes.address.is_any()).then_some(address),
+        trace_context: context_bytes(wishes.context.as_ref()),
         ..pb::Publish::default()
     }
+}
+
+fn context_bytes(context: Option<&TraceContext>) -> Bytes {
+    context.map(|context| Bytes::copy_from_slice(context.as_bytes())).unwrap_or_default()
 }
 
 pub(super) fn publish_result(

@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 use prost::Message;
 
 use crate::{
-    Cause, ClientIdentity, Fingerprint, NodeId, Retry, Seq, Status, Topic,
+    Cause, ClientIdentity, Fingerprint, NodeId, Retry, Seq, Status, Topic, TraceContext,
     broker::{
         event::{Handout, Hop, Mode, Sender},
         wishes::Wishes,
@@ -99,6 +99,8 @@ pub enum FromNode {
         answer_within: Duration,
         /// The seq its publisher gave it; an older node does not say.
         message: Option<Seq>,
+        /// The trace that it is part of, if its publisher named one.
+        context: Option<TraceContext>,
         /// The message.
         payload: Bytes,
     },
@@ -207,9 +209,9 @@ impl FromNode {
                 detail::publish_result(frame.result, pb::PublishResult::decode(header)?, payload)?
             }
             Type::DELIVER => {
-                let deliver::Header { mode, topic, sender, answer_within, message } =
+                let deliver::Header { mode, topic, sender, answer_within, message, context } =
                     deliver::read(header, recent)?;
-                Self::Deliver { mode, topic, sender, answer_within, message, payload }
+                Self::Deliver { mode, topic, sender, answer_within, message, context, payload }
             }
             Type::HANDED_OVER => {
                 pb::HandedOver::decode(header)?;
@@ -238,6 +240,7 @@ impl FromNode {
             sender: handout.sender.clone(),
             answer_within,
             message: Some(handout.message),
+            context: handout.context,
             payload: handout.payload.clone(),
         };
         deliver.encode(handout.id.to_seq())
@@ -259,9 +262,9 @@ impl FromNode {
                 encode(Type::PUBLISH_RESULT, seq, status.code(), &header, payload)
             }
             Self::HandedOver => encode(Type::HANDED_OVER, seq, 0, &pb::HandedOver {}, Bytes::new()),
-            Self::Deliver { mode, topic, sender, answer_within, message, payload } => {
-                let header =
-                    deliver::header(mode, &topic, &sender, to_millis(answer_within), message.as_ref());
+            Self::Deliver { mode, topic, sender, answer_within, message, context, payload } => {
+                let own = (to_millis(answer_within), message.as_ref(), context.as_ref());
+                let header = deliver::header(mode, &topic, &sender, own);
                 Encoded::new(Type::DELIVER, seq, 0, &header, payload)
             }
             Self::Goodbye { grace } => {

@@ -39,13 +39,16 @@ fn from_client() -> impl Strategy<Value = FromClient> {
 
 fn wishes() -> impl Strategy<Value = Option<Box<Wishes>>> {
     let address = (".{0,9}", any::<Option<[u8; 32]>>(), any::<Option<[u8; 32]>>());
-    (any::<bool>(), any::<bool>(), address).prop_map(|(tell_handed, recipients, (name, node, client))| {
+    let contexts =
+        any::<Option<[u8; 32]>>().prop_map(|it| it.and_then(|it| TraceContext::from_slice(&it[..25])));
+    let all = (any::<bool>(), any::<bool>(), address, contexts);
+    all.prop_map(|(tell_handed, recipients, (name, node, client), context)| {
         let address = Address {
             institution: (!name.is_empty()).then(|| name.into()),
             node: node.map(NodeId::new),
             client: client.map(Fingerprint::new),
         };
-        let wishes = Wishes { tell_handed, recipients, address };
+        let wishes = Wishes { tell_handed, recipients, address, context };
         (wishes != Wishes::default()).then(|| Box::new(wishes))
     })
 }
@@ -79,6 +82,7 @@ fn from_node() -> impl Strategy<Value = FromNode> {
                 sender: sender(),
                 answer_within: Duration::from_millis(ms),
                 message: seq.map(Seq),
+                context: seq.and_then(|seq| TraceContext::from_slice(&seq[..25])),
                 payload,
             }
         ),
@@ -176,6 +180,7 @@ fn a_long_name_in_a_certificate_does_not_break_the_frame() {
         sender,
         answer_within: Duration::ZERO,
         message: Some(SEQ),
+        context: None,
         payload: Bytes::from_static(b"x"),
     };
     let FromNode::Deliver { sender, payload, .. } = FromNode::decode(&frame(&deliver.encode(SEQ))).unwrap()

@@ -427,6 +427,9 @@ pub struct Envelope {
     /// 16 bytes, not all 0: the application that publishes; empty: it named none
     #[prost(bytes = "bytes", tag = "6")]
     pub publisher_instance: ::prost::bytes::Bytes,
+    /// 25 bytes, as in Publish; anything else counts as none
+    #[prost(bytes = "bytes", tag = "7")]
+    pub trace_context: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Audience {
@@ -857,6 +860,10 @@ pub struct Publish {
     /// only to subscribers that match
     #[prost(message, optional, tag = "6")]
     pub address: ::core::option::Option<Address>,
+    /// 25 bytes: trace (16), span (8) and flags (1) of version 00 of W3C's traceparent, of which the
+    /// message is part; anything else counts as none.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub trace_context: ::prost::bytes::Bytes,
 }
 /// Which subscribers a message is for. What is empty is not asked about.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -944,6 +951,9 @@ pub struct Deliver {
     /// again when its publisher changes nodes. Whoever has had it repeats the answer it gave.
     #[prost(bytes = "bytes", tag = "5")]
     pub message: ::prost::bytes::Bytes,
+    /// as its publisher gave it
+    #[prost(bytes = "bytes", tag = "6")]
+    pub trace_context: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Sender {

@@ -12,7 +12,7 @@ use super::{
     MAX_DESTINATIONS, OUTCOME, REFUSED, SendRef,
 };
 use crate::{
-    Cause, ClientIdentity, Fingerprint, NodeId, Seq, SessionId, Topic,
+    Cause, ClientIdentity, Fingerprint, NodeId, Seq, SessionId, Topic, TraceContext,
     wire::{
         fields::{Field, skim},
         generated as pb,
@@ -137,7 +137,7 @@ fn refused(bytes: &[u8]) -> Result<Body, DataError> {
 
 fn envelope(bytes: Option<&[u8]>) -> Result<Envelope, DataError> {
     let (mut publisher, mut seq, mut topic) = (None, None, None);
-    let (mut client, mut audience, mut instance) = (None, Vec::new(), None);
+    let (mut client, mut audience, mut instance, mut context) = (None, Vec::new(), None, None);
     for field in skim(bytes.ok_or(DataError::Field("envelope"))?) {
         let field = field.ok_or(DataError::Truncated)?;
         match field.tag {
@@ -152,6 +152,7 @@ fn envelope(bytes: Option<&[u8]>) -> Result<Envelope, DataError> {
             }
             5 => audience.push(part(value(&field, "audience")?)?),
             6 => instance = Some(number_of(value(&field, "publisher_instance")?)?),
+            7 => context = TraceContext::from_slice(value(&field, "trace_context")?),
             _ => {}
         }
     }
@@ -162,6 +163,7 @@ fn envelope(bytes: Option<&[u8]>) -> Result<Envelope, DataError> {
         client,
         audience,
         instance,
+        context,
     })
 }
 

@@ -96,12 +96,14 @@ fn with_envelope(send: u64, attempt: u64, tag: u8, envelope: &Envelope) -> Vec<u
     let audience: Vec<Vec<u8>> = envelope.audience.iter().map(part).collect();
     let instance = envelope.instance.map(u128::to_be_bytes);
     let instance = instance.as_ref().map_or(&[][..], |instance| instance);
+    let context = envelope.context.as_ref().map_or(&[][..], |context| context.as_bytes());
     let len = entry_len(publisher)
         + audience.iter().map(|part| entry_len(part.len())).sum::<usize>()
         + entry_len(envelope.seq.0.len())
         + entry_len(topic.len())
         + bytes_len(client.len())
-        + bytes_len(instance.len());
+        + bytes_len(instance.len())
+        + bytes_len(context.len());
     let mut out = Vec::with_capacity(NUMBERS + entry_len(len));
     number(&mut out, 1, send);
     number(&mut out, 2, attempt);
@@ -116,6 +118,7 @@ fn with_envelope(send: u64, attempt: u64, tag: u8, envelope: &Envelope) -> Vec<u
         bytes(&mut out, 5, &part);
     }
     bytes(&mut out, 6, instance);
+    bytes(&mut out, 7, context);
     out
 }
 

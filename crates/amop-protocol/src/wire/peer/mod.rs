@@ -13,7 +13,9 @@ use super::{
     fields::{entry, entry_len, skim},
     link::{Kind, LinkFrame},
 };
-use crate::{Cause, ClientIdentity, Fingerprint, NodeId, Seq, SessionId, Topic, limits::MAX_HOPS};
+use crate::{
+    Cause, ClientIdentity, Fingerprint, NodeId, Seq, SessionId, Topic, TraceContext, limits::MAX_HOPS,
+};
 
 /// Most destinations one fan-out frame may name; a header stays below 64 KiB.
 pub const MAX_DESTINATIONS: usize = 1024;
@@ -143,6 +145,8 @@ pub struct Envelope {
     /// The running application that publishes it, if it named one; never 0. Its other sessions are
     /// not among the subscribers.
     pub instance: Option<u128>,
+    /// The trace that it is part of, if its publisher named one.
+    pub context: Option<TraceContext>,
 }
 
 /// Sessions of one node.

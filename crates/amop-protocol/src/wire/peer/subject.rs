@@ -1,7 +1,7 @@
 //! Which message a data frame is about, as a relay may read it: nothing is verified, nothing is copied.
 
 use super::{ATTEMPT, DESTINATIONS, FAN_OUT, FAN_OUT_REPORT, HANDED, INQUIRY, OUTCOME, REFUSED, SendRef};
-use crate::{NodeId, wire::fields::skim};
+use crate::{NodeId, wire::fields::read_varint};
 
 /// What a data frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +36,15 @@ pub struct Subject {
 /// What this header is about; `None` if that cannot be read, or it is about no message.
 pub fn subject(header: &[u8]) -> Option<Subject> {
     let (mut origin, mut epoch, mut destination) = (None, 0, None);
-    for field in skim(header) {
-        let field = field?;
-        match field.tag {
-            1 => origin = NodeId::from_slice(field.value?),
-            2 => epoch = field.number?,
-            tag if tag == u64::from(DESTINATIONS) => destination = destination.or(field.value),
+    let mut fields = Fields(header);
+    while let Some((tag, number, value)) = fields.next()? {
+        match tag {
+            1 => origin = NodeId::from_slice(value),
+            2 => epoch = number,
+            tag if tag == u64::from(DESTINATIONS) => destination = destination.or(Some(value)),
             tag @ ATTEMPT..=INQUIRY => {
                 let what = carried(tag)?;
-                let told = Told::read(tag, field.value?)?;
+                let told = Told::read(tag, value)?;
                 return match what {
                     Carries::Attempt | Carries::FanOut => told.about(origin?, epoch, what),
                     // A report is about a send of whoever is told.
@@ -55,6 +55,30 @@ pub fn subject(header: &[u8]) -> Option<Subject> {
         }
     }
     None
+}
+
+/// The fields of a message, read with less ado than [`skim`](crate::wire::fields::skim): nothing here is told on.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    /// Tag, number and value of the next field, of which it has one; `Some(None)` at the end, `None` if it cannot be
+    /// read. Numbers of fixed length have no business here.
+    #[inline]
+    fn next(&mut self) -> Option<Option<(u64, u64, &'a [u8])>> {
+        if self.0.is_empty() {
+            return Some(None);
+        }
+        let (key, rest) = read_varint(self.0)?;
+        let (number, rest) = read_varint(rest)?;
+        let len = match key & 7 {
+            0 => 0,
+            2 => usize::try_from(number).ok()?,
+            _ => return None,
+        };
+        let (value, rest) = rest.split_at_checked(len)?;
+        self.0 = rest;
+        Some(Some((key >> 3, number, value)))
+    }
 }
 
 fn carried(tag: u64) -> Option<Carries> {
@@ -87,13 +111,16 @@ impl Told {
             REFUSED => (3, 2),
             _ => (0, 0),
         };
+        let last = number.max(epoch).max(1);
         let mut told = Self::default();
-        for field in skim(body) {
-            let field = field?;
-            match field.tag {
-                1 => told.send = field.number?,
-                tag if tag == number => told.number = field.number?,
-                tag if tag == epoch => told.epoch = field.number?,
+        let mut fields = Fields(body);
+        while let Some((tag, value, _)) = fields.next()? {
+            match tag {
+                // Fields are in order, and what follows may be long.
+                tag if tag > last => break,
+                1 => told.send = value,
+                tag if tag == number => told.number = value,
+                tag if tag == epoch => told.epoch = value,
                 _ => {}
             }
         }

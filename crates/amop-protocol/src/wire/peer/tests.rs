@@ -11,14 +11,17 @@ fn node() -> impl Strategy<Value = NodeId> {
 fn envelopes() -> impl Strategy<Value = Envelope> {
     let names = (any::<[u8; 32]>(), "[a-z ü]{0,20}", any::<[u8; 32]>(), "[a-z/ü]{1,40}");
     let instances = any::<Option<u128>>().prop_map(|instance| instance.filter(|number| *number != 0));
-    let all = (names, any::<Option<[u8; 32]>>(), audiences(), instances);
-    all.prop_map(|((fingerprint, name, seq, topic), client, audience, instance)| Envelope {
+    let contexts =
+        any::<Option<[u8; 32]>>().prop_map(|it| it.and_then(|it| TraceContext::from_slice(&it[..25])));
+    let all = (names, any::<Option<[u8; 32]>>(), audiences(), instances, contexts);
+    all.prop_map(|((fingerprint, name, seq, topic), client, audience, instance, context)| Envelope {
         publisher: Arc::new(ClientIdentity { fingerprint: Fingerprint::new(fingerprint), name: name.into() }),
         seq: Seq(seq),
         topic: Topic::parse(&topic).unwrap(),
         client: client.map(Fingerprint::new),
         audience,
         instance,
+        context,
     })
 }
 
@@ -141,6 +144,7 @@ fn spoilt(spoil: impl FnOnce(&mut pb::Data, &mut pb::Envelope)) -> Bytes {
         client: Bytes::new(),
         audience: Vec::new(),
         publisher_instance: Bytes::new(),
+        trace_context: Bytes::new(),
     };
     let mut data = pb::Data {
         origin: vec![3; 32].into(),

@@ -172,7 +172,7 @@ fn receive(audience: Vec<Audience>, mode: Mode) -> (Vec<SessionId>, Option<Cause
     let mut delivery = Delivery::new(Config::default(), id(2), 2, 0);
     let (publisher, seq, topic) = (client(1), Seq::from_u128(1), topic(TOPIC));
     let key = Keyer::new([1, 2]).key(&publisher.fingerprint, mode, &topic, &seq, b"");
-    let envelope = Envelope { publisher, seq, topic, client: None, instance: None, audience };
+    let envelope = Envelope { publisher, seq, topic, client: None, instance: None, context: None, audience };
     let body = match mode {
         Mode::Unicast => Body::Attempt { send: 256, number: 1, envelope, push_timeout_ms: 1_000 },
         Mode::Multicast => Body::FanOut { send: 256, envelope, recipients: false },
