@@ -19,7 +19,6 @@ use super::{
     links::Links,
     overview, reload,
     sessions::{Session, Sessions},
-    trace::Desk,
     usage,
 };
 use crate::{
@@ -50,7 +49,7 @@ pub(super) struct Source {
     pub(super) addresses: Addresses,
     /// Peers that the configuration names: without a link to any the node is not ready.
     pub(super) peers: usize,
-    pub(super) traces: Arc<Arc<Desk>>,
+    pub(super) traces: Arc<dyn TraceSource>,
     pub(super) since: Instant,
 }
 

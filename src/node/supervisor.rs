@@ -1,6 +1,7 @@
 //! Start order, and shutdown order.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -43,7 +44,7 @@ use super::{
 use crate::{
     client_port::{self, ClientPort, Registry},
     config::Config,
-    identity::{Credentials, LoadError, Profile},
+    identity::{Credentials, Files, LoadError, Profile},
     overlay::{self, Overlay, Router},
     tasks::Tasks,
     telemetry::{
@@ -187,15 +188,8 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         certificates: certificates.clone(),
         warnings: config.node.expiry_warnings.clone(),
     };
-    let (reload, requests) = reload::requests();
-    let reloading = ReloadTask::new(files, around);
-    tasks.spawn_vital("reload", reloading.run(requests, tasks.clone()));
-    let listeners = client_port.addresses().iter().zip(profiles);
-    let listeners: Vec<_> = listeners
-        .map(|(address, profile)| Listener { address: *address, profile: profile.to_string() })
-        .collect();
-    let channel = listeners.first().ok_or(StartError::NoListener)?.address;
-    let addresses = Addresses { channel, listeners, overlay: overlay_address, admin: None };
+    let reload = start_reloading(tasks, files, around);
+    let addresses = addresses(&client_port, profiles, overlay_address)?;
     let source = Source {
         data: data.clone(),
         links,
@@ -231,6 +225,26 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         addresses,
         lifecycle,
     })
+}
+
+fn start_reloading(tasks: &Tasks, files: Files, around: Around) -> reload::Handle {
+    let (reload, requests) = reload::requests();
+    tasks.spawn_vital("reload", ReloadTask::new(files, around).run(requests, tasks.clone()));
+    reload
+}
+
+/// Where the node is reached, but for its admin port, which comes last.
+fn addresses(
+    client_port: &ClientPort,
+    profiles: Vec<Profile>,
+    overlay: SocketAddr,
+) -> Result<Addresses, StartError> {
+    let listeners = client_port.addresses().iter().zip(profiles);
+    let listeners: Vec<_> = listeners
+        .map(|(address, profile)| Listener { address: *address, profile: profile.to_string() })
+        .collect();
+    let channel = listeners.first().ok_or(StartError::NoListener)?.address;
+    Ok(Addresses { channel, listeners, overlay, admin: None })
 }
 
 fn start_admin(
