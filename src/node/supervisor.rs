@@ -175,8 +175,8 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         sessions: sessions.clone(),
         tasks: tasks.clone(),
     });
-    let settings = settings::client_port(config, credentials);
-    let client_port = ClientPort::start(tasks, settings, listeners, broker, clients.clone()).await?;
+    let client_port = settings::client_port(config, credentials);
+    let client_port = ClientPort::start(tasks, client_port, listeners, broker, clients.clone()).await?;
     let lifecycle = Arc::new(Lifecycle::new(config.shutdown.grace));
     let certificates = Arc::new(Certificates::default());
     let around = Around {
@@ -211,17 +211,15 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let subject = credentials.subject();
     tracing::info!(name = %subject.name, institution = %subject.institution, node = %credentials.node_key().id(),
         channel = %addresses.channel, overlay = %addresses.overlay, admin = %admin.address(), "serving");
-    let grace = config.shutdown.grace;
-    let admin = Some(admin);
     Ok(NodeHandle {
         tasks: tasks.clone(),
-        grace,
+        grace: config.shutdown.grace,
         data,
         control,
         reload,
         client_port,
         overlay,
-        admin,
+        admin: Some(admin),
         addresses,
         lifecycle,
     })
