@@ -24,7 +24,7 @@ use amop_protocol::{
     broker::{deliver::Delivery, journal::Entry},
 };
 use futures::future::BoxFuture;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::inquiries::Arrivals;
 pub(super) use self::{
@@ -49,13 +49,20 @@ pub(super) struct Desk {
     data: Arc<DataPath>,
     show: Show,
     inquiries: Inquiries,
-    permits: Arc<Semaphore>,
+    permits: Semaphore,
 }
 
 impl Desk {
     /// One that tells others as much as `show` says.
     pub(super) fn new(data: Arc<DataPath>, show: Show, inquiries: Inquiries) -> Arc<Self> {
-        Arc::new(Self { data, show, inquiries, permits: Arc::new(Semaphore::new(MAX_TRACES)) })
+        Arc::new(Self { data, show, inquiries, permits: Semaphore::new(MAX_TRACES) })
+    }
+
+    fn permit(&self) -> Result<SemaphorePermit<'_>, Busy> {
+        self.permits.try_acquire().map_err(|_| {
+            self.inquiries.metrics.busy.inc();
+            Busy
+        })
     }
 
     /// Answers other nodes until the group ends.
@@ -78,7 +85,7 @@ impl TraceSource for Arc<Desk> {
     fn trace(&self, seq: Seq, here: bool) -> BoxFuture<'static, Result<Trace, Busy>> {
         let desk = self.clone();
         Box::pin(async move {
-            let _permit = desk.permits.clone().try_acquire_owned().map_err(|_| Busy)?;
+            let _permit = desk.permit()?;
             Ok(gather::gather(&desk, seq, here).await)
         })
     }
@@ -86,7 +93,7 @@ impl TraceSource for Arc<Desk> {
     fn seen(&self, topic: &str, place: &str) -> BoxFuture<'static, Result<Seen, Busy>> {
         let (desk, topic, place) = (self.clone(), topic.to_owned(), place.to_owned());
         Box::pin(async move {
-            let _permit = desk.permits.clone().try_acquire_owned().map_err(|_| Busy)?;
+            let _permit = desk.permit()?;
             Ok(gather::seen(&desk, &topic, &place).await)
         })
     }
