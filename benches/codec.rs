@@ -87,6 +87,7 @@ fn encode(c: &mut Criterion) {
                 sender: sender.clone(),
                 answer_within: Duration::from_secs(5),
                 message: Some(Seq::from_u128(8)),
+                context: None,
                 payload: black_box(payload.clone()),
             };
             deliver.encode(Seq::from_u128(7)).put(&mut batch);

@@ -15,7 +15,7 @@ use super::{
     lifecycle::{Lifecycle, Moment},
     links::Links,
     sessions::{Session, Sessions},
-    trace::Desk,
+    trace::Traces,
     usage,
 };
 use crate::{
@@ -43,7 +43,7 @@ pub(super) struct Source {
     pub(super) addresses: Addresses,
     /// Peers that the configuration names: without a link to any the node is not ready.
     pub(super) peers: usize,
-    pub(super) traces: Arc<Arc<Desk>>,
+    pub(super) traces: Arc<Traces>,
     pub(super) since: Instant,
 }
 

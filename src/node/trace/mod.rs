@@ -8,6 +8,7 @@
 //! are the same answer.
 
 mod account;
+mod align;
 mod answer;
 mod gather;
 mod inquiries;
@@ -81,9 +82,13 @@ impl Desk {
     }
 }
 
-impl TraceSource for Arc<Desk> {
+/// The desk, as the admin port asks it.
+#[derive(Debug)]
+pub(super) struct Traces(pub(super) Arc<Desk>);
+
+impl TraceSource for Traces {
     fn trace(&self, seq: Seq, here: bool) -> BoxFuture<'static, Result<Trace, Busy>> {
-        let desk = self.clone();
+        let desk = self.0.clone();
         Box::pin(async move {
             let _permit = desk.permit()?;
             Ok(gather::gather(&desk, seq, here).await)
@@ -91,7 +96,7 @@ impl TraceSource for Arc<Desk> {
     }
 
     fn seen(&self, topic: &str, place: &str) -> BoxFuture<'static, Result<Seen, Busy>> {
-        let (desk, topic, place) = (self.clone(), topic.to_owned(), place.to_owned());
+        let (desk, topic, place) = (self.0.clone(), topic.to_owned(), place.to_owned());
         Box::pin(async move {
             let _permit = desk.permit()?;
             Ok(gather::seen(&desk, &topic, &place).await)
