@@ -34,6 +34,7 @@ const DELIVERY: &[Row<deliver::Counters>] = &[
     ("delivery_seen_outcomes_dropped", "Outcomes dropped at the bound of their bytes", |c| {
         c.outcomes_dropped
     }),
+    ("trace_forgotten", "Steps of own messages that gave way to later ones", |c| c.journal_forgotten),
     ("delivery_unroutable_own", "Own frames with no way to their destination", |c| c.unroutable),
 ];
 

@@ -8,7 +8,6 @@ use amop_protocol::{
     limits::Limit,
     topic::Kind,
 };
-
 use futures::future::BoxFuture;
 
 use super::{
@@ -19,6 +18,7 @@ use super::{
     links::Links,
     overview, reload,
     sessions::{Session, Sessions},
+    trace::Traces,
     usage,
 };
 use crate::{
@@ -49,7 +49,7 @@ pub(super) struct Source {
     pub(super) addresses: Addresses,
     /// Peers that the configuration names: without a link to any the node is not ready.
     pub(super) peers: usize,
-    pub(super) traces: Arc<dyn TraceSource>,
+    pub(super) traces: Arc<Traces>,
     pub(super) since: Instant,
 }
 

@@ -38,7 +38,7 @@ use super::{
     sessions::Sessions,
     settings,
     status::Source,
-    trace::{self, Desk, Inquiries},
+    trace::{self, Desk, Inquiries, Traces},
     trust::Trust,
 };
 use crate::{
@@ -203,7 +203,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         limits: limits::limits(config),
         addresses: addresses.clone(),
         peers: config.overlay.peers.len(),
-        traces: Arc::new(desk),
+        traces: Arc::new(Traces(desk)),
         since,
     };
     let admin = start_admin(config, credentials, registry, source)?;

@@ -11,6 +11,7 @@ use amop_protocol::{
     wire::generated::{JournalFrame, JournalKind, JournalReason, JournalStep},
 };
 
+use super::align::align;
 use crate::telemetry::trace::{Ending, Message, Place, Step, cure};
 
 /// A step, with where and when it happened on this node's clock.
@@ -25,6 +26,7 @@ pub(super) struct Noted {
 
 /// Puts the steps of one message in order, and says how it went.
 pub(super) fn message(routing: &Routing, key: Key, mut noted: Vec<Noted>) -> Message {
+    align(&mut noted, routing.me());
     noted.sort_by_key(|noted| noted.at);
     let first = noted.first().map(|noted| noted.at).unwrap_or_default();
     let outcome = noted.iter().rev().find(|noted| is_end(noted.step.kind())).map(|noted| noted.step.cause());

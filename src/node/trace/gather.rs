@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long one trace may take, if several messages have the seq, or the first to be asked know of none.
 const IN_ALL: Duration = Duration::from_secs(4);
 /// Nodes that are asked about one message, those first that are known to have had it.
-pub(in crate::node) const MAX_ASKED: usize = 128;
+const MAX_ASKED: usize = 128;
 /// How long somebody who follows a topic waits for the next message before being told that there was none.
 const LONG_POLL: Duration = Duration::from_secs(3);
 /// How often the journals are looked at meanwhile.

@@ -1,14 +1,10 @@
 //! What of this has a bound.
 
-use amop_protocol::{
-    limits::{Bound, Limit, Policy},
-    wire::inquiry::MAX_STEPS,
-};
+use amop_protocol::limits::{Bound, Limit, Policy};
 
 use super::{
     MAX_TRACES,
-    answer::{IN_ALL, MAX_KEYS, PER_NODE},
-    gather::MAX_ASKED,
+    answer::{IN_ALL, PER_NODE},
     inquiries::QUEUE,
 };
 use crate::config::Config;
@@ -23,7 +19,8 @@ pub(in crate::node) fn limits(config: &Config) -> Vec<Limit> {
             Policy::GiveWay,
             "the oldest, so that a trace no longer finds it; 96 bytes each",
         )
-        .key("trace.entries"),
+        .key("trace.entries")
+        .metric("amop_trace_forgotten_total"),
         Limit::new(
             "questions of one node about messages, in a second",
             Count(PER_NODE as usize),
@@ -40,24 +37,7 @@ pub(in crate::node) fn limits(config: &Config) -> Vec<Limit> {
             Count(MAX_TRACES),
             Policy::Drop,
             "answered with 503",
-        ),
-        Limit::new(
-            "nodes asked about one message",
-            Count(MAX_ASKED),
-            Policy::Drop,
-            "those are asked first that are known to have had it",
-        ),
-        Limit::new(
-            "messages with one seq that are told apart",
-            Count(MAX_KEYS),
-            Policy::Drop,
-            "the later ones",
-        ),
-        Limit::new(
-            "steps in one node's answer",
-            Count(MAX_STEPS),
-            Policy::Drop,
-            "the latest; the answer says so",
-        ),
+        )
+        .metric("amop_trace_busy_total"),
     ]
 }

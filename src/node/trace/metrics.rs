@@ -15,6 +15,8 @@ pub(in crate::node) struct Metrics {
     pub(super) dropped: Counter,
     /// Questions of this node that nobody answered in time.
     pub(super) unanswered: Counter,
+    /// Traces refused at the admin port, because enough were under way.
+    pub(super) busy: Counter,
 }
 
 impl Metrics {
@@ -28,6 +30,7 @@ impl Metrics {
         add("refused", "Those of nodes that ask too often, or malformed", &metrics.refused);
         add("dropped", "Those for which the queue had no room", &metrics.dropped);
         add("unanswered", "Questions of this node that were not answered in time", &metrics.unanswered);
+        add("busy", "Traces refused at the admin port because enough were under way", &metrics.busy);
         metrics
     }
 }

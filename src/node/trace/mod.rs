@@ -8,6 +8,7 @@
 //! are the same answer.
 
 mod account;
+mod align;
 mod answer;
 mod gather;
 mod inquiries;
@@ -24,7 +25,7 @@ use amop_protocol::{
     broker::{deliver::Delivery, journal::Entry},
 };
 use futures::future::BoxFuture;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::inquiries::Arrivals;
 pub(super) use self::{
@@ -49,13 +50,20 @@ pub(super) struct Desk {
     data: Arc<DataPath>,
     show: Show,
     inquiries: Inquiries,
-    permits: Arc<Semaphore>,
+    permits: Semaphore,
 }
 
 impl Desk {
     /// One that tells others as much as `show` says.
     pub(super) fn new(data: Arc<DataPath>, show: Show, inquiries: Inquiries) -> Arc<Self> {
-        Arc::new(Self { data, show, inquiries, permits: Arc::new(Semaphore::new(MAX_TRACES)) })
+        Arc::new(Self { data, show, inquiries, permits: Semaphore::new(MAX_TRACES) })
+    }
+
+    fn permit(&self) -> Result<SemaphorePermit<'_>, Busy> {
+        self.permits.try_acquire().map_err(|_| {
+            self.inquiries.metrics.busy.inc();
+            Busy
+        })
     }
 
     /// Answers other nodes until the group ends.
@@ -74,19 +82,23 @@ impl Desk {
     }
 }
 
-impl TraceSource for Arc<Desk> {
+/// The desk, as the admin port asks it.
+#[derive(Debug)]
+pub(super) struct Traces(pub(super) Arc<Desk>);
+
+impl TraceSource for Traces {
     fn trace(&self, seq: Seq, here: bool) -> BoxFuture<'static, Result<Trace, Busy>> {
-        let desk = self.clone();
+        let desk = self.0.clone();
         Box::pin(async move {
-            let _permit = desk.permits.clone().try_acquire_owned().map_err(|_| Busy)?;
+            let _permit = desk.permit()?;
             Ok(gather::gather(&desk, seq, here).await)
         })
     }
 
     fn seen(&self, topic: &str, place: &str) -> BoxFuture<'static, Result<Seen, Busy>> {
-        let (desk, topic, place) = (self.clone(), topic.to_owned(), place.to_owned());
+        let (desk, topic, place) = (self.0.clone(), topic.to_owned(), place.to_owned());
         Box::pin(async move {
-            let _permit = desk.permits.clone().try_acquire_owned().map_err(|_| Busy)?;
+            let _permit = desk.permit()?;
             Ok(gather::seen(&desk, &topic, &place).await)
         })
     }

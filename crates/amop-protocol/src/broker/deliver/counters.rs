@@ -31,4 +31,6 @@ pub struct Counters {
     pub forgotten: u64,
     /// Outcomes dropped at the byte bound of the windows, their messages still known.
     pub outcomes_dropped: u64,
+    /// Steps of messages that gave way in the journal.
+    pub journal_forgotten: u64,
 }

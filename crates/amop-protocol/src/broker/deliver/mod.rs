@@ -325,6 +325,7 @@ impl Delivery {
         Counters {
             forgotten: self.sent.evicted + self.received.evicted,
             outcomes_dropped: self.sent.dropped + self.received.dropped,
+            journal_forgotten: self.journal.written() - self.journal.len() as u64,
             ..self.counters
         }
     }
