@@ -1,5 +1,5 @@
 //! Questions about what became of a message, and what nodes have written down of it: payloads of
-//! [`Body::Inquiry`](super::peer::Body::Inquiry).
+//! [`Inquiry`](super::peer::Body::Inquiry).
 
 use bytes::Bytes;
 use prost::Message;
