@@ -81,8 +81,9 @@ pub(super) fn requests() -> (Handle, mpsc::Receiver<oneshot::Sender<Reloaded>>) 
 impl ReloadTask {
     pub(super) fn new(files: Files, around: Around) -> Self {
         let store = Store::new(around.credentials.clone(), files);
-        around.certificates.set(store.facts());
-        Self { store, around, warned: BTreeMap::new() }
+        let mut task = Self { store, around, warned: BTreeMap::new() };
+        task.show();
+        task
     }
 
     /// Serves until the group ends. Woken by requests and once a second.
