@@ -54,7 +54,7 @@ pub struct Fact {
     pub not_before: i64,
     /// Last second of validity, Unix time; of a list, when a newer one is due. `i64::MAX`: never.
     pub not_after: i64,
-    /// Tells it from all others: SHA-256 of a certificate in hex; of a list, its CA and date.
+    /// Tells it from all others: SHA-256 in hex.
     pub id: String,
 }
 
@@ -73,7 +73,7 @@ impl Fact {
             serial: list.len().to_string(),
             not_before: list.this_update(),
             not_after: list.next_update().unwrap_or(i64::MAX),
-            id: format!("{} {} {}", list.issuer(), list.this_update(), list.len()),
+            id: list.digest().to_hex(),
         }
     }
 }

@@ -89,10 +89,10 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Store {
-    /// Watches the files from which `credentials` and the listeners were loaded just now.
+    /// Watches the files from which `credentials` and the listeners were loaded. They are loaded once more when
+    /// they have held still: they may have changed since.
     pub fn new(credentials: Credentials, files: Files) -> Self {
-        let in_force = stamp(&files);
-        Self { credentials, files, in_force, changed: None }
+        Self { credentials, files, in_force: Stamp::default(), changed: None }
     }
 
     /// Looks at the files; to be called about once a second. What holds still is loaded.

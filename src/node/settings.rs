@@ -1,6 +1,6 @@
 //! From the resolved configuration to the settings of each component.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use amop_protocol::{
     broker::{bandwidth::Shared, control, dedup::Bounds, deliver},
@@ -82,13 +82,25 @@ pub(super) fn admin(config: &Config, credentials: &Credentials) -> Result<admin:
     let given = &config.admin;
     let credentials = credentials.clone();
     Ok(admin::Settings {
-        token: given.token.as_deref().map(Secret::load_or_make).transpose()?,
+        token: given.token.as_deref().map(token).transpose()?.flatten(),
         token_for_reads: given.token_for_reads,
         clients: given.clients.clone(),
         hosts: given.hosts.clone(),
         tls: Some(Arc::new(move || credentials.admin_server())),
         ..admin::Settings::new(given.listen)
     })
+}
+
+/// Where a token cannot be made, as in a container with a configuration that it cannot write, the node serves all the
+/// same, and nothing can be changed over its admin port.
+fn token(path: &Path) -> Result<Option<Secret>, TokenError> {
+    match Secret::load_or_make(path) {
+        Err(cause @ TokenError::Make { .. }) => {
+            tracing::error!(%cause, "nothing can be changed over the admin port");
+            Ok(None)
+        }
+        loaded => loaded.map(Some),
+    }
 }
 
 /// Settings of one shard of delivery.

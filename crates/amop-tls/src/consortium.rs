@@ -13,6 +13,7 @@ use rustls::{
     crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
 };
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{
     ChainError, Profile, Revocations, Rule, chain_of_bounded_size, der, error, node_key, provider,
@@ -199,7 +200,27 @@ impl Authority {
             check(whose, below, &ca.subject_public_key_info())?;
             (whose, below) = (error::ISSUER, ca);
         }
-        check(whose, below, &path.anchor().subject_public_key_info)
+        check(whose, below, &path.anchor().subject_public_key_info)?;
+        self.check_anchor(path.anchor())
+    }
+
+    /// Refuses an institution's CA that is listed beside the roots, and was revoked by its root.
+    fn check_anchor(&self, anchor: &TrustAnchor<'_>) -> Result<(), ChainError> {
+        if self.0.roots.iter().any(|subject| **subject == *anchor.subject) {
+            return Ok(());
+        }
+        let known = self.0.given.iter().chain(&self.0.behind);
+        let cas: Vec<_> = known.filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
+        let is_anchor = |ca: &&X509Certificate<'_>| {
+            ca.subject().as_raw().ends_with(&anchor.subject)
+                && ca.public_key().raw.ends_with(&anchor.subject_public_key_info)
+        };
+        for ca in cas.iter().filter(is_anchor) {
+            let issuers = || cas.iter().filter(|above| above.subject().as_raw() == ca.issuer().as_raw());
+            let is_key = |known: &[u8]| issuers().any(|above| above.public_key().raw.ends_with(known));
+            self.0.revocations.check(error::ISSUER, ca.issuer().as_raw(), is_key, ca.raw_serial())?;
+        }
+        Ok(())
     }
 
     fn is_shallow(&self, path: &webpki::VerifiedPath<'_>) -> bool {

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use amop_protocol::certificate::ParseError;
+use amop_protocol::{Fingerprint, certificate::ParseError};
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 use x509_parser::{
     der_parser::{Oid, oid},
@@ -60,6 +60,7 @@ pub struct Crl {
     revoked: BTreeMap<Vec<u8>, i64>,
     this_update: i64,
     next_update: Option<i64>,
+    digest: Fingerprint,
 }
 
 impl Crl {
@@ -98,6 +99,7 @@ impl Crl {
             revoked: revoked.collect(),
             this_update,
             next_update: list.next_update().map(|time| time.timestamp()),
+            digest: crate::fingerprint(&CertificateDer::from(list.tbs_cert_list.as_ref())),
         })
     }
 
@@ -124,6 +126,11 @@ impl Crl {
     /// Whether it is of the same CA and was made before.
     pub fn is_older_than(&self, other: &Self) -> bool {
         (&self.issuer, &self.key) == (&other.issuer, &other.key) && self.this_update < other.this_update
+    }
+
+    /// Tells it from all others: SHA-256 of what its CA has signed.
+    pub fn digest(&self) -> Fingerprint {
+        self.digest
     }
 
     /// When it was made, Unix time.

@@ -245,6 +245,42 @@ fn an_institution_is_revoked_by_its_root() {
     );
 }
 
+/// Listed, so that clients may send their leaf alone: then no chain shows its CA's certificate.
+#[test]
+fn an_institution_that_is_listed_is_revoked_all_the_same() {
+    let mut bed = Bed::new();
+    let other = bed.root.institution("bank-b", 30).unwrap();
+    bed.cas(&[&bed.root, &other]);
+    bed.store.load().unwrap();
+    let leaf = other.leaf(Role::Client, "till", 30).unwrap();
+    let [whole, alone] = [leaf.chain(), &leaf.chain()[..1]];
+    let judge = |bed: &Bed, chain: &[_]| bed.credentials.authority().verify_chain(chain, Role::Client);
+    judge(&bed, whole).unwrap();
+    judge(&bed, alone).unwrap();
+    let mut revoked = Revoked::default();
+    revoked.add(serial_of(other.certificate()).unwrap());
+    bed.root.save_crl(&revoked, 9, &bed.at("root.crl")).unwrap();
+    let both = [bed.read("bank.crl"), bed.read("root.crl")].concat();
+    bed.write("bank.crl", both);
+    bed.store.load().unwrap();
+    for chain in [whole, alone] {
+        let cause = judge(&bed, chain).unwrap_err();
+        assert!(matches!(cause, ChainError::Revoked { .. }), "{cause}");
+    }
+}
+
+/// Between reading the files at start and watching them.
+#[test]
+fn what_changes_while_the_node_starts_is_put_in_force() {
+    let mut bed = Bed::new();
+    let before = bed.of_node();
+    bed.renew(20);
+    let files = Files { node: Paths::in_directory(bed.directory.path()), listeners: Vec::new() };
+    bed.store = Store::new(bed.credentials.clone(), files);
+    bed.look().1.unwrap();
+    assert_ne!(bed.of_node(), before);
+}
+
 #[test]
 fn a_root_is_replaced_step_by_step() {
     let mut bed = Bed::new();

@@ -29,18 +29,25 @@ pub(super) fn message(routing: &Routing, key: Key, mut noted: Vec<Noted>) -> Mes
     align(&mut noted, routing.me());
     noted.sort_by_key(|noted| noted.at);
     let first = noted.first().map(|noted| noted.at).unwrap_or_default();
-    let outcome = noted.iter().rev().find(|noted| is_end(noted.step.kind())).map(|noted| noted.step.cause());
+    // Only the origin's node knows how its send ended, and only it and our own say what the message is: others
+    // could have anything shown here.
+    let by_origin = |noted: &&Noted| Brief::from(noted.node) == key.origin;
+    let ends = noted.iter().rev().filter(by_origin).find(|noted| is_end(noted.step.kind()));
+    let outcome = ends.map(|noted| noted.step.cause());
     let failed_at =
         outcome.filter(|cause| *cause != Cause::Delivered).and_then(|cause| failing(&noted, cause));
     let steps: Vec<Step> = noted.iter().map(|noted| step(routing, noted, first)).collect();
+    let own = routing.find(&routing.me()).map(|me| me.institution.clone());
+    let is_own = |noted: &Noted| routing.find(&noted.node).map(|node| node.institution.clone()) == own;
+    let told: Vec<_> = noted.iter().filter(|noted| by_origin(noted) || is_own(noted)).collect();
     let text = |of: fn(&JournalStep) -> &str| {
-        noted.iter().map(|noted| of(&noted.step)).find(|text| !text.is_empty()).map(str::to_owned)
+        told.iter().map(|noted| of(&noted.step)).find(|text| !text.is_empty()).map(str::to_owned)
     };
-    let context = noted.iter().find_map(|noted| TraceContext::from_slice(&noted.step.context));
+    let context = told.iter().find_map(|noted| TraceContext::from_slice(&noted.step.context));
     Message {
         origin: place(routing, key.origin),
         topic: text(|step| &step.topic).map(|topic| in_full(routing, topic)),
-        multicast: noted.iter().any(|noted| noted.step.multicast),
+        multicast: told.iter().any(|noted| noted.step.multicast),
         traceparent: context.map(|context| context.to_string()),
         verdict: verdict(&noted, &steps, outcome, failed_at),
         cure: outcome.map(cure).unwrap_or_default().to_owned(),

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use amop_protocol::NodeId;
+use amop_protocol::{NodeId, wire::inquiry::MAX_ACCOUNT_BYTES};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -74,6 +74,11 @@ impl Inquiries {
             return;
         }
         self.metrics.questions.inc();
+        // None is so long, and those that wait are in no budget.
+        if payload.len() > MAX_ACCOUNT_BYTES {
+            self.metrics.dropped.inc();
+            return;
+        }
         if self.queue.try_send(Asked { by: from, id, question: payload }).is_err() {
             self.metrics.dropped.inc();
         }

@@ -146,14 +146,25 @@ impl Server {
             match &self.tls {
                 None => self.requests(tcp, address, Caller::Anybody, &stop).await,
                 Some(tls) => {
-                    let acceptor = TlsAcceptor::from(tls());
+                    let config = tls();
+                    let acceptor = TlsAcceptor::from(config.clone());
                     let stream = timeout(HANDSHAKE, acceptor.accept(tcp)).await.map_err(|_| Cut::TimedOut)?;
                     let stream = stream.map_err(|error| {
                         tracing::debug!(%address, %error, "TLS handshake on the admin port failed");
                         Cut::Tls
                     })?;
                     let caller = self.identify(&stream);
-                    self.requests(stream, address, caller, &stop).await
+                    // Whom TLS let in may be believed no longer: it may come again.
+                    let ends = stop.child_token();
+                    let watch = async {
+                        replaced(tls, &config).await;
+                        ends.cancel();
+                        std::future::pending().await
+                    };
+                    tokio::select! {
+                        served = self.requests(stream, address, caller, &ends) => served,
+                        () = watch => Ok(()),
+                    }
                 }
             }
         };
@@ -310,4 +321,11 @@ pub(in crate::telemetry) fn limits() -> Vec<Limit> {
 
 fn shown(path: &str) -> &str {
     path.get(..SHOWN).unwrap_or(path)
+}
+/// Resolves when connections are to be made with other certificates, CAs or revocation lists than these. Cancel safe.
+async fn replaced(tls: &Tls, config: &Arc<rustls::ServerConfig>) {
+    let mut look = tokio::time::interval(SAMPLE);
+    while Arc::ptr_eq(&tls(), config) {
+        look.tick().await;
+    }
 }

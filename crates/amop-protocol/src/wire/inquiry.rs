@@ -106,7 +106,9 @@ pub fn decode_account(payload: &Bytes) -> Result<Account, InquiryError> {
         if ![&step.node, &step.via, &step.origin].into_iter().all(brief) {
             return Err(InquiryError::Field("node"));
         }
-        if step.who.len() > MAX_TEXT || step.topic.len() > MAX_TEXT {
+        // They are shown to people, at terminals too.
+        let shown = |text: &str| text.len() <= MAX_TEXT && !text.contains(char::is_control);
+        if !shown(&step.who) || !shown(&step.topic) {
             return Err(InquiryError::Field("who"));
         }
         if ![0, 32].contains(&step.seq.len()) || ![0, 25].contains(&step.context.len()) {
