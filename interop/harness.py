@@ -127,6 +127,7 @@ class Node:
             f"[{section}]\nlisten = \"{self.address}\"\n"
             f"ca = \"{files}/ca.crt\"\ncert = \"{files}/node.crt\"\nkey = \"{files}/node.key\"\n"
             f"[overlay]\nlisten = \"{free_address()}\"\n[admin]\nlisten = \"{free_address()}\"\n"
+            f"[log]\nformat = \"text\"\n"
         )
         self.log = config.with_name("node.log")
         argv = [devnet.amop, "node", "--config", str(config)]
