@@ -300,8 +300,12 @@ mod tests {
         assert_eq!(account(JournalStep::default(), MAX_STEPS + 1), Err(InquiryError::Field("steps")));
         let named = JournalStep { node: Bytes::from_static(b"short"), ..JournalStep::default() };
         assert_eq!(account(named, 1), Err(InquiryError::Field("node")));
-        let named = JournalStep { who: "x".repeat(MAX_TEXT + 1), ..JournalStep::default() };
-        assert_eq!(account(named, 1), Err(InquiryError::Field("who")));
+        for text in ["x".repeat(MAX_TEXT + 1), "a\u{1b}[2Jb".to_owned(), "two\nlines".to_owned()] {
+            let who = JournalStep { who: text.clone(), ..JournalStep::default() };
+            assert_eq!(account(who, 1), Err(InquiryError::Field("who")));
+            let topic = JournalStep { topic: text, ..JournalStep::default() };
+            assert_eq!(account(topic, 1), Err(InquiryError::Field("who")));
+        }
     }
 
     #[test]
