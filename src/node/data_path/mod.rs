@@ -5,13 +5,18 @@
 //! of the next link or session; it never waits. **Invariant**: nothing that is called while a
 //! shard is locked calls back into the data path.
 
+mod frames;
+mod journals;
+mod standing;
+mod timers;
+
 use std::{
     collections::BTreeSet,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use amop_protocol::{
@@ -19,45 +24,31 @@ use amop_protocol::{
     broker::{
         bandwidth::{Bandwidth, Refusal, Shared},
         budget::Budget,
-        dedup::{Keyer, MessageKey},
-        deliver::{Config, Counters, Delivery, MAX_SHARDS, refusal, route_frame},
+        dedup::Keyer,
+        deliver::{Config, Delivery, MAX_SHARDS},
         event::{Action, Answer, AnswerBody, Hop, Mode, Outcome, Publish, PushError, PushId, Subscriber},
-        journal::{Entry, Key, Name, Step},
         routing::{NodeIndex, Routing},
-        seal::{self, Unheard},
     },
-    wire::{
-        inquiry,
-        link::LinkFrame,
-        peer::{self, Body, DataError, Envelope, SendRef},
-    },
+    wire::link::LinkFrame,
 };
 use arc_swap::{ArcSwap, Guard};
-use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
+use self::timers::NextLook;
+pub(super) use self::{standing::Standing, timers::sleep_until};
 use super::{
     failures::Failures,
     links::Links,
     metrics::Metrics,
     trace::{Inquiries, Relayed},
 };
-use crate::{
-    client_port::Registry,
-    tasks::{self, Tasks},
-    telemetry::overview::Failed,
-};
+use crate::{client_port::Registry, tasks};
 
 /// Shards of pending state: enough that tasks on a few cores seldom meet.
 pub(super) const SHARDS: usize = 8;
 const _: () = assert!(SHARDS <= MAX_SHARDS);
 /// Payloads above this size take long to hash.
 const LARGE: usize = 1024 * 1024;
-/// Entries of a journal that are read under one lock: tens of microseconds.
-const PORTION: usize = 1024;
-/// When to try again if a large frame found no room.
-const RELAY_AGAIN: Duration = Duration::from_millis(100);
 
 /// What a data path is made with.
 #[derive(Debug)]
@@ -91,28 +82,11 @@ pub(super) struct DataPath {
     budget: Budget,
     incarnation: u64,
     draining: AtomicBool,
-    /// When the timer task will next look, in nanoseconds since the start.
-    next_look: AtomicU64,
-    sooner: Notify,
+    next_look: NextLook,
     failures: Failures,
     metrics: Metrics,
     relayed: Relayed,
     inquiries: Inquiries,
-}
-
-/// What delivery holds at one moment.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Standing {
-    /// Messages given to sessions and not answered.
-    pub(super) pushes: usize,
-    /// Messages remembered.
-    pub(super) remembered: usize,
-    /// Bytes of their outcomes.
-    pub(super) remembered_bytes: usize,
-    /// Messages that failed at a session and may be asked for again.
-    pub(super) resting: usize,
-    /// Timers that are armed, most of which will find nothing to do.
-    pub(super) timers: usize,
 }
 
 impl DataPath {
@@ -139,8 +113,7 @@ impl DataPath {
             links,
             bandwidth: bandwidth.map(Mutex::new),
             draining: AtomicBool::new(false),
-            next_look: AtomicU64::new(u64::MAX),
-            sooner: Notify::new(),
+            next_look: NextLook::default(),
             failures: Failures::default(),
             metrics,
             budget,
@@ -223,108 +196,6 @@ impl DataPath {
         self.in_every_shard(|delivery, now, routing| delivery.handle_session_closed(now, routing, session));
     }
 
-    /// A data frame came over the link from `from`: for this node, to be relayed, or both.
-    ///
-    /// # Errors
-    /// When the frame breaks the protocol.
-    pub(super) fn frame(&self, from: NodeId, frame: LinkFrame) -> Result<(), DataError> {
-        let routed = route_frame(&self.routing.load(), from, &frame)?;
-        if routed.dropped.is_some() {
-            self.metrics.unroutable.inc();
-        }
-        if let Some(cause) = routed.dropped {
-            self.relayed.stopped(self.now(), None, &frame.header, cause);
-        }
-        for (to, copy) in routed.onwards {
-            self.relay(from, to, copy);
-        }
-        if !routed.here {
-            return Ok(());
-        }
-        if frame.payload.len() > LARGE {
-            tasks::at_length(|| self.take(from, frame));
-        } else {
-            self.take(from, frame);
-        }
-        Ok(())
-    }
-
-    /// A data frame for this node.
-    fn take(&self, from: NodeId, frame: LinkFrame) {
-        // The neighbour vouches for the route, not for what some other node wrote: what a newer or a
-        // faulty origin sends must not cost the link between two that do nothing wrong.
-        let message = match seal::open(&self.routing.load(), from, &frame) {
-            Ok(message) => message,
-            Err(cause) => {
-                self.unheard(from, &cause);
-                return;
-            }
-        };
-        if let Body::Inquiry { id, is_answer } = message.body {
-            return self.inquiries.take(message.origin, id, is_answer, frame.payload);
-        }
-        let key = self.key_of(&message.body, &frame.payload);
-        let shard = match key {
-            Some(key) => Delivery::shard_of(key, SHARDS),
-            None => shard_of_report(&message.body),
-        };
-        self.in_shard(shard, |delivery, now, routing| {
-            delivery.handle_message_over(now, routing, from, key, message, frame.payload);
-        });
-    }
-
-    fn unheard(&self, from: NodeId, cause: &Unheard) {
-        match cause {
-            Unheard::Forged(_) => {
-                self.metrics.forged_frames.inc();
-            }
-            _ => {
-                self.metrics.bad_frames.inc();
-            }
-        }
-        tracing::debug!(neighbour = %from, %cause, "data frame ignored");
-    }
-
-    /// A large frame from a neighbour found no room while its parts came in.
-    pub(super) fn dropped(&self, head: &LinkFrame) {
-        self.relayed.stopped(self.now(), None, &head.header, Cause::NoRoom);
-        self.refuse(head, Refusal { cause: Cause::NoRoom, retry_after: RELAY_AGAIN });
-    }
-
-    /// Passes a frame on for others. Reports are never refused, only charged: whoever waits for one
-    /// would only ask again.
-    fn relay(&self, from: NodeId, to: NodeId, frame: LinkFrame) {
-        if let Some(relay) = &self.relay {
-            let mut relay = relay.lock();
-            let debt = relay.check(self.now());
-            if let Err(retry_after) = debt
-                && peer::carries_message(&frame.header)
-            {
-                drop(relay);
-                self.metrics.relay_refused.inc();
-                self.relayed.stopped(self.now(), Some(to), &frame.header, Cause::RelayLimit);
-                return self.refuse(&frame, Refusal { cause: Cause::RelayLimit, retry_after });
-            }
-            relay.charge(frame.wire_len());
-        }
-        self.metrics.relayed.inc();
-        self.relayed.passed(self.now(), from, to, &frame.header);
-        self.forward(to, frame);
-    }
-
-    /// Tells the origin of a message that it does not get to its destinations from here.
-    fn refuse(&self, frame: &LinkFrame, cause: Refusal) {
-        let routing = self.routing.load();
-        if let Some((to, report)) = refusal(&routing, self.incarnation, &frame.header, cause) {
-            self.forward(to, report);
-        }
-    }
-
-    /// Payload bytes held now.
-    pub(super) fn held_bytes(&self) -> usize {
-        self.budget.held()
-    }
-
     /// New sends get 99 from now on.
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -336,65 +207,6 @@ impl DataPath {
         let left = self.in_flight();
         self.in_every_shard(Delivery::handle_stop);
         left
-    }
-
-    /// Whether anything is in flight: sends of own clients, or pushes to them.
-    pub(super) fn is_busy(&self) -> bool {
-        self.shards.iter().any(|shard| shard.lock().is_busy())
-    }
-
-    /// Sends that ended with each cause, in order of the causes' numbers.
-    pub(super) fn endings(&self) -> Vec<u64> {
-        self.metrics.endings()
-    }
-
-    /// The last sends that failed.
-    pub(super) fn failures(&self) -> Vec<Failed> {
-        self.failures.show(Instant::now())
-    }
-
-    /// Sends without an outcome.
-    pub(super) fn in_flight(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().in_flight()).sum()
-    }
-
-    /// What is held now, in all shards together.
-    pub(super) fn standing(&self) -> Standing {
-        let mut all = Standing::default();
-        for shard in &self.shards {
-            let shard = shard.lock();
-            let loads = shard.window_loads();
-            let (sent, received) = shard.remembered();
-            all.pushes += shard.running().1;
-            all.remembered += sent + received;
-            all.remembered_bytes += loads.iter().map(|load| load.bytes).sum::<usize>();
-            all.resting += shard.resting();
-            all.timers += shard.timers();
-        }
-        all
-    }
-
-    /// The sum over all shards of something they have counted.
-    pub(super) fn counted(&self, what: impl Fn(&Counters) -> u64) -> u64 {
-        self.shards.iter().map(|shard| what(&shard.lock().counters())).sum()
-    }
-
-    /// Fires the shards' timers until the group ends. Woken when a timer is due, or an earlier one is set.
-    pub(super) async fn run_timers(self: Arc<Self>, tasks: Tasks) {
-        loop {
-            // Before the shards are asked: a timer that is set meanwhile then counts as sooner, and
-            // wakes this task again.
-            self.next_look.store(u64::MAX, Ordering::Release);
-            let next = self.shards.iter().filter_map(|shard| shard.lock().poll_timeout()).min();
-            self.next_look.fetch_min(next.map_or(u64::MAX, nanos), Ordering::AcqRel);
-            let due = next.map(|at| self.instant(at));
-            tokio::select! {
-                biased;
-                () = tasks.cancelled() => return,
-                () = sleep_until(due) => self.in_every_shard(Delivery::handle_timeout),
-                () = self.sooner.notified() => {}
-            }
-        }
     }
 
     /// A price is paid once per copy that may leave for another node.
@@ -409,21 +221,6 @@ impl DataPath {
         }
         let bytes = publish.payload.len().saturating_mul(copies);
         bandwidth.lock().take(self.now(), publish.client.fingerprint, bytes)
-    }
-
-    fn key_of(&self, body: &Body, payload: &[u8]) -> Option<MessageKey> {
-        let key = |Envelope { publisher, topic, seq, .. }: &Envelope, mode| {
-            self.keyer.key(&publisher.fingerprint, mode, topic, seq, payload)
-        };
-        match body {
-            Body::Attempt { envelope, .. } => Some(key(envelope, Mode::Unicast)),
-            Body::FanOut { envelope, .. } => Some(key(envelope, Mode::Multicast)),
-            Body::Handed { .. }
-            | Body::Outcome { .. }
-            | Body::FanOutReport { .. }
-            | Body::Refused { .. }
-            | Body::Inquiry { .. } => None,
-        }
     }
 
     fn in_every_shard(&self, mut call: impl FnMut(&mut Delivery, Time, &Routing)) {
@@ -446,7 +243,7 @@ impl DataPath {
             self.carry_out(action, &mut delivery, now, &routing);
         }
         if let Some(at) = delivery.poll_timeout() {
-            self.look_at(nanos(at));
+            self.next_look.by(at);
         }
     }
 
@@ -477,61 +274,6 @@ impl DataPath {
             self.relayed.stopped(self.now(), Some(to), &header, Cause::Unreachable);
         }
     }
-
-    /// A send that never reached a shard.
-    fn note_refused(&self, publish: &Publish, cause: Cause) {
-        let key = Key::new(self.routing.load().me(), SendRef { epoch: self.incarnation, id: 0 });
-        let step = Step::AtOnce { seq: publish.seq, topic: Name::of(&publish.topic), cause };
-        self.relayed.own(self.now(), key, step);
-    }
-
-    /// Shows every step that is written down, oldest first within each journal, with the shard it was in if it was
-    /// in one. Journals are locked for a portion at a time, so that no message waits for all of it.
-    pub(super) fn read_journals(&self, mut each: impl FnMut(&Entry, Option<&Delivery>)) {
-        for shard in 0..SHARDS {
-            self.read_shard(shard, 0, &mut each);
-        }
-        for journal in 0..self.relayed.len() {
-            let mut place = Some(0);
-            while let Some(from) = place {
-                place = self.relayed.read(journal, from, PORTION, |entry| each(entry, None));
-            }
-        }
-    }
-
-    /// The same of one shard, from entry number `from` on; says where to go on.
-    pub(super) fn read_shard(
-        &self,
-        shard: usize,
-        mut from: u64,
-        each: &mut impl FnMut(&Entry, Option<&Delivery>),
-    ) -> u64 {
-        let Some(shard) = self.shards.get(shard) else { return from };
-        loop {
-            let delivery = shard.lock();
-            from = delivery.journal().read(from, PORTION, |entry| each(entry, Some(&*delivery)));
-            if from >= delivery.journal().written() {
-                return from;
-            }
-        }
-    }
-
-    /// How far each shard's journal has been written.
-    pub(super) fn journals_written(&self) -> Vec<u64> {
-        self.shards.iter().map(|shard| shard.lock().journal().written()).collect()
-    }
-
-    /// Sends a question about a message, or an answer; false if there is no way or no room.
-    pub(super) fn inquire(&self, to: NodeId, body: Body, payload: Bytes) -> bool {
-        let frame = inquiry::frame(&self.routing.load(), self.incarnation, to, body, payload);
-        frame.is_some_and(|(next, frame)| self.links.send(next, frame))
-    }
-
-    fn look_at(&self, at: u64) {
-        if self.next_look.fetch_min(at, Ordering::AcqRel) > at {
-            self.sooner.notify_one();
-        }
-    }
 }
 
 /// Other nodes that a message may go to.
@@ -560,18 +302,6 @@ fn by_shard(pushes: &[PushId]) -> impl Iterator<Item = (usize, impl Iterator<Ite
     shards.map(move |shard| (shard, pushes.iter().copied().filter(move |push| shard_of(push) == shard)))
 }
 
-fn shard_of_report(body: &Body) -> usize {
-    match body {
-        Body::Handed { send, .. }
-        | Body::Outcome { send, .. }
-        | Body::FanOutReport { send, .. }
-        | Body::Refused { send, .. } => Delivery::shard_of_number(send.id),
-        Body::Attempt { send, .. } | Body::FanOut { send, .. } => Delivery::shard_of_number(*send),
-        // The desk has it.
-        Body::Inquiry { .. } => 0,
-    }
-}
-
 fn refused(routing: &Routing, publish: &Publish, Refusal { cause, retry_after }: Refusal) -> Outcome {
     Outcome {
         session: publish.session,
@@ -583,17 +313,5 @@ fn refused(routing: &Routing, publish: &Publish, Refusal { cause, retry_after }:
         retry_after,
         retry: cause.retry(),
         hop: Some(Box::new(Hop::of(routing, routing.me()))),
-    }
-}
-
-fn nanos(at: Time) -> u64 {
-    u64::try_from(at.since_start().as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Resolves at `due`, never if there is none. Cancel safe.
-pub(super) async fn sleep_until(due: Option<tokio::time::Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }
