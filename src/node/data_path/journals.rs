@@ -5,12 +5,10 @@ use amop_protocol::{
     broker::{
         deliver::Delivery,
         event::Publish,
+        inquiry,
         journal::{Entry, Key, Name, Step},
     },
-    wire::{
-        inquiry,
-        peer::{Body, SendRef},
-    },
+    wire::peer::{Body, SendRef},
 };
 use bytes::Bytes;
 

@@ -9,6 +9,7 @@ use amop_protocol::{
     NodeId, Time,
     broker::{
         deliver::Delivery,
+        inquiry::step,
         journal::{Brief, Entry, Key, Step},
         routing::Routing,
     },
@@ -97,11 +98,7 @@ fn account_for(desk: &Desk, asker: NodeId, subject: Subject) -> Account {
 fn extent(routing: &Routing, asker: NodeId, subject: Subject, show: Show) -> Extent {
     let institution = |node: &NodeId| routing.find(node).map_or("", |node| &*node.institution);
     let origin = match subject {
-        Subject::Send(origin, key)
-            if key.origin == Brief::from(origin) && !is_ambiguous(routing, key.origin) =>
-        {
-            Some(institution(&origin))
-        }
+        Subject::Send { origin, .. } if !is_ambiguous(routing, origin.into()) => Some(institution(&origin)),
         _ => None,
     };
     by_policy(institution(&asker), institution(&routing.me()), origin, show)
@@ -130,7 +127,7 @@ fn is_ambiguous(routing: &Routing, brief: Brief) -> bool {
 /// What is written down here about a message, with whom each step is about, in order of time.
 pub(super) fn find(data: &DataPath, subject: Subject) -> Vec<(Entry, String)> {
     let keys = match subject {
-        Subject::Send(_, key) => BTreeSet::from([key]),
+        Subject::Send { .. } => Key::asked(&subject).into_iter().collect(),
         Subject::Seq(seq) => {
             let mut keys = BTreeSet::new();
             data.read_journals(|entry, _| {
@@ -145,7 +142,7 @@ pub(super) fn find(data: &DataPath, subject: Subject) -> Vec<(Entry, String)> {
     let is_meant = |entry: &Entry| match (entry.key(), subject) {
         // Many messages that were refused at once have the same key.
         (Key { send: 0, .. }, Subject::Seq(seq)) => entry.seq() == Some(&seq),
-        (Key { send: 0, .. }, Subject::Send(..)) => false,
+        (Key { send: 0, .. }, Subject::Send { .. }) => false,
         (key, _) => keys.contains(&key),
     };
     if !keys.is_empty() {
@@ -164,7 +161,7 @@ pub(super) fn account(steps: Vec<(Entry, String)>, now: Time, extent: Extent) ->
     let partial = steps.len() > MAX_STEPS;
     let told = steps.into_iter().take(MAX_STEPS).map(|(entry, who)| match extent {
         Extent::All => in_full(&entry, who, now),
-        Extent::Hops | Extent::Nothing => inquiry::step(&entry, now),
+        Extent::Hops | Extent::Nothing => step(&entry, now),
     });
     Account { steps: told.collect(), partial }
 }
@@ -187,6 +184,6 @@ fn in_full(entry: &Entry, who: String, now: Time) -> JournalStep {
         origin: Bytes::copy_from_slice(&key.origin.0),
         epoch: key.epoch,
         send_id: key.send,
-        ..inquiry::step(entry, now)
+        ..step(entry, now)
     }
 }

@@ -95,9 +95,10 @@ impl Found {
         // What colleagues said when they were asked by seq, they say again in full.
         let me = routing.me();
         self.noted.retain(|noted| noted.key != key || noted.node == me);
-        self.ask(desk, Subject::Send(origin.id, key), &to).await;
+        let subject = Subject::Send { origin: origin.id, epoch: key.epoch, send: key.send };
+        self.ask(desk, subject, &to).await;
         if self.noted.iter().all(|noted| noted.key != key || noted.node != me) {
-            self.look_here(desk, Subject::Send(origin.id, key));
+            self.look_here(desk, subject);
         }
     }
 
@@ -189,13 +190,10 @@ impl Found {
 
 /// Whoever is asked about a send speaks of that one; to who asks by seq they say which.
 fn key_of(subject: Subject, step: &JournalStep) -> Key {
-    match subject {
-        Subject::Send(_, key) => key,
-        Subject::Seq(_) => {
-            let origin = step.origin[..].try_into().map(Brief).unwrap_or_default();
-            Key { origin, epoch: step.epoch, send: step.send_id }
-        }
-    }
+    Key::asked(&subject).unwrap_or_else(|| {
+        let origin = step.origin[..].try_into().map(Brief).unwrap_or_default();
+        Key { origin, epoch: step.epoch, send: step.send_id }
+    })
 }
 
 /// The other nodes of this node's institution, up to a bound.

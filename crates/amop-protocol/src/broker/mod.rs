@@ -7,6 +7,7 @@ pub mod control;
 pub mod dedup;
 pub mod deliver;
 pub mod event;
+pub mod inquiry;
 pub mod journal;
 pub mod lists;
 pub mod pace;

@@ -6,12 +6,15 @@ use crate::{
     Cause, NodeId, Seq, SessionId, Time, Topic, TraceContext,
     broker::event::Mode,
     ident::hex,
-    wire::peer::{Carries, SendRef},
+    wire::{
+        inquiry::{BRIEF_BYTES, Subject},
+        peer::{Carries, SendRef},
+    },
 };
 
 /// The first bytes of a node's id: enough to know it among those that are reachable.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Brief(pub [u8; 8]);
+pub struct Brief(pub [u8; BRIEF_BYTES]);
 
 impl From<NodeId> for Brief {
     fn from(node: NodeId) -> Self {
@@ -48,6 +51,14 @@ impl Key {
     /// That of a send of `origin`.
     pub fn new(origin: NodeId, send: SendRef) -> Self {
         Self { origin: origin.into(), epoch: send.epoch as u32, send: send.id }
+    }
+
+    /// That of the message which is asked about, if the question names it by its key.
+    pub fn asked(subject: &Subject) -> Option<Self> {
+        match *subject {
+            Subject::Send { origin, epoch, send } => Some(Self { origin: origin.into(), epoch, send }),
+            Subject::Seq(_) => None,
+        }
     }
 }
 
