@@ -1,7 +1,10 @@
 //! Connections, and which of them carries the link to its peer.
 
+mod judge;
+mod rivals;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     io,
     net::SocketAddr,
     sync::Arc,
@@ -17,12 +20,12 @@ use tokio::sync::oneshot;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use tracing::Instrument;
 
-use crate::identity::{ChainError, Credentials, Role, Subject, Throttle, while_valid};
+use crate::identity::{Credentials, Throttle};
 use crate::overlay::{
     DownReason, Failure, Link, LinkId,
     behaviour::Behaviour,
     direct::{Desk, Direct},
-    duplicates::{self, Dialler, Standing, Winner},
+    duplicates::{Dialler, Standing, Winner},
     link::{self, Candidate, Context, Verdict},
     peers::{Peers, Target, Tell},
     security::Identity,
@@ -112,7 +115,7 @@ impl Links {
     }
 
     /// A connection is there. One of ours that would lose against another is closed before it
-    /// says hello; see [`duplicates`] for what that silence means.
+    /// says hello; see [`crate::overlay::duplicates`] for what that silence means.
     pub(super) fn handle_established(&mut self, new: New, swarm: &mut Swarm<Behaviour>, peers: &mut Peers) {
         let New { id: connection, identity, address, target } = new;
         let node = identity.key.id();
@@ -143,47 +146,6 @@ impl Links {
         self.by_connection.insert(connection, id);
         self.connections
             .insert(id, Connection { id: connection, link, identity, address, dialler, target, state });
-    }
-
-    /// Ends connections whose certificates are no longer believed. Of a peer that announces one which is,
-    /// for the same key, only what was revoked ends.
-    pub(super) fn judge_again(&mut self, announced: &BTreeSet<NodeId>, swarm: &mut Swarm<Behaviour>) {
-        for connection in self.connections.values() {
-            let Err(cause) = self.still_believes(&connection.identity) else { continue };
-            let is_revoked = matches!(cause, ChainError::Revoked { .. });
-            if connection.link.is_ending() || !is_revoked && announced.contains(&connection.link.peer()) {
-                continue;
-            }
-            self.tell_untrusted(&connection.identity, &cause);
-            connection.link.close(DownReason::Untrusted(cause));
-            if let State::Opening { .. } = connection.state {
-                swarm.close_connection(connection.id);
-            }
-        }
-    }
-
-    fn still_believes(&self, identity: &Identity) -> Result<(), ChainError> {
-        let at = while_valid(&identity.chain);
-        self.credentials.authority().verify_chain_at(&identity.chain, Role::Node, at).map(drop)
-    }
-
-    fn tell_untrusted(&self, identity: &Identity, cause: &ChainError) {
-        self.context.metrics.untrusted_links.inc();
-        let (peer, Subject { name, institution, serial, issuer, .. }) =
-            (identity.key.id(), &*identity.subject);
-        self.refusals.line(|| {
-            tracing::warn!(%peer, %name, %institution, serial, issuer, %cause, "a peer's certificate is no longer believed; its link ends");
-        });
-    }
-
-    /// Whether a connection that we dialled now would be one too many.
-    fn has_better(&self, node: &NodeId, own_is_lower: bool) -> bool {
-        self.connections.values().any(|other| {
-            let is_peers = other.link.peer() == *node;
-            let ours = other.target.is_some();
-            let is_up = matches!(other.state, State::Up { .. });
-            is_peers && !other.link.is_ending() && (ours || (is_up && !own_is_lower))
-        })
     }
 
     /// The substream is there: hellos can begin.
@@ -250,21 +212,6 @@ impl Links {
                 self.come_up(id, epoch, verdict, now, peers);
             }
         }
-    }
-
-    fn decide(&self, rival: LinkId, newcomer: Standing, now: Instant) -> Winner {
-        let Some(rival) = self.connections.get(&rival) else { return Winner::Newcomer };
-        if rival.link.is_ending() {
-            return Winner::Newcomer;
-        }
-        let (epoch, age) = match &rival.state {
-            State::Up { epoch, since } => (*epoch, now.saturating_duration_since(*since)),
-            State::Waiting { epoch, .. } => (*epoch, std::time::Duration::ZERO),
-            State::Opening { .. } | State::Greeting => return Winner::Newcomer,
-        };
-        let config = &self.context.config;
-        let race = config.dial_timeout + config.handshake_timeout;
-        duplicates::decide(Standing { epoch, dialler: rival.dialler }, age, newcomer, race)
     }
 
     fn set_state(&mut self, id: LinkId, state: State) {
