@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{Cause, Fingerprint, Time};
 
+/// Bytes of a Mbit, as FISCO BCOS counts.
+const MBIT: f64 = 131_072.0;
 /// A client that has sent nothing for so long has no share.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -20,7 +22,7 @@ pub struct Bandwidth {
 impl Bandwidth {
     /// A bucket for a limit in Mbit/s (1 Mbit = 131,072 bytes, as FISCO BCOS counts), one second deep.
     pub fn from_mbit(limit: f64) -> Self {
-        Self::new(limit * 131_072.0, Time::ZERO)
+        Self::new(limit * MBIT, Time::ZERO)
     }
 
     fn new(bytes_per_second: f64, now: Time) -> Self {
@@ -54,6 +56,11 @@ impl Bandwidth {
     /// Takes `bytes` whether they are there or not.
     pub fn charge(&mut self, bytes: usize) {
         self.credit -= bytes as f64;
+    }
+
+    /// Changes the limit, in Mbit/s, from `now` on.
+    pub fn set_mbit(&mut self, now: Time, limit: f64) {
+        self.set_rate(now, limit * MBIT);
     }
 
     /// Changes the rate; what was earned until `now` stays.
@@ -104,10 +111,23 @@ impl Shared {
         }
         Some(Self {
             node: node.map(Bandwidth::from_mbit),
-            quota: client.map(|limit| limit * 131_072.0),
+            quota: client.map(|limit| limit * MBIT),
             clients: BTreeMap::new(),
             prune_at: Time::ZERO,
         })
+    }
+
+    /// Changes the limits, in Mbit/s, from `now` on. What anybody has yet to pay off of a limit that stays,
+    /// in whatever height, is still to be paid.
+    pub fn set_mbit(&mut self, now: Time, node: Option<f64>, client: Option<f64>) {
+        let new = |limit: f64| Bandwidth::new(limit * MBIT, now);
+        change(&mut self.node, node, new, |bucket, limit| bucket.set_mbit(now, limit));
+        self.quota = client.map(|limit| limit * MBIT);
+        for one in self.clients.values_mut() {
+            change(&mut one.quota, client, new, |bucket, limit| bucket.set_mbit(now, limit));
+            change(&mut one.share, node, |_| Bandwidth::new(0.0, now), |_, _| {});
+        }
+        self.divide(now);
     }
 
     /// Grants `bytes` to a client, or says whose limit is used up and until when.
@@ -159,6 +179,20 @@ impl Shared {
         for bucket in self.clients.values_mut().filter_map(|client| client.share.as_mut()) {
             bucket.set_rate(now, share);
         }
+    }
+}
+
+/// Makes, changes or removes what there is where there is a limit.
+fn change(
+    bucket: &mut Option<Bandwidth>,
+    limit: Option<f64>,
+    make: impl FnOnce(f64) -> Bandwidth,
+    set: impl FnOnce(&mut Bandwidth, f64),
+) {
+    match (limit, &mut *bucket) {
+        (Some(limit), Some(bucket)) => set(bucket, limit),
+        (Some(limit), None) => *bucket = Some(make(limit)),
+        (None, _) => *bucket = None,
     }
 }
 
@@ -219,6 +253,25 @@ mod tests {
         let total = (greedy + modest) as f64 * 1024.0 / 20.0;
         let limit = f64::from(8 << 17);
         assert!((limit * 0.95..limit * 1.2).contains(&total), "{total} bytes a second of {limit}");
+    }
+
+    #[test]
+    fn limits_that_change_hold_from_then_on() {
+        let mut shared = Shared::from_mbit(Some(1.0), None).unwrap();
+        shared.take(at(0), client(1), 2 << 17).unwrap();
+        assert_eq!(shared.take(at(0), client(1), 1).unwrap_err().cause, Cause::NodeBandwidth);
+        shared.set_mbit(at(0), Some(8.0), Some(1.0));
+        let refusal = shared.take(at(500), client(1), 1 << 17);
+        assert_eq!(refusal, Ok(()), "the debt is paid at the new rate");
+        shared.set_mbit(at(500), None, Some(1.0));
+        shared.take(at(500), client(1), 1 << 17).unwrap();
+        assert_eq!(shared.take(at(500), client(1), 1).unwrap_err().cause, Cause::ClientQuota);
+        shared.set_mbit(at(500), None, None);
+        assert_eq!(shared.take(at(500), client(1), 1 << 30), Ok(()), "no limit is left");
+        shared.set_mbit(at(500), Some(1.0), None);
+        shared.take(at(500), client(1), 2 << 17).unwrap();
+        shared.take(at(500), client(2), 1).unwrap();
+        assert!(shared.take(at(500), client(1), 1).is_err(), "and one has come back, with shares");
     }
 
     #[test]

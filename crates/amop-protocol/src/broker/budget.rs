@@ -19,7 +19,7 @@ pub struct Budget(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    max: usize,
+    max: AtomicUsize,
     held: AtomicUsize,
     /// By holder; those that fall together share. Under a secret, so that nobody can choose with whom.
     holders: [AtomicUsize; HOLDERS],
@@ -68,24 +68,30 @@ impl Budget {
     /// The same, for strangers who must not know the secret.
     pub fn keyed(max: usize, secret: u64) -> Self {
         let holders = std::array::from_fn(|_| AtomicUsize::new(0));
-        Self(Arc::new(Inner { max, held: AtomicUsize::new(0), holders, secret }))
+        Self(Arc::new(Inner { max: AtomicUsize::new(max), held: AtomicUsize::new(0), holders, secret }))
     }
 
     /// Takes a payload of `bytes`; `None` if there are not so many left for this holder. The last
     /// eighth is for those who hold less than a sixteenth.
     pub fn hold(&self, holder: Holder, bytes: usize) -> Option<Hold> {
         let Inner { max, held, holders, secret } = &*self.0;
+        let max = max.load(Ordering::Relaxed);
         let bytes = bytes.saturating_add(OVERHEAD);
         let mut hasher = SipHasher13::new_with_keys(*secret, 0);
         hasher.write(&holder.0);
         let holder = (hasher.finish() % HOLDERS as u64) as usize;
         let has = &holders[holder];
         let is_within_share = has.load(Ordering::Relaxed).saturating_add(bytes) <= max / SHARE;
-        let most = if is_within_share { *max } else { max - max / RESERVE };
+        let most = if is_within_share { max } else { max - max / RESERVE };
         let fits = |held: usize| held.checked_add(bytes).filter(|total| *total <= most);
         held.try_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
         has.fetch_add(bytes, Ordering::Relaxed);
         Some(Hold { bytes, holder, budget: self.clone() })
+    }
+
+    /// Changes the bound. What is held beyond a lower one stays until it is given back.
+    pub fn set_max(&self, max: usize) {
+        self.0.max.store(max, Ordering::Relaxed);
     }
 
     /// Bytes that are held now.
@@ -129,6 +135,16 @@ mod tests {
         assert!(budget.hold(GREEDY, 60 * KIB).is_some());
         drop(second);
         assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn a_lower_bound_takes_nothing_away() {
+        let budget = Budget::new(100 * KIB);
+        let first = budget.hold(GREEDY, 70 * KIB).unwrap();
+        budget.set_max(50 * KIB);
+        assert!(budget.hold(MODEST, 0).is_none());
+        drop(first);
+        assert!(budget.hold(MODEST, 0).is_some() && budget.hold(GREEDY, 50 * KIB).is_none());
     }
 
     #[test]

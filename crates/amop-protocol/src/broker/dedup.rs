@@ -147,6 +147,12 @@ impl<R, D> Window<R, D> {
         }
     }
 
+    /// Changes the bounds, and forgets at once what is beyond them.
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+        self.enforce();
+    }
+
     /// What is known of a message.
     pub fn get(&self, key: MessageKey) -> Option<&Seen<R, D>> {
         self.entries.get(&key)

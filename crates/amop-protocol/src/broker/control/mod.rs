@@ -137,6 +137,12 @@ impl Control {
         }
     }
 
+    /// Changes bounds for everything that comes from now on; what is held beyond a lower one stays.
+    pub fn configure(&mut self, config: Config) {
+        self.asks.set_max(config.max_nodes.saturating_add(1));
+        self.config = config;
+    }
+
     /// A link to `peer` is up.
     pub fn handle_link_up(&mut self, now: Time, peer: NodeId) {
         if self.topology.up().contains(&peer) {

@@ -169,6 +169,13 @@ impl Delivery {
         Self { budget, ..self }
     }
 
+    /// Changes times and bounds for everything that comes from now on. The journal keeps its size.
+    pub fn configure(&mut self, config: Config) {
+        self.config = Config { journal: self.config.journal, ..config };
+        self.sent.set_bounds(config.sent);
+        self.received.set_bounds(config.received);
+    }
+
     /// The shard, of `shards`, that all events of a new message go to.
     pub fn shard_of(key: MessageKey, shards: usize) -> usize {
         (key.spread() % shards as u64) as usize

@@ -19,14 +19,19 @@ use crate::{
 /// Bytes of partly received frames that all links of a node may hold together.
 #[derive(Debug)]
 pub struct Budget {
-    limit: usize,
+    limit: AtomicUsize,
     held: AtomicUsize,
 }
 
 impl Budget {
     /// A budget of `limit` bytes. One link may use at most half of it.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, held: AtomicUsize::new(0) })
+        Arc::new(Self { limit: AtomicUsize::new(limit), held: AtomicUsize::new(0) })
+    }
+
+    /// Changes the limit. What is held beyond a lower one stays until it is given back.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Bytes held now.
@@ -35,7 +40,8 @@ impl Budget {
     }
 
     fn take(&self, bytes: usize) -> bool {
-        let grown = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        let limit = self.limit.load(Ordering::Relaxed);
+        let grown = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= limit);
         self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok()
     }
 
