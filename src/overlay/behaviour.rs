@@ -36,6 +36,15 @@ pub(super) struct Behaviour {
 pub struct NotAKey(pub NodeId);
 
 impl Behaviour {
+    /// Puts other bounds and lists in force for connections to come. Those that are there are not its affair.
+    pub(super) fn configure(&mut self, config: &Config) -> Result<(), NotAKey> {
+        let (allowed, denied) = (allowed(config)?, denied(config)?);
+        *self.limits.limits_mut() = limits(config);
+        self.allowed = allowed.into();
+        self.denied = denied;
+        Ok(())
+    }
+
     pub(super) fn new(config: &Config, own: &NodeKey) -> Result<Self, NotAKey> {
         let own_key = security::public_key(own).ok_or(NotAKey(own.id()))?;
         let agent = format!("amop/{}", env!("CARGO_PKG_VERSION"));

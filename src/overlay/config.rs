@@ -74,6 +74,11 @@ impl Config {
             flush_timeout: Duration::from_secs(2),
         }
     }
+
+    /// Whether allow and deny lists let a node in.
+    pub(super) fn lets_in(&self, node: &NodeId) -> bool {
+        self.allow.as_ref().is_none_or(|allowed| allowed.contains(node)) && !self.deny.contains(node)
+    }
 }
 
 /// Control messages of one link that may wait for the node, unless they are long. Beyond, the link

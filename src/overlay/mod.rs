@@ -50,6 +50,14 @@ const COMMANDS: usize = 64;
 /// Reports of links waiting for the driver. Full: the links wait.
 const REPORTS: usize = 256;
 
+/// Whether all of these are ids of nodes that could exist.
+///
+/// # Errors
+/// With the first that is no point of the curve.
+pub fn check_ids(ids: &[NodeId]) -> Result<(), NotAKey> {
+    ids.iter().try_for_each(|id| security::peer_ids(id).map(drop).ok_or(NotAKey(*id)))
+}
+
 /// What takes the frames of the data connections.
 pub trait Router: Send + Sync + 'static {
     /// A whole frame came from this neighbour. Called in the link's reader task, frame by frame
@@ -146,6 +154,7 @@ enum Command {
     Dial(Address),
     Disconnect(NodeId),
     JudgeAgain(BTreeSet<NodeId>),
+    Configure(Box<Config>),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -216,6 +225,13 @@ impl Overlay {
     /// link began with need not be. What was revoked ends its link in any case. Cancel safe.
     pub async fn judge_again(&self, announced: BTreeSet<NodeId>) {
         let _ = self.commands.send(Command::JudgeAgain(announced)).await;
+    }
+
+    /// Changes peers, allow and deny lists, and the bounds on connections, queues of links to come and partly
+    /// received frames; nothing else of `config` counts. Ends links with nodes that are no longer let in, and
+    /// those dialled for addresses that are no longer there. Cancel safe.
+    pub async fn configure(&self, config: Config) {
+        let _ = self.commands.send(Command::Configure(Box::new(config))).await;
     }
 
     /// Stops dialling and accepting, writes what is queued (up to the flush timeout), closes all

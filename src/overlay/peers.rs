@@ -5,7 +5,7 @@
 //! pauses that double. A learned address is given up after [`LEARNED_ATTEMPTS`] failures.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -123,24 +123,42 @@ impl Peers {
             back_off_known: config.back_off_known,
             max: config.max_addresses.max(config.peers.len()),
         };
-        for address in &config.peers {
-            peers.add(address.clone(), Origin::Configured, now);
-        }
+        peers.configure(config, now);
         peers
+    }
+
+    /// Dials these configured addresses from now on and no others; gives those that were taken out.
+    pub(super) fn configure(&mut self, config: &Config, now: Instant) -> BTreeSet<Target> {
+        let gone = |entry: &Entry| {
+            entry.origin == Origin::Configured && !config.peers.contains(&entry.address)
+        };
+        let dropped: BTreeSet<Target> =
+            self.entries.iter().filter(|(_, entry)| gone(entry)).map(|(target, _)| *target).collect();
+        self.entries.retain(|target, _| !dropped.contains(target));
+        self.max = config.max_addresses.max(config.peers.len());
+        for address in &config.peers {
+            match self.entries.values_mut().find(|entry| entry.address == *address) {
+                Some(entry) if entry.origin == Origin::Learned => entry.origin = Origin::Configured,
+                Some(_) => {}
+                None => self.insert(address.clone(), Origin::Configured, now),
+            }
+        }
+        dropped
     }
 
     /// Adds an address learned at run time, unless it is known or there are too many.
     pub(super) fn learn(&mut self, address: Address, now: Instant) -> Learned {
-        self.add(address, Origin::Learned, now)
-    }
-
-    fn add(&mut self, address: Address, origin: Origin, now: Instant) -> Learned {
         if self.entries.values().any(|known| known.address == address) {
             return Learned::Taken;
         }
         if self.entries.len() >= self.max {
             return Learned::Ignored;
         }
+        self.insert(address, Origin::Learned, now);
+        Learned::Taken
+    }
+
+    fn insert(&mut self, address: Address, origin: Origin, now: Instant) {
         let state = State::Due(now);
         let (node, history) = (None, History::NeverUp);
         self.entries.insert(
@@ -148,7 +166,6 @@ impl Peers {
             Entry { address, origin, state, node, failures: 0, error: None, history },
         );
         self.next += 1;
-        Learned::Taken
     }
 
     /// When the next address is to be dialled.
@@ -387,6 +404,24 @@ mod tests {
         let target = dial(&mut peers, now);
         assert!(peers.handle_self(target).is_some());
         assert_eq!(peers.poll_timeout(), None);
+    }
+
+    #[test]
+    fn what_is_configured_may_change() {
+        let now = Instant::now();
+        let mut peers = peers(now);
+        let target = dial(&mut peers, now);
+        peers.learn("127.0.0.1:3".parse().unwrap(), now);
+        let mut config = Config::new("127.0.0.1:0".parse().unwrap());
+        let addresses = ["127.0.0.1:2", "127.0.0.1:3"];
+        config.peers = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        assert_eq!(peers.configure(&config, now), BTreeSet::from([target]));
+        let wanted: BTreeSet<_> = peers.wanted().into_iter().map(|peer| peer.address.to_string()).collect();
+        assert_eq!(wanted, addresses.map(str::to_owned).into());
+        assert_eq!(peers.handle_failure(target, now, 1.0), Tell::Nobody, "it is forgotten");
+        assert_eq!(peers.configure(&config, now), BTreeSet::new(), "nothing has changed");
+        assert_eq!([dial(&mut peers, now), dial(&mut peers, now)].len(), 2);
+        assert!(peers.poll_dial(now, |_| false).is_none());
     }
 
     #[test]

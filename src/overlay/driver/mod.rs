@@ -170,10 +170,25 @@ impl Driver {
                 }
             }
             Some(Command::JudgeAgain(announced)) => self.links.judge_again(&announced, &mut self.swarm),
+            Some(Command::Configure(config)) => self.configure(*config),
             Some(Command::Shutdown(done)) => self.begin_closing(Some(done)),
             // All handles are gone.
             None => self.begin_closing(None),
         }
+    }
+
+    /// What listens and what is timed stays as it was.
+    fn configure(&mut self, config: Config) {
+        if self.closing.is_some() {
+            return;
+        }
+        if let Err(error) = self.swarm.behaviour_mut().configure(&config) {
+            // Whoever asks has checked it.
+            return tracing::error!(%error, "lists of nodes are not changed");
+        }
+        self.context.data_budget.set_limit(config.reassembly);
+        let dropped = self.peers.configure(&config, Instant::now());
+        self.links.configure(config, &dropped, &mut self.swarm);
     }
 
     fn handle_report(&mut self, report: Report) {

@@ -242,7 +242,11 @@ fn note_end(link: &Link, reason: &DownReason, metrics: &Metrics) {
 fn log_end(cause: &DownReason) {
     match cause {
         DownReason::Replaced => tracing::debug!(%cause, "link down"),
-        DownReason::ClosedByPeer | DownReason::Disconnected | DownReason::Shutdown => {
+        DownReason::ClosedByPeer
+        | DownReason::Disconnected
+        | DownReason::NotAllowed
+        | DownReason::NotConfigured
+        | DownReason::Shutdown => {
             tracing::info!(%cause, "link down");
         }
         _ => tracing::warn!(%cause, "link down"),

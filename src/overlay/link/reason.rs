@@ -32,6 +32,12 @@ pub enum DownReason {
     /// Its certificate was revoked, or its CA is no longer believed.
     #[error("the peer's certificate is no longer believed: {0}")]
     Untrusted(#[source] ChainError),
+    /// The allow and deny lists have changed.
+    #[error("the configuration no longer lets the peer in (overlay.allow, overlay.deny)")]
+    NotAllowed,
+    /// The list of peers has changed, and this node had dialled it.
+    #[error("its address was taken out of the configured peers")]
+    NotConfigured,
     /// We disconnected it.
     #[error("disconnected on request")]
     Disconnected,
@@ -42,7 +48,7 @@ pub enum DownReason {
 
 impl DownReason {
     /// Every reason as metrics name it.
-    pub(in crate::overlay) const LABELS: [&'static str; 9] = [
+    pub(in crate::overlay) const LABELS: [&'static str; 11] = [
         "ClosedByPeer",
         "Lost",
         "Fault",
@@ -52,6 +58,8 @@ impl DownReason {
         "Disconnected",
         "Shutdown",
         "Untrusted",
+        "NotAllowed",
+        "NotConfigured",
     ];
 
     /// The reason as metrics name it.
@@ -66,6 +74,8 @@ impl DownReason {
             Self::Disconnected => 6,
             Self::Shutdown => 7,
             Self::Untrusted(_) => 8,
+            Self::NotAllowed => 9,
+            Self::NotConfigured => 10,
         }]
     }
 }

@@ -1,14 +1,15 @@
-//! Peers that have been let in, judged again: certificates, CAs and revocation lists change while links are up.
+//! Peers that have been let in, judged again: certificates, CAs, revocation lists, and
+//! the lists of the configuration change while links are up.
 
 use std::collections::BTreeSet;
 
 use amop_protocol::NodeId;
 use libp2p::Swarm;
 
-use super::{Links, State};
+use super::{Connection, Links, State};
 use crate::{
     identity::{ChainError, Role, Subject, while_valid},
-    overlay::{DownReason, behaviour::Behaviour, security::Identity},
+    overlay::{Config, DownReason, behaviour::Behaviour, peers::Target, security::Identity},
 };
 
 impl Links {
@@ -26,11 +27,27 @@ impl Links {
                 continue;
             }
             self.tell_untrusted(&connection.identity, &cause);
-            connection.link.close(DownReason::Untrusted(cause));
-            if let State::Opening { .. } = connection.state {
-                swarm.close_connection(connection.id);
-            }
+            end(connection, DownReason::Untrusted(cause), swarm);
         }
+    }
+
+    /// Puts another configuration in force. Links with nodes that it does not let in end, and so do those that
+    /// were dialled for addresses which it has no longer.
+    pub(in crate::overlay::driver) fn configure(
+        &mut self,
+        config: Config,
+        dropped: &BTreeSet<Target>,
+        swarm: &mut Swarm<Behaviour>,
+    ) {
+        for connection in self.connections.values().filter(|connection| !connection.link.is_ending()) {
+            let reason = match connection.target {
+                _ if !config.lets_in(&connection.link.peer()) => DownReason::NotAllowed,
+                Some(target) if dropped.contains(&target) => DownReason::NotConfigured,
+                _ => continue,
+            };
+            end(connection, reason, swarm);
+        }
+        self.config = config;
     }
 
     pub(super) fn still_believes(&self, identity: &Identity) -> Result<(), ChainError> {
@@ -45,5 +62,13 @@ impl Links {
         self.refusals.line(|| {
             tracing::warn!(%peer, %name, %institution, serial, issuer, %cause, "a peer's certificate is no longer believed; its link ends");
         });
+    }
+}
+
+/// Ends a connection, and the link on it if there is one.
+fn end(connection: &Connection, reason: DownReason, swarm: &mut Swarm<Behaviour>) {
+    connection.link.close(reason);
+    if let State::Opening { .. } = connection.state {
+        swarm.close_connection(connection.id);
     }
 }

@@ -22,7 +22,7 @@ use tracing::Instrument;
 
 use crate::identity::{Credentials, Throttle};
 use crate::overlay::{
-    DownReason, Failure, Link, LinkId,
+    Config, DownReason, Failure, Link, LinkId,
     behaviour::Behaviour,
     direct::{Desk, Direct},
     duplicates::{Dialler, Standing, Winner},
@@ -37,6 +37,8 @@ use crate::overlay::{
 /// reports its end. A node has at most one link up, and one waiting to take its place.
 pub(super) struct Links {
     context: Arc<Context>,
+    /// In force for connections to come.
+    config: Config,
     credentials: Credentials,
     desk: Arc<Desk>,
     connections: BTreeMap<LinkId, Connection>,
@@ -87,6 +89,7 @@ pub(super) struct New {
 impl Links {
     pub(super) fn new(context: Arc<Context>, credentials: Credentials, desk: Arc<Desk>) -> Self {
         Self {
+            config: context.config.clone(),
             context,
             credentials,
             desk,
@@ -141,7 +144,7 @@ impl Links {
         }
         let id = LinkId(self.next);
         self.next += 1;
-        let link = Link::new(id, node, &self.context.config, self.context.metrics.clone());
+        let link = Link::new(id, node, &self.config, self.context.metrics.clone());
         let state = State::Opening { since: Instant::now() };
         self.by_connection.insert(connection, id);
         self.connections
@@ -153,7 +156,7 @@ impl Links {
         let Some(id) = self.by_connection.get(&connection) else { return };
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.state = State::Greeting;
-        let (peer, silence) = (connection.link.peer(), self.context.config.silence);
+        let (peer, silence) = (connection.link.peer(), self.config.silence);
         let data = match connection.target {
             Some(_) => Direct::Dial {
                 credentials: self.credentials.clone(),
@@ -341,7 +344,7 @@ impl Links {
 
     /// Looks for connections that do not get on and links that fell silent.
     pub(super) fn handle_check(&mut self, now: Instant, swarm: &mut Swarm<Behaviour>) {
-        let config = &self.context.config;
+        let config = &self.config;
         for connection in self.connections.values() {
             match connection.state {
                 State::Opening { since } if now.duration_since(since) > config.handshake_timeout => {

@@ -32,7 +32,7 @@ impl Links {
             State::Waiting { epoch, .. } => (*epoch, std::time::Duration::ZERO),
             State::Opening { .. } | State::Greeting => return Winner::Newcomer,
         };
-        let config = &self.context.config;
+        let config = &self.config;
         let race = config.dial_timeout + config.handshake_timeout;
         duplicates::decide(Standing { epoch, dialler: rival.dialler }, age, newcomer, race)
     }

@@ -55,6 +55,11 @@ impl Asks {
         Self { claims: BTreeMap::new(), under_way: BTreeMap::new(), due: None, most }
     }
 
+    /// Changes how many nodes one neighbour may claim something of.
+    pub(super) fn set_most(&mut self, most: usize) {
+        self.most = most;
+    }
+
     /// A neighbour claims something new of a node. Whoever claims more than there may be is not heard.
     pub(super) fn claim(&mut self, peer: NodeId, node: NodeId, versions: Versions, pushed: Option<Version>) {
         let claims = self.claims.entry(peer).or_default();

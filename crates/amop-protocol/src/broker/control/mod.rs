@@ -139,7 +139,7 @@ impl Control {
 
     /// Changes bounds for everything that comes from now on; what is held beyond a lower one stays.
     pub fn configure(&mut self, config: Config) {
-        self.asks.set_max(config.max_nodes.saturating_add(1));
+        self.asks.set_most(config.max_nodes.saturating_add(1));
         self.config = config;
     }
 

@@ -172,7 +172,7 @@ impl Assembler {
             return Err(partial.wrong_length(stream));
         }
         let Some(bytes) = &mut partial.bytes else { return Ok(Arrived::Part) };
-        let fits = self.held + piece.len() <= self.budget.limit / 2;
+        let fits = self.held + piece.len() <= self.budget.limit.load(Ordering::Relaxed) / 2;
         if fits && self.budget.take(piece.len()) {
             self.held += piece.len();
             if bytes.is_empty() {
