@@ -22,7 +22,8 @@ use super::{
     SessionInfo,
     metrics::{HandshakeFailure, HandshakeLabels, RefusalReason},
     registry::Admitted,
-    session::{self, Shared},
+    session,
+    shared::Shared,
     sparing::Sparing,
 };
 use crate::identity::{BACKLOG, ChainError, Client, ClientTls, Handshake, Serving, keep_unsent_low};
@@ -140,11 +141,14 @@ async fn client(
     let accepted = Box::pin(accept(tcp, &tls, &serving, &handshake, &shared)).await;
     let Some(stream) = accepted else { return };
     drop(handshake);
-    let Ok(permit) = shared.clients.clone().try_acquire_owned() else {
-        shared.metrics().count_refused(RefusalReason::Full);
-        let cause = Refusal::Full(shared.config.max_clients);
-        shared.refusals.line(|| tracing::warn!(%cause, "client refused"));
-        return;
+    let place = match shared.place() {
+        Ok(place) => place,
+        Err(places) => {
+            shared.metrics().count_refused(RefusalReason::Full);
+            let cause = Refusal::Full(places);
+            shared.refusals.line(|| tracing::warn!(%cause, "client refused"));
+            return;
+        }
     };
     let Client { identity, institution } = match tls.identify(presented(&stream)) {
         Ok(client) => client,
@@ -159,7 +163,7 @@ async fn client(
         |id| SessionInfo { id, client: Arc::new(identity), institution, address, since: Instant::now() };
     let admitted = Admitted { chain: presented(&stream).to_vec(), tls, serving };
     session::run(stream, info, admitted, shared).await;
-    drop(permit);
+    drop(place);
 }
 
 async fn accept(
@@ -173,7 +177,7 @@ async fn accept(
     let _ = tcp.set_nodelay(true);
     keep_unsent_low(&tcp);
     let accept = tokio::time::timeout(
-        shared.config.handshake_timeout,
+        shared.settings().config.handshake_timeout,
         TlsAcceptor::from(serving.server_config()).accept(Sparing::new(tcp)).into_fallible(),
     );
     // The ends first, then the handshake.

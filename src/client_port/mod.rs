@@ -23,9 +23,11 @@ mod metrics;
 mod queue;
 mod registry;
 mod session;
+mod shared;
 mod sparing;
 
 use std::{
+    fmt,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -44,7 +46,7 @@ use futures::future::BoxFuture;
 use crate::{identity::ClientTls, tasks::Tasks};
 
 pub(crate) use self::limits::limits;
-use self::listener::Listener;
+use self::{listener::Listener, shared::Shared};
 pub use self::{
     config::Config,
     listener::StartError,
@@ -101,11 +103,16 @@ pub struct SessionInfo {
 }
 
 /// A running client port. Dropping it does not stop it; its [`Tasks`] do.
-#[derive(Debug)]
 pub struct ClientPort {
     addresses: Vec<SocketAddr>,
     accepting: Tasks,
-    registry: Arc<Registry>,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for ClientPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientPort").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
 }
 
 impl ClientPort {
@@ -126,12 +133,12 @@ impl ClientPort {
         }
         let addresses = bound.iter().map(Listener::address).collect();
         let accepting = tasks.child();
-        let shared = Arc::new(session::Shared::new(config, broker, registry.clone(), tasks.clone()));
+        let shared = Arc::new(Shared::new(config, broker, registry, tasks.clone()));
         for listener in bound {
             let stop = accepting.token().clone();
             accepting.spawn_vital("client listener", listener.run(shared.clone(), stop));
         }
-        Ok(Self { addresses, accepting, registry })
+        Ok(Self { addresses, accepting, shared })
     }
 
     /// Where clients connect, in the order the listeners were given.
@@ -139,19 +146,25 @@ impl ClientPort {
         &self.addresses
     }
 
+    /// Puts another configuration in force for everything that comes from now on, running sessions included: a
+    /// session keeps the size of its queue, and nobody is disconnected for a bound that has become lower.
+    pub fn configure(&self, config: Config) {
+        self.shared.configure(config);
+    }
+
     /// Stops accepting, and tells extension clients to go elsewhere within `grace`. Sessions
     /// stay up until [`ClientPort::close`].
     pub fn drain(&self, grace: Duration) {
         self.accepting.cancel();
-        self.registry.goodbye(grace);
+        self.shared.registry.goodbye(grace);
     }
 
     /// Ends all sessions in order, each once its queue is written; true if all were within `limit`.
     /// Cancel safe.
     pub async fn close(&self, limit: Duration) -> bool {
         self.accepting.cancel();
-        self.registry.close_all();
-        tokio::time::timeout(limit, self.registry.emptied()).await.is_ok()
+        self.shared.registry.close_all();
+        tokio::time::timeout(limit, self.shared.registry.emptied()).await.is_ok()
     }
 }
 

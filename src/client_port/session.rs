@@ -2,15 +2,11 @@
 
 use std::{
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use amop_protocol::{
-    Time,
     broker::event::{Publish, PushError, PushId, Subscriber},
     session::{
         lanes::Queued,
@@ -20,23 +16,16 @@ use amop_protocol::{
     wire::channel::Encoded,
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::Semaphore,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    Broker, Config, Metrics, Registry, SessionInfo,
+    Config, SessionInfo,
     connection::{Connection, Reading, Records, Step},
     end::End,
-    listings::Kept,
     metrics::CloseLabels,
     queue::{Item, Queue},
     registry::{Admitted, Disconnect},
-};
-use crate::{
-    identity::{Handshakes, Throttle},
-    tasks::Tasks,
+    shared::Shared,
 };
 
 /// Written in one go, with one flush.
@@ -51,53 +40,6 @@ const SMALL: usize = 64 * 1024;
 /// How long a client may take to hear that the session is over.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
-/// What all sessions of a port share.
-pub(super) struct Shared {
-    pub(super) config: Config,
-    session: server::Config,
-    broker: Arc<dyn Broker>,
-    registry: Arc<Registry>,
-    pub(super) tasks: Tasks,
-    pub(super) handshakes: Arc<Handshakes>,
-    /// Lines in the log about clients that do not get in.
-    pub(super) refusals: Throttle,
-    pub(super) clients: Arc<Semaphore>,
-    partial: AtomicUsize,
-    listings: Kept,
-    started: Instant,
-}
-
-impl Shared {
-    pub(super) fn new(
-        config: Config,
-        broker: Arc<dyn Broker>,
-        registry: Arc<Registry>,
-        tasks: Tasks,
-    ) -> Self {
-        Self {
-            session: config.session(),
-            handshakes: Arc::new(Handshakes::new(config.max_handshakes)),
-            refusals: Throttle::default(),
-            clients: Arc::new(Semaphore::new(config.max_clients.min(Semaphore::MAX_PERMITS))),
-            config,
-            broker,
-            registry,
-            tasks,
-            partial: AtomicUsize::new(0),
-            listings: Kept::default(),
-            started: Instant::now(),
-        }
-    }
-
-    pub(super) fn metrics(&self) -> &Metrics {
-        self.registry.metrics()
-    }
-
-    fn now(&self) -> Time {
-        Time::from_start(self.started.elapsed())
-    }
-}
-
 /// Serves one client whose TLS handshake is done, until either side ends it.
 pub(super) async fn run<S>(
     stream: S,
@@ -107,13 +49,14 @@ pub(super) async fn run<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let queue = Arc::new(Queue::new(shared.config.max_queued_bytes));
+    let settings = shared.settings();
+    let queue = Arc::new(Queue::new(settings.config.max_queued_bytes));
     let id = shared.registry.register(queue.clone(), admitted);
     let mut session = Session {
         info: Arc::new(info(id)),
         queue,
         server: Server::new(shared.now()),
-        connection: Connection::new(stream, shared.config.max_frame),
+        connection: Connection::new(stream, settings.config.max_frame),
         reporting: None,
         told: None,
         settling: FuturesUnordered::new(),
@@ -182,7 +125,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     async fn serve(&mut self) -> End {
         // One registration for the session's life: all sessions share this token.
         let mut cancelled = Box::pin(self.shared.tasks.token().clone().cancelled_owned());
-        let mut timer = Box::pin(tokio::time::sleep(self.shared.config.idle_timeout));
+        let mut timer = Box::pin(tokio::time::sleep(self.shared.settings().config.idle_timeout));
         loop {
             self.fill();
             if self.is_finished() {
@@ -281,8 +224,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     fn timeout(&mut self, timer: std::pin::Pin<&mut tokio::time::Sleep>) -> Result<(), End> {
         let now = self.shared.now();
-        self.server.handle_timeout(now, &self.shared.session)?;
-        let wait = self.server.poll_timeout(&self.shared.session).since(now);
+        let settings = self.shared.settings();
+        self.server.handle_timeout(now, &settings.session)?;
+        let wait = self.server.poll_timeout(&settings.session).since(now);
         timer.reset(tokio::time::Instant::now() + wait);
         Ok(())
     }
@@ -331,13 +275,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// the session's turn.
     fn handle_input(&mut self) -> Result<(), End> {
         self.input = Input::Handled;
+        let settings = self.shared.settings();
         let mut handled = 0;
         while !self.is_held_back()
             && let Some(frame) = self.connection.next_frame()?
         {
             self.shared.metrics().frames_received.inc();
-            let event = self.server.handle_frame(frame, &self.shared.session)?;
-            self.handle(event);
+            let event = self.server.handle_frame(frame, &settings.session)?;
+            self.handle(event, &settings.config);
             handled += 1;
             if handled == TURN {
                 self.input = Input::Waiting;
@@ -348,8 +293,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.charge()
     }
 
-    fn handle(&mut self, event: Event) {
-        let Shared { broker, config, .. } = &*self.shared;
+    fn handle(&mut self, event: Event, config: &Config) {
+        let broker = &self.shared.broker;
         match event {
             Event::Reply(frame) => self.reply(frame),
             Event::Refused(frame, cause) => {
@@ -438,7 +383,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let grows = held > self.charged;
         self.charged = held;
         self.shared.metrics().partial_bytes.set(i64::try_from(total).unwrap_or(i64::MAX));
-        if grows && total > self.shared.config.max_partial_bytes { Err(End::Memory) } else { Ok(()) }
+        if grows && total > self.shared.settings().config.max_partial_bytes { Err(End::Memory) } else { Ok(()) }
     }
 
     fn closed(&self, end: &End) {

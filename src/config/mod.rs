@@ -1,11 +1,14 @@
 //! The configuration file, and what it means.
 //!
-//! `file` gives strict access to what is written, `resolve` makes of it what is meant: a
+//! `file` gives strict access to what is written, `setting` reads and shows values, `resolve` makes of it what is meant: a
 //! [`Config`] in which nothing is left to interpret. Nothing else in the program sees raw text.
 //! All problems are reported together, each as a sentence with the key and the cure.
+//! `change` says what another configuration would change, and what of that a node can change while it runs.
 
+mod change;
 mod file;
 mod resolve;
+mod setting;
 
 use std::{
     fmt, fs,
@@ -16,7 +19,8 @@ use std::{
 
 use amop_protocol::NodeId;
 
-pub use self::file::Problem;
+use self::file::Values;
+pub use self::{change::Change, file::Problem};
 use crate::{
     identity::{ClientTls, Clients, Credentials, FiscoPaths, LoadError, Paths},
     telemetry::admin::Secret,
@@ -49,6 +53,8 @@ pub struct Config {
     pub log: Log,
     /// How the node stops.
     pub shutdown: Shutdown,
+    /// All of this as text, key by key.
+    values: Values,
 }
 
 /// `[node]`

@@ -12,17 +12,19 @@ use tracing_subscriber::filter::LevelFilter;
 use super::{
     Admin, Certificates, ClientPort, Config, Delivery, Limits, Listener, Log, LogFormat, Node, Overlay,
     Problem, Show, Shutdown, Trace,
-    file::{Bandwidth, Document, Size, Switch},
+    file::{Document, Values},
+    setting::{Bandwidth, Size, Switch},
 };
-use crate::identity::{Agency, Clients, FiscoKind, FiscoPaths, Paths};
+use crate::{
+    identity::{Agency, Clients, FiscoKind, FiscoPaths, Paths},
+    overlay::check_ids,
+    telemetry::logging,
+};
 
 /// A configuration, and what was wrong with the text it came from.
 pub(super) struct Resolved {
     pub(super) config: Config,
     pub(super) problems: Vec<Problem>,
-    /// Every key there is, as `table.key`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the test of the example file needs them"))]
-    pub(super) keys: Vec<String>,
 }
 
 /// Reads `text`; relative paths in it are relative to `directory`.
@@ -47,7 +49,7 @@ fn resolve_document(mut document: Document, directory: &Path) -> Resolved {
                 .to_owned(),
         );
     }
-    let config = Config {
+    let mut config = Config {
         node: node(&mut document, directory),
         client_port,
         overlay: overlay(&mut document),
@@ -57,10 +59,12 @@ fn resolve_document(mut document: Document, directory: &Path) -> Resolved {
         admin: admin(&mut document, directory),
         log: log(&mut document),
         shutdown: shutdown(&mut document),
+        values: Values::default(),
     };
     check_ports(&config, &mut document);
-    let (keys, problems) = document.finish();
-    Resolved { config, problems, keys }
+    let (values, problems) = document.finish();
+    config.values = values;
+    Resolved { config, problems }
 }
 
 fn node(document: &mut Document, directory: &Path) -> Node {
@@ -164,6 +168,11 @@ fn overlay(document: &mut Document) -> Overlay {
     }
     if config.advertise.is_some_and(|a| a.port() == 0 || a.ip().is_unspecified()) {
         section.problem("advertise", "must be an address that other nodes can dial");
+    }
+    for (key, ids) in [("allow", &config.allow), ("deny", &config.deny)] {
+        if let Err(not_a_key) = check_ids(ids) {
+            section.problem(key, not_a_key);
+        }
     }
     if let Some(id) = config.allow.iter().find(|id| config.deny.contains(id)) {
         section.problem("deny", format!("node {id} is in allow, too; remove it from one of them"));
@@ -271,7 +280,7 @@ fn is_host(text: &str) -> bool {
 fn log(document: &mut Document) -> Log {
     let mut section = document.section("log");
     let mut level = section.get("level", "info".to_owned());
-    if !is_filter(&level) {
+    if !is_filter(&level) || logging::parse(&level).is_err() {
         let cause = "expected off, error, warn, info, debug or trace, or a filter such as \"info,amop::overlay=debug\"";
         section.problem("level", format!("{cause}, found {level:?}"));
         level = "info".to_owned();

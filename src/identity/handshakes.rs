@@ -4,7 +4,10 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv6Addr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -30,7 +33,7 @@ pub fn keep_unsent_low(tcp: &tokio::net::TcpStream) {
 /// Handshakes under way. Whoever begins many makes room with its own, not with those of others.
 #[derive(Debug)]
 pub struct Handshakes {
-    max: usize,
+    max: AtomicUsize,
     inner: Mutex<Inner>,
 }
 
@@ -55,7 +58,12 @@ pub struct Handshake {
 impl Handshakes {
     /// At most `max` at a time.
     pub fn new(max: usize) -> Self {
-        Self { max, inner: Mutex::default() }
+        Self { max: AtomicUsize::new(max), inner: Mutex::default() }
+    }
+
+    /// Changes how many there may be. Those beyond a lower number go on.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Begins a handshake with somebody at `address`; if there are too many, one is told to end.
@@ -63,7 +71,7 @@ impl Handshakes {
         let source = source(address);
         let evicted = CancellationToken::new();
         let mut inner = self.inner.lock();
-        if inner.total >= self.max
+        if inner.total >= self.max.load(Ordering::Relaxed)
             && let Some((_, Reverse(oldest), of)) = inner.ranks.last().copied()
             && let Some(token) = inner.remove(of, oldest)
         {
