@@ -1,4 +1,4 @@
-//! `amop reload`: has a node load its certificates from their files, at once, and says what came of it.
+//! `amop reload`: has a node load its configuration and certificates from their files, and says what came of it.
 
 use std::process::ExitCode;
 
@@ -7,13 +7,14 @@ use crate::{
         ask::{Intent, Node},
         output,
     },
-    telemetry::status::{Certificate, Reload},
+    telemetry::status::{Certificate, ChangedSetting, Reload},
 };
 
 /// Which node.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A node looks at its files every second anyway. This says at once whether what is in them could be used."
+    after_help = "All or nothing: if anything in the configuration or in the files of certificates is wrong, nothing changes and \
+        this says why. Without being told, a node loads only certificates, whose files it looks at every second."
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -36,14 +37,19 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(Reload { added, removed }: &Reload) -> Vec<String> {
+fn describe(Reload { added, removed, changed, at_restart }: &Reload) -> Vec<String> {
     let line = |what, Certificate { of, subject, serial, days_left, .. }: &Certificate| {
         format!("{what}: {of} {subject}, serial {serial}, {days_left} days left")
     };
     let mut lines: Vec<_> = added.iter().map(|it| line("in force", it)).collect();
     lines.extend(removed.iter().map(|it| line("no longer in force", it)));
+    lines.extend(changed.iter().map(|ChangedSetting { key, change }| format!("changed: {key}: {change}")));
     if lines.is_empty() {
         lines.push("nothing has changed".to_owned());
     }
+    let waits = |ChangedSetting { key, change }: &ChangedSetting| {
+        format!("not before the next start: {key}: {change}")
+    };
+    lines.extend(at_restart.iter().map(waits));
     lines
 }

@@ -20,7 +20,8 @@ use std::{
 use amop_protocol::NodeId;
 
 use self::file::Values;
-pub use self::{change::Change, file::Problem};
+pub use self::{
+    change::{Change, Reloaded}, file::Problem};
 use crate::{
     identity::{ClientTls, Clients, Credentials, FiscoPaths, LoadError, Paths},
     telemetry::admin::Secret,
@@ -53,6 +54,8 @@ pub struct Config {
     pub log: Log,
     /// How the node stops.
     pub shutdown: Shutdown,
+    /// The file it was read from.
+    pub file: Option<PathBuf>,
     /// All of this as text, key by key.
     values: Values,
 }
@@ -321,7 +324,10 @@ fn read(path: &Path) -> (Option<Config>, Vec<Problem>) {
     };
     let directory = path.parent().unwrap_or(Path::new(""));
     match resolve::resolve(&text, directory) {
-        Ok(resolved) => (Some(resolved.config), resolved.problems),
+        Ok(resolved) => {
+            let config = Config { file: Some(path.to_owned()), ..resolved.config };
+            (Some(config), resolved.problems)
+        }
         Err(problem) => (None, vec![problem]),
     }
 }

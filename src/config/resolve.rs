@@ -59,6 +59,7 @@ fn resolve_document(mut document: Document, directory: &Path) -> Resolved {
         admin: admin(&mut document, directory),
         log: log(&mut document),
         shutdown: shutdown(&mut document),
+        file: None,
         values: Values::default(),
     };
     check_ports(&config, &mut document);

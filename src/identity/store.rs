@@ -144,6 +144,19 @@ impl Store {
         })
     }
 
+    /// Loads what is in these files, at once; they are watched from then on.
+    ///
+    /// # Errors
+    /// As [`Store::load`]; then it is the former files that are watched.
+    pub fn load_from(&mut self, files: Files) -> Result<Changes, Refused> {
+        let former = std::mem::replace(&mut self.files, files);
+        let loaded = self.load();
+        if loaded.is_err() {
+            self.files = former;
+        }
+        loaded
+    }
+
     /// The certificates and lists in force.
     pub fn facts(&self) -> Vec<Fact> {
         let mut facts = self.credentials.facts();

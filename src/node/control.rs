@@ -11,7 +11,7 @@ use std::{
 
 use amop_protocol::{
     ClientIdentity, NodeId, SessionId, Topic, Version,
-    broker::control::{Action, Control},
+    broker::control::{self, Action, Control},
     session::verification::Verdict,
     wire::generated as pb,
 };
@@ -54,6 +54,8 @@ pub(super) enum Command {
     /// Certificates have changed: this node's own chain, if one is given, and who is believed; answered
     /// with the nodes that are known and believed.
     Certificates { chain: Option<Vec<Bytes>>, done: oneshot::Sender<Vec<NodeId>> },
+    /// Bounds have changed.
+    Configure(Box<control::Config>),
     /// Announce no topics any more; answered once that is queued for all neighbours.
     Drain { done: oneshot::Sender<()> },
 }
@@ -98,6 +100,11 @@ impl Handle {
             Ok(()) => wait.await.unwrap_or_default(),
             Err(_) => Vec::new(),
         }
+    }
+
+    /// Changes bounds. Cancel safe.
+    pub(super) async fn configure(&self, config: control::Config) {
+        let _ = self.0.send(Command::Configure(Box::new(config))).await;
     }
 
     /// Withdraws this node's topics.
@@ -249,6 +256,7 @@ impl ControlTask {
                 self.carry_out();
                 let _ = done.send(believed);
             }
+            Command::Configure(config) => self.control.configure(*config),
             Command::Drain { done } => {
                 self.control.handle_drain(now);
                 self.carry_out();

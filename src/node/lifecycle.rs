@@ -51,6 +51,16 @@ impl Lifecycle {
         Self { state: Mutex::new(state), asked: CancellationToken::new(), read: Notify::new() }
     }
 
+    /// Changes how much time the node will have to finish, unless it is finishing.
+    pub(super) fn set_grace(&self, grace: Duration) {
+        self.state.lock().grace = grace;
+    }
+
+    /// How much time the node has to finish.
+    pub(super) fn grace(&self) -> Duration {
+        self.state.lock().grace
+    }
+
     /// Somebody wants the node to stop. It is not ready from now on.
     pub(super) fn ask(&self) {
         self.begin();

@@ -3,12 +3,12 @@
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use amop_protocol::{
-    broker::{bandwidth::Shared, control, dedup::Bounds, deliver},
+    broker::{control, dedup, deliver},
     certificate::Subject,
     session::{handshake::About, startup},
 };
 
-use super::data_path::SHARDS;
+use super::data_path::{Bounds, SHARDS};
 use crate::{
     client_port,
     config::{Certificates, Config, Listener},
@@ -103,10 +103,22 @@ fn token(path: &Path) -> Result<Option<Secret>, TokenError> {
     }
 }
 
+/// Bounds of the data path.
+pub(super) fn data_path(config: &Config) -> Bounds {
+    let limits = &config.limits;
+    Bounds {
+        delivery: delivery(config),
+        outgoing: limits.outgoing_bandwidth_limit,
+        of_client: limits.client_bandwidth_limit,
+        relayed: limits.relay_bandwidth_limit,
+        payloads: limits.payload_bytes,
+    }
+}
+
 /// Settings of one shard of delivery.
 pub(super) fn delivery(config: &Config) -> deliver::Config {
     let given = &config.delivery;
-    let bounds = Bounds { entries: given.seen_entries / SHARDS / 2, bytes: given.seen_bytes / SHARDS / 2 };
+    let bounds = dedup::Bounds { entries: given.seen_entries / SHARDS / 2, bytes: given.seen_bytes / SHARDS / 2 };
     deliver::Config {
         default_deadline: given.default_deadline,
         max_deadline: given.max_deadline,
@@ -118,12 +130,6 @@ pub(super) fn delivery(config: &Config) -> deliver::Config {
         journal: config.trace.entries.div_ceil(SHARDS),
         ..deliver::Config::default()
     }
-}
-
-/// What the node's clients may send to other nodes.
-pub(super) fn bandwidth(config: &Config) -> Option<Shared> {
-    let limits = &config.limits;
-    Shared::from_mbit(limits.outgoing_bandwidth_limit, limits.client_bandwidth_limit)
 }
 
 /// Settings of gossip.

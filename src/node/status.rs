@@ -5,7 +5,6 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use amop_protocol::{
     SessionId, Topic as TopicName,
     broker::routing::{Node, Routing, TopicRoutes},
-    limits::Limit,
     topic::Kind,
 };
 use futures::future::BoxFuture;
@@ -16,18 +15,20 @@ use super::{
     endings::Endings,
     lifecycle::{Lifecycle, Moment},
     links::Links,
-    overview, reload,
+    overview,
+    reload::{self, Changes, Settings},
     sessions::{Session, Sessions},
     trace::Traces,
     usage,
 };
 use crate::{
     client_port::Registry,
+    config::Change,
     overlay::{Overlay, Wanted, WantedState},
     telemetry::{
         overview::{Overview, View},
         status::{
-            Addresses, Certificate, Client, ConfiguredPeer, Drain, Operations, Page, Peer, PeerState, Phase,
+            Addresses, Certificate, ChangedSetting, Client, ConfiguredPeer, Drain, Operations, Page, Peer, PeerState, Phase,
             Reload, Route, Status, StatusSource, Topic, TopicNode, Usage,
         },
         trace::TraceSource,
@@ -45,10 +46,8 @@ pub(super) struct Source {
     pub(super) certificates: Arc<Certificates>,
     pub(super) reload: reload::Handle,
     pub(super) endings: Endings,
-    pub(super) limits: Vec<Limit>,
+    pub(super) settings: Arc<Settings>,
     pub(super) addresses: Addresses,
-    /// Peers that the configuration names: without a link to any the node is not ready.
-    pub(super) peers: usize,
     pub(super) traces: Arc<Traces>,
     pub(super) since: Instant,
 }
@@ -76,6 +75,7 @@ impl StatusSource for Source {
             topics: routing.topics().filter(|(_, routes)| !routes.sessions.is_empty()).count(),
             ready: not_ready.is_empty(),
             not_ready,
+            at_restart: self.settings.in_force().at_restart.clone(),
             configured_peers: self.overlay.wanted().into_iter().map(configured).collect(),
         }
     }
@@ -85,8 +85,9 @@ impl StatusSource for Source {
         if self.lifecycle.is_over() {
             reasons.push("draining".to_owned());
         }
-        if self.peers > 0 && self.links.len() == 0 {
-            reasons.push(format!("no link is up, and {} peers are configured", self.peers));
+        let peers = self.settings.in_force().peers;
+        if peers > 0 && self.links.len() == 0 {
+            reasons.push(format!("no link is up, and {peers} peers are configured"));
         }
         reasons
     }
@@ -123,7 +124,7 @@ impl StatusSource for Source {
     }
 
     fn limits(&self) -> Vec<Usage> {
-        usage::usage(&self.limits, self)
+        usage::usage(&self.settings.in_force().limits, self)
     }
 
     fn certificates(&self) -> Vec<Certificate> {
@@ -163,9 +164,15 @@ impl Operations for Source {
     fn reload(&self) -> BoxFuture<'static, Result<Reload, String>> {
         let reload = self.reload.clone();
         Box::pin(async move {
-            tracing::info!("told to load certificates over the admin port");
-            let changes = reload.reload().await.map_err(|refused| refused.to_string())?;
-            Ok(Reload { added: status_of(&changes.added), removed: status_of(&changes.removed) })
+            tracing::info!("told to load configuration and certificates over the admin port");
+            let Changes { certificates, configuration, at_restart } =
+                reload.reload().await.map_err(|refused| refused.to_string())?;
+            Ok(Reload {
+                added: status_of(&certificates.added),
+                removed: status_of(&certificates.removed),
+                changed: settings(configuration),
+                at_restart: settings(at_restart),
+            })
         })
     }
 }
@@ -243,6 +250,10 @@ pub(super) fn wanted_topics<'r>(
     found.truncate(limit);
     found.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
     (found, all)
+}
+
+fn settings(changes: Vec<Change>) -> Vec<ChangedSetting> {
+    changes.into_iter().map(|Change { key, what }| ChangedSetting { key, change: what }).collect()
 }
 
 fn configured(wanted: Wanted) -> ConfiguredPeer {

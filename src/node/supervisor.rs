@@ -10,8 +10,6 @@ use amop_protocol::{
     NodeId, Time,
     broker::{
         announce::NodeInfo,
-        bandwidth::Bandwidth,
-        budget::Budget,
         control::{Control, Me},
         seal::MacSecret,
     },
@@ -31,10 +29,9 @@ use super::{
     endings::Endings,
     gauges::Gauges,
     lifecycle::Lifecycle,
-    limits,
     links::Links,
     metrics::Metrics,
-    reload::{self, Around, ReloadTask, Reloaded},
+    reload::{self, Configuration, Parties, Parts, ReloadTask, Reloaded, Settings},
     sessions::Sessions,
     settings,
     status::Source,
@@ -44,7 +41,7 @@ use super::{
 use crate::{
     client_port::{self, ClientPort, Registry},
     config::Config,
-    identity::{Credentials, Files, LoadError, Profile},
+    identity::{Credentials, LoadError, Profile},
     overlay::{self, Overlay, Router},
     tasks::Tasks,
     telemetry::{
@@ -67,11 +64,10 @@ pub struct Node;
 #[derive(Debug)]
 pub struct NodeHandle {
     tasks: Tasks,
-    grace: Duration,
     data: Arc<DataPath>,
     control: control::Handle,
     reload: reload::Handle,
-    client_port: ClientPort,
+    client_port: Arc<ClientPort>,
     overlay: Overlay,
     admin: Option<Admin>,
     addresses: Addresses,
@@ -147,7 +143,6 @@ impl Node {
 async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Result<NodeHandle, StartError> {
     let since = Instant::now();
     let listeners = settings::listeners(config, credentials).map_err(StartError::Certificates)?;
-    let files = settings::files(config, &listeners);
     let profiles: Vec<Profile> = listeners.iter().map(|(_, tls)| tls.profile()).collect();
     let mut registry = metrics::registry();
     let clients = Arc::new(Registry::new(client_port::Metrics::default()));
@@ -176,19 +171,34 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         tasks: tasks.clone(),
     });
     let client_port = settings::client_port(config, credentials);
-    let client_port = ClientPort::start(tasks, client_port, listeners, broker, clients.clone()).await?;
+    let client_port = ClientPort::start(tasks, client_port, listeners.clone(), broker, clients.clone()).await?;
+    let client_port = Arc::new(client_port);
     let lifecycle = Arc::new(Lifecycle::new(config.shutdown.grace));
     let certificates = Arc::new(Certificates::default());
-    let around = Around {
+    let told = Arc::new(Settings::new(config));
+    let parts = Parts {
         credentials: credentials.clone(),
+        data: data.clone(),
+        control: control.clone(),
+        client_port: client_port.clone(),
+        overlay: overlay.clone(),
+        desk: desk.clone(),
+        lifecycle: lifecycle.clone(),
+        settings: told.clone(),
+    };
+    let parties = Parties {
+        credentials: credentials.clone(),
+        listeners,
         control: control.clone(),
         clients: clients.clone(),
         overlay: overlay.clone(),
         metrics: certificate_metrics::Metrics::register(&mut registry),
         certificates: certificates.clone(),
-        warnings: config.node.expiry_warnings.clone(),
     };
-    let reload = start_reloading(tasks, files, around);
+    let configuration =
+        Configuration::new(config.clone(), parts, reload::Metrics::register(&mut registry));
+    let (reload, task) = ReloadTask::new(configuration, reload::Certificates::new(config, parties));
+    tasks.spawn_vital("reload", task.run(tasks.clone()));
     let addresses = addresses(&client_port, profiles, overlay_address)?;
     let source = Source {
         data: data.clone(),
@@ -200,9 +210,8 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         certificates,
         reload: reload.clone(),
         endings: Endings::default(),
-        limits: limits::limits(config),
+        settings: told,
         addresses: addresses.clone(),
-        peers: config.overlay.peers.len(),
         traces: Arc::new(Traces(desk)),
         since,
     };
@@ -213,7 +222,6 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         channel = %addresses.channel, overlay = %addresses.overlay, admin = %admin.address(), "serving");
     Ok(NodeHandle {
         tasks: tasks.clone(),
-        grace: config.shutdown.grace,
         data,
         control,
         reload,
@@ -223,12 +231,6 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         addresses,
         lifecycle,
     })
-}
-
-fn start_reloading(tasks: &Tasks, files: Files, around: Around) -> reload::Handle {
-    let (reload, requests) = reload::requests();
-    tasks.spawn_vital("reload", ReloadTask::new(files, around).run(requests, tasks.clone()));
-    reload
 }
 
 /// Where the node is reached, but for its admin port, which comes last.
@@ -283,10 +285,8 @@ fn core(
     let control = Control::new(settings::control(config), me, random.next_u64(), trust, Time::ZERO);
     let metrics = Metrics::register(registry.sub_registry_with_prefix("delivery"));
     let settings = data_path::Settings {
-        delivery: settings::delivery(config),
-        bandwidth: settings::bandwidth(config),
-        relay: config.limits.relay_bandwidth_limit.map(Bandwidth::from_mbit),
-        budget: Budget::keyed(config.limits.payload_bytes, random.next_u64()),
+        bounds: settings::data_path(config),
+        spread: random.next_u64(),
         incarnation: random.next_u64(),
         secret: [random.next_u64(), random.next_u64()],
         inquiries,
@@ -318,8 +318,9 @@ impl NodeHandle {
         self.lifecycle.asked().await;
     }
 
-    /// Loads certificates, keys, CAs and revocation lists from their files again, at once: all, or nothing.
-    /// Says what has changed; nothing, if the node is ending. Cancel safe: what was begun is done.
+    /// Loads the configuration, if it came from a file, and certificates, keys, CAs and revocation lists from
+    /// their files again, at once: all, or nothing. Says what has changed; nothing, if the node is ending.
+    /// Cancel safe: what was begun is done.
     ///
     /// # Errors
     /// When something in the files cannot be used; then everything stays as it was.
@@ -332,7 +333,8 @@ impl NodeHandle {
     /// If this call is dropped the node is left somewhere on that way; call it again.
     pub async fn shutdown(&mut self) -> Report {
         self.lifecycle.begin();
-        self.client_port.drain(self.grace);
+        let grace = self.lifecycle.grace();
+        self.client_port.drain(grace);
         self.data.drain();
         self.control.drain().await;
         let idle = async {
@@ -341,7 +343,7 @@ impl NodeHandle {
             }
         };
         // A send that outlasts the grace period is counted below.
-        let _ = tokio::time::timeout(self.grace, idle).await;
+        let _ = tokio::time::timeout(grace, idle).await;
         let cut = self.data.stop();
         let clients_closed = self.client_port.close(LAST_WRITES).await;
         self.overlay.shutdown().await;

@@ -4,10 +4,11 @@ use std::{
     backtrace::{Backtrace, BacktraceStatus},
     io::{self, IsTerminal},
     panic,
+    sync::OnceLock,
     time::Duration,
 };
 
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, fmt, reload};
 
 use super::lines::Lines;
 
@@ -42,6 +43,20 @@ pub enum StartError {
     Started,
 }
 
+/// What decides which lines are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// The one that was given.
+    AsGiven,
+    /// That in the variable `RUST_LOG`, which is set.
+    OfEnvironment,
+    /// None: this program does not log.
+    None,
+}
+
+/// Changes the filter of the process's log. There is one log, so there is one of these.
+static CHANGE: OnceLock<Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>> = OnceLock::new();
+
 /// Logging, as long as the program runs. When dropped, it waits for the last lines to be written,
 /// for half a second at most.
 #[derive(Debug)]
@@ -61,18 +76,46 @@ impl Drop for Logging {
 /// # Errors
 /// When the filter is not one, logging has been started before, or there is no thread to be had.
 pub fn start(filter: &str, format: Format) -> Result<Logging, StartError> {
-    let filter = parse(&std::env::var("RUST_LOG").unwrap_or_else(|_| filter.to_owned()))?;
+    let filter = parse(&of_environment().unwrap_or_else(|| filter.to_owned()))?;
     let lines = Lines::start(io::stderr()).map_err(StartError::Thread)?;
     let writer = lines.clone();
     let events = fmt().with_env_filter(filter).with_writer(move || writer.clone());
     let terminal = io::stderr().is_terminal();
-    let started = match format {
-        Format::Json => events.json().try_init(),
-        Format::Text => events.with_ansi(terminal).with_target(false).try_init(),
+    let (started, change): (_, Box<dyn Fn(EnvFilter) -> _ + Send + Sync>) = match format {
+        Format::Json => {
+            let events = events.json().with_filter_reloading();
+            let handle = events.reload_handle();
+            (events.try_init(), Box::new(move |filter| handle.reload(filter)))
+        }
+        Format::Text => {
+            let events = events.with_ansi(terminal).with_target(false).with_filter_reloading();
+            let handle = events.reload_handle();
+            (events.try_init(), Box::new(move |filter| handle.reload(filter)))
+        }
     };
     started.map_err(|_| StartError::Started)?;
+    // Nothing has logged before, so nothing is set yet.
+    let _ = CHANGE.set(change);
     panic::set_hook(Box::new(log_panic));
     Ok(Logging(lines))
+}
+
+/// Changes what is logged from now on, and says what decides it.
+///
+/// # Errors
+/// When the filter is not one.
+pub fn set_filter(filter: &str) -> Result<Filter, StartError> {
+    let Some(change) = CHANGE.get() else { return Ok(Filter::None) };
+    if of_environment().is_some() {
+        return Ok(Filter::OfEnvironment);
+    }
+    // It fails only where the log is gone, which lasts as long as the process.
+    let _ = change(parse(filter)?);
+    Ok(Filter::AsGiven)
+}
+
+fn of_environment() -> Option<String> {
+    std::env::var("RUST_LOG").ok()
 }
 
 /// The hook that comes with Rust would wait for standard error.

@@ -122,6 +122,9 @@ pub struct Status {
     /// The peers that the configuration names, as they were a second or two ago.
     #[serde(default)]
     pub configured_peers: Vec<ConfiguredPeer>,
+    /// Keys of the configuration file whose new values wait for the node's next start.
+    #[serde(default)]
+    pub at_restart: Vec<String>,
 }
 
 /// A peer that the configuration names: of `/v1/status`.
@@ -323,13 +326,28 @@ pub struct Certificate {
     pub days_left: i64,
 }
 
-/// What has become of the certificates in force: `/v1/reload`.
+/// What has become of certificates and configuration: `/v1/reload`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reload {
     /// In force now, and were not.
     pub added: Vec<Certificate>,
     /// No longer in force.
     pub removed: Vec<Certificate>,
+    /// Keys of the configuration that have another value now.
+    #[serde(default)]
+    pub changed: Vec<ChangedSetting>,
+    /// Keys whose new values count once the node is started again.
+    #[serde(default)]
+    pub at_restart: Vec<ChangedSetting>,
+}
+
+/// A key of the configuration whose value has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedSetting {
+    /// As `table.key`.
+    pub key: String,
+    /// From what to what, for people.
+    pub change: String,
 }
 
 /// How far a node is with its end: `/v1/drain`.

@@ -95,8 +95,7 @@ impl DataPath {
     /// Passes a frame on for others. Reports are never refused, only charged: whoever waits for one
     /// would only ask again.
     fn relay(&self, from: NodeId, to: NodeId, frame: LinkFrame) {
-        if let Some(relay) = &self.relay {
-            let mut relay = relay.lock();
+        if let Some(mut relay) = self.relay.lock() {
             let debt = relay.check(self.now());
             if let Err(retry_after) = debt
                 && peer::carries_message(&frame.header)

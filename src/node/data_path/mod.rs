@@ -7,6 +7,7 @@
 
 mod frames;
 mod journals;
+mod limit;
 mod standing;
 mod timers;
 
@@ -34,7 +35,7 @@ use amop_protocol::{
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
-use self::timers::NextLook;
+use self::{limit::Limit, timers::NextLook};
 pub(super) use self::{standing::Standing, timers::sleep_until};
 use super::{
     failures::Failures,
@@ -53,19 +54,29 @@ const LARGE: usize = 1024 * 1024;
 /// What a data path is made with.
 #[derive(Debug)]
 pub(super) struct Settings {
-    pub(super) delivery: Config,
-    /// What clients may send to other nodes; no limit if absent.
-    pub(super) bandwidth: Option<Shared>,
-    /// What is relayed for others; no limit if absent.
-    pub(super) relay: Option<Bandwidth>,
-    /// Payload bytes held at once.
-    pub(super) budget: Budget,
+    pub(super) bounds: Bounds,
+    /// A number that decides which holders of payloads share a place, and that nobody outside can know.
+    pub(super) spread: u64,
     /// A number that no other start of this node has.
     pub(super) incarnation: u64,
     /// Makes message keys that nobody outside can compute.
     pub(super) secret: [u64; 2],
     /// Takes questions about messages, and answers to this node's own.
     pub(super) inquiries: Inquiries,
+}
+
+/// The part of the settings that may change while the node runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) delivery: Config,
+    /// Mbit/s that clients together may send to other nodes; no limit if absent.
+    pub(super) outgoing: Option<f64>,
+    /// Mbit/s that each of them may send; no limit if absent.
+    pub(super) of_client: Option<f64>,
+    /// Mbit/s that are relayed for others; no limit if absent.
+    pub(super) relayed: Option<f64>,
+    /// Payload bytes held at once.
+    pub(super) payloads: usize,
 }
 
 /// Everything a message needs on its way through this node.
@@ -99,19 +110,21 @@ impl DataPath {
         metrics: Metrics,
     ) -> Self {
         let me = routing.me();
-        let Settings { delivery, bandwidth, relay, budget, incarnation, secret, inquiries } = settings;
+        let Settings { bounds, spread, incarnation, secret, inquiries } = settings;
+        let Bounds { delivery, outgoing, of_client, relayed, payloads } = bounds;
+        let budget = Budget::keyed(payloads, spread);
         let shard = |shard| Delivery::new(delivery, me, incarnation, shard).with_budget(budget.clone());
         let shards = (0..SHARDS).map(|number| Mutex::new(shard(number as u8)));
         Self {
             started: Instant::now(),
             keyer: Keyer::new(secret),
             shards: shards.collect(),
-            relay: Limit::new(relay),
+            relay: Limit::new(relayed.map(Bandwidth::from_mbit)),
             incarnation,
             routing: ArcSwap::from_pointee(routing),
             registry,
             links,
-            bandwidth: Limit::new(bandwidth),
+            bandwidth: Limit::new(Shared::from_mbit(outgoing, of_client)),
             draining: AtomicBool::new(false),
             next_look: NextLook::default(),
             failures: Failures::default(),
@@ -120,6 +133,15 @@ impl DataPath {
             relayed: Relayed::new(SHARDS, delivery.journal),
             inquiries,
         }
+    }
+
+    /// Changes bounds for everything that comes from now on.
+    pub(super) fn configure(&self, bounds: Bounds) {
+        let Bounds { delivery, outgoing, of_client, relayed, payloads } = bounds;
+        self.bandwidth.set(self.now(), outgoing, of_client);
+        self.relay.set(self.now(), relayed);
+        self.budget.set_max(payloads);
+        self.in_every_shard(|shard, _, _| shard.configure(delivery));
     }
 
     /// Now, on the clock that the core is driven by.
@@ -211,8 +233,9 @@ impl DataPath {
 
     /// A price is paid once per copy that may leave for another node.
     fn charge(&self, publish: &Publish) -> Result<(), Refusal> {
-        let bandwidth = self.bandwidth.as_ref().filter(|_| !self.draining.load(Ordering::Relaxed));
-        let Some(bandwidth) = bandwidth else { return Ok(()) };
+        if !self.bandwidth.is_set() || self.draining.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let routing = self.routing.load();
         let nodes = nodes_elsewhere(&routing, publish);
         let copies = if publish.mode == Mode::Unicast { nodes.min(1) } else { nodes };
@@ -220,7 +243,8 @@ impl DataPath {
             return Ok(());
         }
         let bytes = publish.payload.len().saturating_mul(copies);
-        bandwidth.lock().take(self.now(), publish.client.fingerprint, bytes)
+        let Some(mut bandwidth) = self.bandwidth.lock() else { return Ok(()) };
+        bandwidth.take(self.now(), publish.client.fingerprint, bytes)
     }
 
     fn in_every_shard(&self, mut call: impl FnMut(&mut Delivery, Time, &Routing)) {

@@ -87,7 +87,7 @@ pub(super) fn answer(desk: &Desk, pace: &mut Pace, asked: &Asked) {
 fn account_for(desk: &Desk, asker: NodeId, subject: Subject) -> Account {
     let steps = find(&desk.data, subject);
     let routing = desk.data.routing();
-    let extent = extent(&routing, asker, subject, desk.show);
+    let extent = extent(&routing, asker, subject, *desk.show.lock());
     match extent {
         Extent::Nothing => Account::default(),
         Extent::Hops | Extent::All => account(steps, desk.data.now(), extent),

@@ -25,6 +25,7 @@ use amop_protocol::{
     broker::{deliver::Delivery, journal::Entry},
 };
 use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::inquiries::Arrivals;
@@ -48,7 +49,7 @@ pub(super) const MAX_TRACES: usize = 8;
 #[derive(Debug)]
 pub(super) struct Desk {
     data: Arc<DataPath>,
-    show: Show,
+    show: Mutex<Show>,
     inquiries: Inquiries,
     permits: Semaphore,
 }
@@ -56,7 +57,12 @@ pub(super) struct Desk {
 impl Desk {
     /// One that tells others as much as `show` says.
     pub(super) fn new(data: Arc<DataPath>, show: Show, inquiries: Inquiries) -> Arc<Self> {
-        Arc::new(Self { data, show, inquiries, permits: Semaphore::new(MAX_TRACES) })
+        Arc::new(Self { data, show: Mutex::new(show), inquiries, permits: Semaphore::new(MAX_TRACES) })
+    }
+
+    /// Tells others as much as `show` says, from now on.
+    pub(super) fn set_show(&self, show: Show) {
+        *self.show.lock() = show;
     }
 
     fn permit(&self) -> Result<SemaphorePermit<'_>, Busy> {

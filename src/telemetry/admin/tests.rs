@@ -52,6 +52,7 @@ impl StatusSource for Fixed {
             ready: self.not_ready().is_empty(),
             not_ready: self.not_ready(),
             configured_peers: Vec::new(),
+            at_restart: Vec::new(),
         }
     }
 

@@ -1,131 +1,103 @@
 //! Certificates that change while the node runs.
 //!
-//! One task looks at their files every second, and at once when it is asked. What has changed is put in
-//! force by [`Store`], all or nothing; then whoever is connected is judged again: sessions and links of
-//! those who are no longer believed end, others notice nothing. It also warns of what will expire.
+//! What has changed in their files is put in force by [`Store`], all or nothing; then whoever is connected is
+//! judged again: sessions and links of those who are no longer believed end, others notice nothing. It also
+//! warns of what will expire.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::Bytes;
 use time::OffsetDateTime;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::MissedTickBehavior,
-};
 
-use super::{certificate_metrics::Metrics, certificates::Certificates, control};
 use crate::{
     client_port::Registry,
-    identity::{Changes, Credentials, Fact, Files, Of, Refused, Store},
+    config::Config,
+    identity::{Changes, ClientTls, Credentials, Fact, Of, Refused, Store},
+    node::{certificate_metrics::Metrics, certificates, control, settings},
     overlay::Overlay,
-    tasks::{self, Tasks},
+    tasks,
 };
 
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(1);
-/// Requests to reload that may wait. Policy: whoever asks waits.
-const REQUESTS: usize = 8;
 /// Seconds of a day.
 const DAY: i64 = 86_400;
 
-/// What a reload has come to.
-pub type Reloaded = Result<Changes, Refused>;
-
-/// Asks for certificates to be loaded again. Clones ask the same task; it outlives the task harmlessly.
-#[derive(Clone, Debug)]
-pub(super) struct Handle(mpsc::Sender<oneshot::Sender<Reloaded>>);
-
-impl Handle {
-    /// Loads what is in the files, and says what came of it; nothing if the node is ending. Cancel safe:
-    /// what was asked for is done all the same.
-    pub(super) async fn reload(&self) -> Reloaded {
-        let (done, wait) = oneshot::channel();
-        match self.0.send(done).await {
-            Ok(()) => wait.await.unwrap_or_else(|_| Ok(Changes::default())),
-            Err(_) => Ok(Changes::default()),
-        }
-    }
-}
-
-/// The task's state.
-pub(super) struct ReloadTask {
+/// Loads certificates, and tells everybody of them.
+pub(in crate::node) struct Certificates {
     store: Store,
-    around: Around,
+    parties: Parties,
+    /// Days before the end at which there is a warning, in ascending order.
+    warnings: Vec<usize>,
     /// Of each certificate warned of: how many days were left, as the warnings have it.
     warned: BTreeMap<String, i64>,
 }
 
 /// Who is to know of new certificates, and how.
-pub(super) struct Around {
-    pub(super) credentials: Credentials,
-    pub(super) control: control::Handle,
-    pub(super) clients: Arc<Registry>,
-    pub(super) overlay: Overlay,
-    pub(super) metrics: Metrics,
+pub(in crate::node) struct Parties {
+    pub(in crate::node) credentials: Credentials,
+    /// The configured ones, in their order.
+    pub(in crate::node) listeners: Vec<(SocketAddr, ClientTls)>,
+    pub(in crate::node) control: control::Handle,
+    pub(in crate::node) clients: Arc<Registry>,
+    pub(in crate::node) overlay: Overlay,
+    pub(in crate::node) metrics: Metrics,
     /// Those in force, for whoever asks.
-    pub(super) certificates: Arc<Certificates>,
-    /// Days before the end at which there is a warning, in ascending order.
-    pub(super) warnings: Vec<usize>,
+    pub(in crate::node) certificates: Arc<certificates::Certificates>,
 }
 
-/// A queue of requests, and its other end for the task.
-pub(super) fn requests() -> (Handle, mpsc::Receiver<oneshot::Sender<Reloaded>>) {
-    let (send, receive) = mpsc::channel(REQUESTS);
-    (Handle(send), receive)
-}
-
-impl ReloadTask {
-    pub(super) fn new(files: Files, around: Around) -> Self {
-        let store = Store::new(around.credentials.clone(), files);
-        let mut task = Self { store, around, warned: BTreeMap::new() };
-        task.show();
-        task
+impl Certificates {
+    /// Those of a node that has started with this configuration.
+    pub(in crate::node) fn new(config: &Config, parties: Parties) -> Self {
+        let files = settings::files(config, &parties.listeners);
+        let store = Store::new(parties.credentials.clone(), files);
+        let warnings = config.node.expiry_warnings.clone();
+        let mut certificates = Self { store, parties, warnings, warned: BTreeMap::new() };
+        certificates.show();
+        certificates
     }
 
-    /// Serves until the group ends. Woken by requests and once a second.
-    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<oneshot::Sender<Reloaded>>, tasks: Tasks) {
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            // The end first, then requests.
-            let done = tokio::select! {
-                biased;
-                () = tasks.cancelled() => return,
-                Some(done) = requests.recv() => Some(done),
-                _ = look.tick() => None,
-            };
-            let loaded = match done {
-                Some(_) => tasks::at_length(|| self.store.load()),
-                None => tasks::at_length(|| self.store.look()),
-            };
-            self.loaded(&loaded, done.is_some()).await;
-            if let Some(done) = done {
-                // Whoever asked may have gone.
-                let _ = done.send(loaded);
-            }
-            self.show();
-        }
+    /// Warns as this configuration has it.
+    pub(super) fn configure(&mut self, config: &Config) {
+        self.warnings.clone_from(&config.node.expiry_warnings);
     }
 
-    async fn loaded(&mut self, loaded: &Reloaded, asked: bool) {
+    /// Looks at the files; to be called once a second.
+    pub(super) async fn look(&mut self) {
+        let loaded = tasks::at_length(|| self.store.look());
+        self.loaded(&loaded, false).await;
+    }
+
+    /// Loads what is in the files now: in those that a new configuration names, if there is one.
+    ///
+    /// # Errors
+    /// When something in them cannot be used; then nothing is changed, and the former files are those watched.
+    pub(super) async fn load(&mut self, new: Option<&Config>) -> Result<Changes, Refused> {
+        let loaded = tasks::at_length(|| match new {
+            Some(config) => self.store.load_from(settings::files(config, &self.parties.listeners)),
+            None => self.store.load(),
+        });
+        self.loaded(&loaded, true).await;
+        loaded
+    }
+
+    async fn loaded(&mut self, loaded: &Result<Changes, Refused>, asked: bool) {
         match loaded {
             Ok(changes) if changes.is_empty() => {
                 if asked {
-                    self.around.metrics.unchanged();
+                    self.parties.metrics.unchanged();
                     tracing::info!("told to load certificates again: none has changed");
                 }
             }
             Ok(changes) => {
-                self.around.metrics.changed();
+                self.parties.metrics.changed();
                 log_changes(changes);
                 self.judge_again(changes).await;
             }
             Err(refused) => {
-                self.around.metrics.refused();
+                self.parties.metrics.refused();
                 log_refused(refused);
             }
         }
@@ -133,25 +105,25 @@ impl ReloadTask {
 
     /// Tells others of a new chain, and ends what is not believed any more.
     async fn judge_again(&self, changes: &Changes) {
-        let chain = self.around.credentials.chain();
+        let chain = self.parties.credentials.chain();
         let chain = changes.own_chain.then(|| chain.iter().map(|der| Bytes::copy_from_slice(der)).collect());
-        let believed: BTreeSet<_> = self.around.control.certificates(chain).await.into_iter().collect();
-        self.around.overlay.judge_again(believed).await;
-        let ended = tasks::at_length(|| self.around.clients.judge_again());
+        let believed: BTreeSet<_> = self.parties.control.certificates(chain).await.into_iter().collect();
+        self.parties.overlay.judge_again(believed).await;
+        let ended = tasks::at_length(|| self.parties.clients.judge_again());
         if ended > 0 {
             tracing::warn!(sessions = ended, "sessions of clients that are no longer believed have ended");
         }
     }
 
     /// Shows what is in force in the metrics, and warns of what will expire.
-    fn show(&mut self) {
+    pub(super) fn show(&mut self) {
         let now = OffsetDateTime::now_utc().unix_timestamp();
         let facts = self.store.facts();
-        if facts != **self.around.certificates.in_force() {
-            self.around.metrics.forget();
-            self.around.certificates.set(facts.clone());
+        if facts != **self.parties.certificates.in_force() {
+            self.parties.metrics.forget();
+            self.parties.certificates.set(facts.clone());
         }
-        self.around.metrics.show(&facts, now);
+        self.parties.metrics.show(&facts, now);
         self.warned.retain(|id, _| facts.iter().any(|fact| fact.id == *id));
         for fact in &facts {
             let left = fact.not_after.saturating_sub(now);
@@ -170,7 +142,7 @@ impl ReloadTask {
             return Some(-1);
         }
         let is_list = fact.of == Of::RevocationList;
-        let days = self.around.warnings.iter().filter_map(|days| i64::try_from(*days).ok());
+        let days = self.warnings.iter().filter_map(|days| i64::try_from(*days).ok());
         days.filter(|days| !is_list || *days <= 1).find(|days| left <= days.saturating_mul(DAY))
     }
 }

@@ -1,0 +1,132 @@
+//! The configuration in force, and how another one takes its place.
+
+use std::sync::Arc;
+
+use amop_protocol::limits::Limit;
+use arc_swap::{ArcSwap, Guard};
+
+use super::{Certificates, metrics::Metrics};
+use crate::{
+    client_port::ClientPort,
+    config::{self, Change, Config, Problems},
+    identity::Credentials,
+    node::{control, data_path::DataPath, lifecycle::Lifecycle, limits, settings, trace::Desk},
+    overlay::Overlay,
+    telemetry::logging::{self, Filter},
+};
+
+/// Reads the configuration again, and gives each part of the node what it needs of it.
+pub(in crate::node) struct Configuration {
+    in_force: Config,
+    parts: Parts,
+    metrics: Metrics,
+}
+
+/// Whoever behaves as configured.
+pub(in crate::node) struct Parts {
+    pub(in crate::node) credentials: Credentials,
+    pub(in crate::node) data: Arc<DataPath>,
+    pub(in crate::node) control: control::Handle,
+    pub(in crate::node) client_port: Arc<ClientPort>,
+    pub(in crate::node) overlay: Overlay,
+    pub(in crate::node) desk: Arc<Desk>,
+    pub(in crate::node) lifecycle: Arc<Lifecycle>,
+    pub(in crate::node) settings: Arc<Settings>,
+}
+
+/// What is told of the configuration in force to those who ask the node; whoever reloads it sets it here.
+#[derive(Debug)]
+pub(in crate::node) struct Settings(ArcSwap<Told>);
+
+/// What is told.
+#[derive(Debug)]
+pub(in crate::node) struct Told {
+    pub(in crate::node) limits: Vec<Limit>,
+    /// Peers that the configuration names: without a link to any the node is not ready.
+    pub(in crate::node) peers: usize,
+    /// Keys whose new values wait for a restart.
+    pub(in crate::node) at_restart: Vec<String>,
+}
+
+impl Settings {
+    /// Those of a node that starts with this configuration.
+    pub(in crate::node) fn new(config: &Config) -> Self {
+        Self(ArcSwap::from_pointee(told(config, &[])))
+    }
+
+    /// Those in force.
+    pub(in crate::node) fn in_force(&self) -> Guard<Arc<Told>> {
+        self.0.load()
+    }
+}
+
+fn told(config: &Config, at_restart: &[Change]) -> Told {
+    Told {
+        limits: limits::limits(config),
+        peers: config.overlay.peers.len(),
+        at_restart: at_restart.iter().map(|change| change.key.clone()).collect(),
+    }
+}
+
+impl Configuration {
+    /// That of a node which has started with it.
+    pub(in crate::node) fn new(config: Config, parts: Parts, metrics: Metrics) -> Self {
+        Self { in_force: config, parts, metrics }
+    }
+
+    /// Reads the file and says what would come of it; `None` if the configuration came from no file.
+    ///
+    /// # Errors
+    /// With everything that is wrong with it.
+    pub(super) fn load(&self) -> Result<Option<config::Reloaded>, Problems> {
+        let Some(file) = &self.in_force.file else { return Ok(None) };
+        match config::load(file) {
+            Ok(new) => Ok(Some(self.in_force.reload(new))),
+            Err(problems) => {
+                self.metrics.refused();
+                tracing::error!(cause = %problems, "the configuration is not loaded; the one in force stays");
+                Err(problems)
+            }
+        }
+    }
+
+    /// Puts a new one in force. Gives what has changed, and what will at the next start.
+    pub(super) async fn put_in_force(
+        &mut self,
+        new: config::Reloaded,
+        certificates: &mut Certificates,
+    ) -> (Vec<Change>, Vec<Change>) {
+        let config::Reloaded { config, changed, at_restart } = new;
+        for Change { key, what } in &changed {
+            tracing::info!(key, change = what, "configuration changed");
+        }
+        for Change { key, what } in &at_restart {
+            tracing::warn!(key, change = what, "this part of the configuration changes when the node is started again");
+        }
+        self.metrics.loaded(!changed.is_empty(), at_restart.len());
+        if !changed.is_empty() {
+            certificates.configure(&config);
+            self.parts.configure(&config).await;
+        }
+        self.parts.settings.0.store(Arc::new(told(&config, &at_restart)));
+        self.in_force = config;
+        (changed, at_restart)
+    }
+}
+
+impl Parts {
+    async fn configure(&self, config: &Config) {
+        match logging::set_filter(&config.log.level) {
+            Ok(Filter::OfEnvironment) => tracing::warn!("log.level does not count: RUST_LOG is set"),
+            Ok(_) => {}
+            // Whoever read it has checked it.
+            Err(error) => tracing::error!(%error, "the log's filter is not changed"),
+        }
+        self.lifecycle.set_grace(config.shutdown.grace);
+        self.desk.set_show(config.trace.show);
+        self.data.configure(settings::data_path(config));
+        self.client_port.configure(settings::client_port(config, &self.credentials));
+        self.control.configure(settings::control(config)).await;
+        self.overlay.configure(settings::overlay(config)).await;
+    }
+}

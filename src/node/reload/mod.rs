@@ -1,0 +1,119 @@
+//! What changes while the node runs: its configuration, and its certificates.
+//!
+//! One task loads both when it is asked, the configuration first, and all or nothing: if anything in either
+//! is wrong, both stay. The files of certificates it also looks at every second, since other programs renew
+//! them; a configuration is written by hand, and counts when its writer says that it is done.
+
+mod certificates;
+mod configuration;
+mod metrics;
+
+use std::time::Duration;
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::MissedTickBehavior,
+};
+
+pub(super) use self::{
+    certificates::{Certificates, Parties},
+    configuration::{Configuration, Parts, Settings},
+    metrics::Metrics,
+};
+use crate::{
+    config::{self, Change},
+    identity,
+    tasks::{self, Tasks},
+};
+
+/// How often the files of certificates are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// Requests to reload that may wait. Policy: whoever asks waits.
+pub(super) const REQUESTS: usize = 8;
+
+/// What a reload has come to.
+pub type Reloaded = Result<Changes, Refused>;
+
+/// What a reload has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Certificates and revocation lists.
+    pub certificates: identity::Changes,
+    /// Keys of the configuration that have another value now.
+    pub configuration: Vec<Change>,
+    /// Keys whose new values count once the node is started again.
+    pub at_restart: Vec<Change>,
+}
+
+/// Why a reload has changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Configuration(#[from] config::Problems),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] identity::Refused),
+}
+
+/// Asks for a reload. Clones ask the same task; it outlives the task harmlessly.
+#[derive(Clone, Debug)]
+pub(super) struct Handle(mpsc::Sender<oneshot::Sender<Reloaded>>);
+
+impl Handle {
+    /// Loads what is in the files, and says what came of it; nothing if the node is ending. Cancel safe:
+    /// what was asked for is done all the same.
+    pub(super) async fn reload(&self) -> Reloaded {
+        let (done, wait) = oneshot::channel();
+        match self.0.send(done).await {
+            Ok(()) => wait.await.unwrap_or_else(|_| Ok(Changes::default())),
+            Err(_) => Ok(Changes::default()),
+        }
+    }
+}
+
+/// The task's state.
+pub(super) struct ReloadTask {
+    configuration: Configuration,
+    certificates: Certificates,
+    requests: mpsc::Receiver<oneshot::Sender<Reloaded>>,
+}
+
+impl ReloadTask {
+    /// The task, and the way to ask it.
+    pub(super) fn new(configuration: Configuration, certificates: Certificates) -> (Handle, Self) {
+        let (send, requests) = mpsc::channel(REQUESTS);
+        (Handle(send), Self { configuration, certificates, requests })
+    }
+
+    /// Serves until the group ends. Woken by requests and once a second.
+    pub(super) async fn run(mut self, tasks: Tasks) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // The end first, then requests.
+            tokio::select! {
+                biased;
+                () = tasks.cancelled() => return,
+                Some(done) = self.requests.recv() => {
+                    let reloaded = self.reload().await;
+                    // Whoever asked may have gone.
+                    let _ = done.send(reloaded);
+                }
+                _ = look.tick() => self.certificates.look().await,
+            }
+            self.certificates.show();
+        }
+    }
+
+    async fn reload(&mut self) -> Reloaded {
+        let new = tasks::at_length(|| self.configuration.load())?;
+        let files = new.as_ref().map(|new| &new.config);
+        let certificates = self.certificates.load(files).await?;
+        let (configuration, at_restart) = match new {
+            Some(new) => self.configuration.put_in_force(new, &mut self.certificates).await,
+            None => Default::default(),
+        };
+        Ok(Changes { certificates, configuration, at_restart })
+    }
+}
