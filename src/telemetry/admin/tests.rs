@@ -327,7 +327,7 @@ async fn nobody_of_another_institution_comes_through_tls() {
 /// TLS with this certificate that believes every node of the consortium.
 fn trusting(leaf: &Leaf) -> rustls::ClientConfig {
     let authority = crate::identity::Authority::new(&[leaf.root()]).expect("a root");
-    let verifier = amop_tls::Verifier::returning(amop_tls::Holder::node(&authority));
+    let verifier = amop_tls::Verifier::returning(amop_tls::Holder::node(&authority, None));
     let key = rustls_pki_types::PrivateKeyDer::Pkcs8(leaf.key());
     rustls::ClientConfig::builder_with_provider(Arc::new(amop_tls::provider::default()))
         .with_protocol_versions(&[&rustls::version::TLS13])
