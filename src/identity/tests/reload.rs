@@ -200,20 +200,26 @@ fn what_is_revoked_is_refused_and_what_is_not_stays() {
     let mut bed = Bed::new();
     let tls = bed.credentials.client_tls(Clients::OfConsortium);
     let [bad, good] = ["bad", "good"].map(|name| bed.bank.leaf(Role::Client, name, 30).unwrap());
-    let connect = |bed: &Bed, leaf: &crate::identity::mint::Leaf| {
+    let connect_to = |bed: &Bed, leaf: &crate::identity::mint::Leaf, server| {
         let authority = bed.credentials.authority();
         let key = leaf.key().into();
         let mut config = tls::overlay_client(&authority, leaf.chain().to_vec(), key, b"x").unwrap();
         config.alpn_protocols.clear();
-        handshake(config.into(), tls.serving().server_config())
+        handshake(config.into(), server)
     };
+    let connect = |bed: &Bed, leaf| connect_to(bed, leaf, tls.serving().server_config());
+    let ask = |bed: &Bed, leaf| connect_to(bed, leaf, bed.credentials.admin_server());
     connect(&bed, &bad).unwrap();
+    ask(&bed, &bad).unwrap();
     bed.revoke(&bad.chain()[0]);
     let changes = bed.look().1.unwrap();
     assert_eq!((changes.added.len(), changes.added[0].of, changes.own_chain), (1, Of::RevocationList, false));
     let refused = connect(&bed, &bad).unwrap_err();
     assert!(format!("{refused:?}").contains("Revoked"), "{refused:?}");
+    let refused = ask(&bed, &bad).unwrap_err();
+    assert!(format!("{refused:?}").contains("Revoked"), "{refused:?}");
     connect(&bed, &good).unwrap();
+    ask(&bed, &good).unwrap();
     let cause = tls.still_believes(bad.chain()).unwrap_err();
     assert!(matches!(&cause, ChainError::Revoked { .. }), "{cause}");
     assert!(cause.to_string().contains("was revoked by its issuer CN=bank-a"), "{cause}");

@@ -22,7 +22,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    identity::{AskingTls, Credentials},
+    identity::{AskingTls, Credentials, Paths},
     telemetry::{
         client::{self, AskError, Asker},
         metrics,
@@ -155,8 +155,8 @@ impl Bed {
     fn new(listen: SocketAddr, change: impl FnOnce(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let consortium = Consortium::new();
-        let leaf = consortium.institution("bank-a").node("node-1");
-        let credentials = Credentials::new(&[leaf.root()], leaf.chain(), leaf.key()).expect("credentials");
+        consortium.institution("bank-a").node("node-1").write_node_dir(dir.path());
+        let credentials = Credentials::load(&Paths::in_directory(dir.path())).expect("credentials");
         let secret = Secret::load_or_make(&dir.path().join("admin.token")).expect("a token");
         let mut settings = Settings { token: Some(secret.clone()), ..Settings::new(listen) };
         let own = credentials.clone();

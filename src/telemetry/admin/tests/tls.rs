@@ -1,5 +1,8 @@
 //! Beyond the loopback interface: who comes through TLS, and what they may.
 
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+
 use super::*;
 
 #[tokio::test]
@@ -48,6 +51,41 @@ async fn nobody_of_another_institution_comes_through_tls() {
     assert!(matches!(error, AskError::Tls { .. } | AskError::Http { .. }), "{error}");
     wait::until("all to be counted", async || bed.counted("amop_admin_cut_total{reason=\"Tls\"}").await >= 3)
         .await;
+}
+
+/// Asks over a connection that is there; whether an answer comes, and the connection stays.
+async fn goes_on(connection: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> bool {
+    let question = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    if connection.write_all(question).await.is_err() {
+        return false;
+    }
+    let (mut said, mut part) = (Vec::new(), [0; 1024]);
+    // The whole of the answer is "ok" behind an empty line.
+    while !said.ends_with(b"\r\n\r\nok\n") {
+        match connection.read(&mut part).await {
+            Ok(0) | Err(_) => return false,
+            Ok(count) => said.extend_from_slice(&part[..count]),
+        }
+    }
+    true
+}
+
+#[tokio::test]
+async fn connections_end_when_certificates_change() {
+    let bed = Bed::remote();
+    let prometheus = bed.consortium.institution("bank-a").client("prometheus");
+    let tcp = TcpStream::connect(bed.at()).await.expect("connect");
+    let name = rustls_pki_types::ServerName::IpAddress(bed.at().ip().into());
+    let tls = TlsConnector::from(Arc::new(trusting(&prometheus)));
+    let mut connection = tls.connect(name, tcp).await.expect("it is let in");
+    for _ in 0..3 {
+        assert!(goes_on(&mut connection).await, "nothing has changed");
+    }
+    let renewal = bed.credentials.prepare(&Paths::in_directory(bed.dir.path())).expect("the same files");
+    bed.credentials.adopt(renewal);
+    // Every question starts the time anew that a connection has for the next: that is not what ends it.
+    wait::until("the connection to end", async || !goes_on(&mut connection).await).await;
+    assert!(bed.client(&prometheus).status().await.is_ok(), "who is still believed comes again");
 }
 
 /// TLS with this certificate that believes every node of the consortium.
