@@ -28,7 +28,7 @@ use crate::{
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// Requests to reload that may wait. Policy: whoever asks waits.
-const REQUESTS: usize = 8;
+pub(super) const REQUESTS: usize = 8;
 /// Seconds of a day.
 const DAY: i64 = 86_400;
 
