@@ -199,9 +199,25 @@ pub(crate) fn is_issued_ca(der: &CertificateDer<'_>, above: &CertificateDer<'_>,
     };
     let validity = ca.validity();
     ca.is_ca()
-        && ca.issuer().as_raw() == above.subject().as_raw()
         && (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now)
-        && is_signed(above.public_key(), ca.tbs_certificate.as_ref(), &ca.signature_value.data)
+        && issued(&above, &ca)
+}
+
+/// Whether the CA `above` issued and signed a certificate, whatever else is to be said of both.
+pub fn is_issued_by(der: &CertificateDer<'_>, above: &CertificateDer<'_>) -> bool {
+    match (X509Certificate::from_der(der), X509Certificate::from_der(above)) {
+        (Ok(([], certificate)), Ok(([], above))) => issued(&above, &certificate),
+        _ => false,
+    }
+}
+
+fn issued(above: &X509Certificate<'_>, certificate: &X509Certificate<'_>) -> bool {
+    certificate.issuer().as_raw() == above.subject().as_raw()
+        && is_signed(
+            above.public_key(),
+            certificate.tbs_certificate.as_ref(),
+            &certificate.signature_value.data,
+        )
 }
 
 /// A serial number as people give it: hex digits, with or without colons.

@@ -16,7 +16,6 @@ use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
-use self::inspect::inspect;
 use crate::identity::{
     FiscoKind, Role,
     mint::{CA_DAYS, Ca, Existing, LEAF_DAYS, MintError, fisco},
@@ -39,7 +38,7 @@ const EXAMPLE: &str = "Example, from nothing to a node and a client:
   amop certs node        --name node-1 --institution bank-a --out node-1
   amop certs client      --name payments --institution bank-a --out payments
 
-Later, a new certificate for the node's key, and an end to the client's:
+Later, a new certificate for the node's key, and an end to the client's, renewed ones too:
   amop certs renew  node-1/node.crt  --institution bank-a
   amop certs revoke payments/sdk.crt --institution bank-a
 
@@ -82,17 +81,7 @@ enum Command {
     /// Show or refresh a CA's revocation list
     Crl(revoke::List),
     /// Say who certificates are of, how long they last, and whether they can be used
-    Inspect {
-        /// Files of certificates in PEM
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-        /// Verify against these roots
-        #[arg(long, value_name = "FILE")]
-        ca: Option<PathBuf>,
-        /// Say whether they are revoked by the lists in this file, of CAs in --ca, or beside the lists
-        #[arg(long, value_name = "FILE", requires = "ca")]
-        crl: Option<PathBuf>,
-    },
+    Inspect(inspect::Inspect),
 }
 
 #[derive(Debug, clap::Args)]
@@ -161,9 +150,7 @@ fn execute(args: Args, out: &mut impl Write) -> anyhow::Result<()> {
         Command::Renew(renew) => renew.run()?,
         Command::Revoke(revoke) => revoke.run()?,
         Command::Crl(list) => return list.run(args.json, out),
-        Command::Inspect { files, ca, crl } => {
-            return inspect(&files, ca.as_deref(), crl.as_deref(), args.json, out);
-        }
+        Command::Inspect(inspect) => return inspect.run(args.json, out),
     };
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&made)?)?;

@@ -8,6 +8,7 @@ mod files;
 pub mod fisco;
 pub mod keys;
 pub mod renew;
+pub mod renewals;
 
 use std::{
     io,
@@ -97,6 +98,25 @@ pub enum MintError {
     /// The file exists and may hold a key that exists nowhere else.
     #[error("{} exists already; nothing was written (--force replaces it)", .0.display())]
     Exists(PathBuf),
+    /// A line of what was renewed cannot be read.
+    #[error(
+        "line {line} of {} makes no sense; it should have a serial number, an end, the SHA-256 of a key, and a name: mend it, or take it out",
+        path.display()
+    )]
+    Renewals {
+        /// The file.
+        path: PathBuf,
+        /// Which line, counted from 1.
+        line: usize,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The disk refuses.
     #[error("cannot write {}: {source}", path.display())]
     Write {
