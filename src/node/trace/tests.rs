@@ -4,14 +4,17 @@ use amop_protocol::{
     Cause, NodeId, Seq, Time,
     broker::journal::{Key, Step},
     wire::{
-        inquiry::Subject,
+        generated::{JournalKind, JournalStep},
+        inquiry::{MAX_ACCOUNT_BYTES, Subject},
         peer::{Body, DataMessage, Route, SendRef, encode},
     },
 };
+use amop_testkit::network::{self, Announced};
 use bytes::Bytes;
 
 use super::{
     Asker, Relayed,
+    account::{self, Noted},
     answer::{Extent, by_policy},
     inquiries::{QUEUE, channel},
     metrics::Metrics,
@@ -116,6 +119,54 @@ async fn an_answer_counts_once_and_from_whom_was_asked() {
     inquiries.forget(&[first, second]);
     assert_eq!(answers.recv().await, None, "nothing else counted");
     assert_eq!(inquiries.metrics.unanswered.get(), 1);
+}
+
+/// What waits is in no budget, so that it must be small.
+#[tokio::test]
+async fn a_question_longer_than_any_is_not_kept() {
+    let (inquiries, mut arrivals) = channel(Metrics::default());
+    for (number, length) in [(1, MAX_ACCOUNT_BYTES), (2, MAX_ACCOUNT_BYTES + 1), (3, 0)] {
+        for asker in [bank("b"), Asker::Own(id(3))] {
+            inquiries.take(id(3), Some(asker), number, false, vec![0; length].into());
+        }
+    }
+    let metrics = &inquiries.metrics;
+    assert_eq!((metrics.questions.get(), metrics.dropped.get()), (6, 2));
+    drop(inquiries);
+    let mut kept = Vec::new();
+    while let Some(asked) = arrivals.next().await {
+        kept.push((asked.id, asked.question.len()));
+    }
+    kept.sort_unstable();
+    assert_eq!(kept, [(1, MAX_ACCOUNT_BYTES), (1, MAX_ACCOUNT_BYTES), (3, 0), (3, 0)]);
+}
+
+/// Whoever else says how a send ended: a node between, at the destination, or the one that is asked.
+#[test]
+fn only_the_origin_decides_the_outcome_that_a_trace_shows() {
+    let announced = |links| Announced { links, topics: Vec::new() };
+    let others = [(1, announced(vec![0, 2])), (2, announced(vec![1]))];
+    let routing = network::routing(0, &[1], &[], others);
+    let key = Key { origin: network::id(1).into(), epoch: 1, send: 2 };
+    let said = |node: usize, millis, kind: JournalKind, cause: Cause| Noted {
+        node: network::id(node),
+        key,
+        at: Duration::from_millis(millis),
+        give_or_take: Duration::ZERO,
+        step: JournalStep { kind: kind.into(), cause: cause.into(), ..JournalStep::default() },
+    };
+    for kind in [JournalKind::Told, JournalKind::AtOnce] {
+        let lies = [0, 2].map(|node| [1, 9].map(|at| said(node, at, kind, Cause::Delivered))).concat();
+        let message = account::message(&routing, key, lies.clone());
+        assert_eq!((message.outcome, message.failed_at), (None, None), "{kind:?}");
+        let truth = said(1, 5, kind, Cause::NoSubscriber);
+        let message = account::message(&routing, key, [&lies[..], &[truth]].concat());
+        let ending = message.outcome.as_ref().map(|ending| &*ending.cause);
+        assert_eq!(ending, Some(Cause::NoSubscriber.as_str_name()), "{kind:?}");
+        assert!(message.verdict.starts_with("failed with 100 after 4.0 ms"), "{}", message.verdict);
+        let failing = &message.steps[message.failed_at.expect("a step")];
+        assert_eq!(failing.node.id, message.origin.id, "{kind:?}");
+    }
 }
 
 #[test]
