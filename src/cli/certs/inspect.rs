@@ -13,7 +13,10 @@ use serde::Serialize;
 
 use crate::identity::{
     Authority, FiscoKind, Profile, Role, Subject, fingerprint,
-    mint::renewals::{self, Entry},
+    mint::{
+        hosts,
+        renewals::{self, Entry},
+    },
     pem,
 };
 
@@ -57,6 +60,9 @@ struct Inspected {
     institution: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     node_id: Option<String>,
+    /// Hosts it names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hosts: Vec<String>,
     /// `None` for CAs, and where no roots were given.
     #[serde(skip_serializing_if = "Option::is_none")]
     verified: Option<bool>,
@@ -145,6 +151,7 @@ fn inspect_file(
             role: None,
             institution: None,
             node_id: None,
+            hosts: hosts::of(der).iter().map(ToString::to_string).collect(),
             verified: None,
             problem: None,
             same_key: same_key(der, renewed)?,
@@ -260,6 +267,7 @@ impl Inspected {
 
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         writeln!(out, "{}: {}", self.file.display(), self.subject)?;
+        let hosts = self.hosts.join(", ");
         let verified = self.verified.map(|good| if good { "yes" } else { "no" });
         let lines = [
             ("role", self.role.or(self.is_ca.then_some("CA"))),
@@ -271,6 +279,7 @@ impl Inspected {
             ("profile", Some(self.profile)),
             ("key", Some(self.key)),
             ("node id", self.node_id.as_deref()),
+            ("hosts", Some(&*hosts).filter(|hosts| !hosts.is_empty())),
             ("fingerprint", Some(&*self.fingerprint)),
             ("serial", Some(&*self.serial)),
             ("verified", verified),

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::identity::{
     FiscoKind, Role,
-    mint::{CA_DAYS, Ca, Existing, LEAF_DAYS, MintError, fisco},
+    mint::{CA_DAYS, Ca, Existing, LEAF_DAYS, MintError, fisco, hosts::Host},
 };
 
 /// Make and inspect certificates
@@ -71,7 +71,13 @@ enum Command {
         days: u32,
     },
     /// Make a node's certificate: node.crt, node.key and ca.crt
-    Node(NewLeaf),
+    Node {
+        #[command(flatten)]
+        leaf: NewLeaf,
+        /// A name or address by which Prometheus, or whatever else verifies hosts, asks its admin port; may be repeated
+        #[arg(long, value_name = "NAME|IP")]
+        host: Vec<Host>,
+    },
     /// Make a client's certificate, as FISCO BCOS SDKs expect it: sdk.crt, sdk.key and ca.crt
     Client(NewLeaf),
     /// Replace a certificate by a new one for the same key
@@ -145,8 +151,8 @@ fn execute(args: Args, out: &mut impl Write) -> anyhow::Result<()> {
     let made = match args.command {
         Command::Ca { new, days } => new.make_ca(days)?,
         Command::Institution { new, ca, days } => new.make_institution(ca.as_deref(), days)?,
-        Command::Node(leaf) => leaf.make(Role::Node)?,
-        Command::Client(leaf) => leaf.make(Role::Client)?,
+        Command::Node { leaf, host } => leaf.make(Role::Node, &host)?,
+        Command::Client(leaf) => leaf.make(Role::Client, &[])?,
         Command::Renew(renew) => renew.run()?,
         Command::Revoke(revoke) => revoke.run()?,
         Command::Crl(list) => return list.run(args.json, out),
@@ -220,13 +226,16 @@ impl New {
 }
 
 impl NewLeaf {
-    fn make(&self, role: Role) -> anyhow::Result<Made> {
+    fn make(&self, role: Role, hosts: &[Host]) -> anyhow::Result<Made> {
         let (new, existing) = (&self.new, self.new.existing());
         let saved = match new.fisco() {
             None => {
                 let institution = Ca::load_institution(&self.institution)
                     .with_context(|| not_a_ca(&self.institution, "institution", "institution"))?;
-                institution.leaf(role, &new.name, self.days)?.save(&new.out, existing)?
+                institution.leaf_at(role, &new.name, hosts, self.days)?.save(&new.out, existing)?
+            }
+            Some(_) if !hosts.is_empty() => {
+                bail!("no program verifies the hosts of FISCO BCOS certificates; leave --host out")
             }
             Some(kind) => {
                 let command = format!("institution --layout {}", kind.profile());

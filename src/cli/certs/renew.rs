@@ -12,6 +12,7 @@ use crate::identity::{
     mint::{
         CA_DAYS, Ca, Existing, LEAF_DAYS,
         crl::{CRL_DAYS, Revoker},
+        hosts::Host,
         renew::replace,
         renewals,
     },
@@ -30,6 +31,9 @@ pub(super) struct Renew {
     /// For an institution's CA: the directory of the root that is to certify it
     #[arg(long, value_name = "DIR", conflicts_with = "institution")]
     ca: Option<PathBuf>,
+    /// Another name or address for a node's certificate to say, instead of those it has
+    #[arg(long, value_name = "NAME|IP", conflicts_with = "ca")]
+    host: Vec<Host>,
     /// Days it is valid [default: 365; of an institution's CA 3650]
     #[arg(long)]
     days: Option<u32>,
@@ -46,7 +50,10 @@ impl Renew {
                 let ca = Ca::load_institution(institution)
                     .with_context(|| not_a_ca(institution, "institution", "institution"))?;
                 let days = self.days.unwrap_or(LEAF_DAYS);
-                let renewed = ca.renew(&chain[0], days)?;
+                let renewed = match &self.host[..] {
+                    [] => ca.renew(&chain[0], days)?,
+                    hosts => ca.renew_at(&chain[0], hosts, days)?,
+                };
                 let remembered = remember(&ca, institution, [&chain[0], &renewed[0]])?;
                 let saved = replace(&self.file, &renewed)?;
                 Ok(Made::new("certificate, renewed, of", &old.subject, vec![saved, remembered]))

@@ -218,6 +218,30 @@ fn an_institution_that_was_renewed_is_revoked_whole_by_each_root() {
     assert_eq!((listed("@old"), listed("@new")), (2, 1));
 }
 
+#[test]
+fn hosts_are_named_kept_and_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |line: &str| amop_certs(line, directory.path());
+    let hosts = || {
+        let inspected = run("inspect @node/node.crt --ca @root/ca.crt --json").unwrap();
+        serde_json::from_str::<serde_json::Value>(&inspected).unwrap()[0]["hosts"].clone()
+    };
+    run("ca --name trade --out @root").unwrap();
+    run("institution --name bank-a --ca @root --out @bank").unwrap();
+    run("node --name n --institution @bank --out @node --host n.bank-a.example --host 2001:db8::7").unwrap();
+    let text = run("inspect @node/node.crt").unwrap();
+    assert!(text.contains("hosts        n.bank-a.example, 2001:db8::7"), "{text}");
+    run("renew @node/node.crt --institution @bank").unwrap();
+    assert_eq!(hosts(), serde_json::json!(["n.bank-a.example", "2001:db8::7"]));
+    run("renew @node/node.crt --institution @bank --host 192.0.2.7").unwrap();
+    assert_eq!(hosts(), serde_json::json!(["192.0.2.7"]));
+    let error = run("node --name n --institution @bank --out @x --host https://n").unwrap_err().to_string();
+    assert!(error.contains("without scheme and port"), "{error}");
+    run("institution --layout fisco-rsa --name c --out @c").unwrap();
+    let line = "node --layout fisco-rsa --name n --institution @c --out @x --host localhost";
+    assert!(run(line).unwrap_err().to_string().contains("leave --host out"));
+}
+
 /// What has expired needs no revoking, and would only make lists longer.
 #[test]
 fn what_has_expired_is_not_revoked_for_its_key() {

@@ -12,6 +12,9 @@ pub enum MintError {
     /// A name that cannot stand in a certificate.
     #[error("a name must be 1 to {MAX_NAME_BYTES} bytes of text without control characters, {0:?} is not")]
     Name(String),
+    /// What cannot be a host.
+    #[error("a host is a name as in DNS, or an IP address, without scheme and port; {0:?} is not")]
+    Host(String),
     /// A validity of no days, or of more than a century.
     #[error("a certificate can be valid for 1 to {MAX_DAYS} days, not for {0}")]
     Days(u32),

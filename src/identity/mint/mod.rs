@@ -7,6 +7,7 @@ pub mod crl;
 mod error;
 mod files;
 pub mod fisco;
+pub mod hosts;
 pub mod keys;
 pub mod renew;
 pub mod renewals;
@@ -23,7 +24,10 @@ use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
 
 pub use self::error::MintError;
-use self::files::{File, write_all};
+use self::{
+    files::{File, write_all},
+    hosts::{Host, alternative_names},
+};
 use super::pem;
 
 /// Days a consortium's or institution's CA is valid unless said otherwise.
@@ -130,9 +134,18 @@ impl Ca {
     /// # Errors
     /// When this is not an institution's CA, or the name or the validity cannot be used.
     pub fn leaf(&self, role: Role, name: &str, days: u32) -> Result<Leaf, MintError> {
+        self.leaf_at(role, name, &[], days)
+    }
+
+    /// The same, whose certificate names these hosts.
+    ///
+    /// # Errors
+    /// As [`Ca::leaf`].
+    pub fn leaf_at(&self, role: Role, name: &str, hosts: &[Host], days: u32) -> Result<Leaf, MintError> {
         self.expect_kind(CaKind::Institution, "nodes and clients")?;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let params = leaf_params(role, name, &self.name, days, self.not_after)?;
+        let mut params = leaf_params(role, name, &self.name, days, self.not_after)?;
+        params.subject_alt_names = alternative_names(hosts)?;
         let certificate = params.signed_by(&key, &self.issuer)?.der().clone();
         Ok(Leaf { role, chain: vec![certificate, self.certificate.clone()], roots: self.roots.clone(), key })
     }

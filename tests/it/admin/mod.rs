@@ -1,5 +1,6 @@
 //! The admin port and the commands that ask it, with real processes.
 
+mod scrape;
 mod token;
 
 use std::{
