@@ -56,6 +56,12 @@ impl DataPath {
         }
     }
 
+    /// Entries that reading all journals once looks at.
+    pub(in crate::node) fn entries(&self) -> usize {
+        let own = self.shards.iter().map(|shard| shard.lock().journal().len());
+        own.sum::<usize>() + self.relayed.entries()
+    }
+
     /// How far each shard's journal has been written.
     pub(in crate::node) fn journals_written(&self) -> Vec<u64> {
         self.shards.iter().map(|shard| shard.lock().journal().written()).collect()

@@ -43,6 +43,11 @@ impl Relayed {
         self.journals.len()
     }
 
+    /// Entries that are in them.
+    pub(in crate::node) fn entries(&self) -> usize {
+        self.journals.iter().map(|journal| journal.lock().len()).sum()
+    }
+
     /// As [`Journal::read`], of one of them.
     pub(in crate::node) fn read(
         &self,

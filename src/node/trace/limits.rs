@@ -4,8 +4,8 @@ use amop_protocol::limits::{Bound, Limit, Policy};
 
 use super::{
     MAX_TRACES,
-    answer::{IN_ALL, PER_NODE},
     inquiries::QUEUE,
+    pace::{OTHERS, OWN},
 };
 use crate::config::Config;
 
@@ -22,16 +22,26 @@ pub(in crate::node) fn limits(config: &Config) -> Vec<Limit> {
         .key("trace.entries")
         .metric("amop_trace_forgotten_total"),
         Limit::new(
-            "questions of one node about messages, in a second",
-            Count(PER_NODE as usize),
+            "entries that are read in a second for questions about messages, of nodes of the own institution",
+            Count(OWN as usize),
+            Policy::Drop,
+            "except for nodes that stay within their share; whoever asks waits 2 s and does without",
+        )
+        .metric("amop_trace_refused_total"),
+        Limit::new(
+            "the same, of all other institutions",
+            Count(OTHERS as usize),
+            Policy::Drop,
+            "likewise, each institution having its share",
+        )
+        .metric("amop_trace_refused_total"),
+        Limit::new(
+            "questions about messages that wait, of the own institution and as many of others",
+            Count(QUEUE),
             Policy::Drop,
             "whoever asks waits 2 s and does without",
         )
-        .metric("amop_trace_refused_total"),
-        Limit::new("the same, of all nodes together", Count(IN_ALL as usize), Policy::Drop, "likewise")
-            .metric("amop_trace_refused_total"),
-        Limit::new("questions about messages that wait", Count(QUEUE), Policy::Drop, "likewise")
-            .metric("amop_trace_dropped_total"),
+        .metric("amop_trace_dropped_total"),
         Limit::new(
             "traces followed at a time over the admin port",
             Count(MAX_TRACES),

@@ -15,6 +15,7 @@ mod inquiries;
 mod journals;
 mod limits;
 mod metrics;
+mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ pub(super) use self::{
     journals::Relayed,
     limits::limits,
     metrics::Metrics,
+    pace::Asker,
 };
 use super::data_path::DataPath;
 use crate::{
@@ -68,7 +70,7 @@ impl Desk {
 
     /// Answers other nodes until the group ends.
     pub(super) async fn run(self: Arc<Self>, mut arrivals: Arrivals, tasks: Tasks) {
-        let mut pace = answer::Pace::default();
+        let mut pace = pace::Pace::default();
         loop {
             tokio::select! {
                 biased;

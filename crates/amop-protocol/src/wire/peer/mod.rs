@@ -262,6 +262,12 @@ pub fn carries_message(header: &[u8]) -> bool {
     skim(header).flatten().any(|field| [ATTEMPT, FAN_OUT].contains(&field.tag))
 }
 
+/// Whether a relay that has used up its limit may refuse a data frame: a client's message, a question about one,
+/// or the answer. For reports somebody waits who would only ask again.
+pub fn may_be_refused(header: &[u8]) -> bool {
+    skim(header).flatten().any(|field| [ATTEMPT, FAN_OUT, INQUIRY].contains(&field.tag))
+}
+
 /// The header of the same frame with another route; all else stays as it is.
 ///
 /// # Errors
