@@ -94,7 +94,7 @@ pub enum StartError {
     /// The overlay's port.
     #[error(transparent)]
     Overlay(#[from] overlay::StartError),
-    /// The certificates of a client port.
+    /// The certificates of a client port, or the CA of the collector of traces.
     #[error("{}", sentences(.0))]
     Certificates(Vec<LoadError>),
     /// The configuration switches every client port off.
@@ -167,6 +167,9 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     tasks.spawn_vital("control", task.run(tasks.clone()));
     tasks.spawn_vital("timers", data.clone().run_timers(tasks.clone()));
     tasks.spawn_vital("trace", desk.clone().run(arrivals, tasks.clone()));
+    let otlp = registry.sub_registry_with_prefix("otlp");
+    trace::export::start(tasks, config, credentials, &data, otlp)
+        .map_err(|of_ca| StartError::Certificates(vec![of_ca]))?;
     let overlay_address = overlay.listening().await.ok_or(StartError::Overtaken)?;
     let sessions = Arc::new(Sessions::default());
     let broker = Arc::new(NodeBroker {
