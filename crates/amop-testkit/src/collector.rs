@@ -132,7 +132,10 @@ fn read(stream: &mut dyn Stream) -> io::Result<Post> {
 
 fn answer(stream: &mut dyn Stream, status: u16, headers: &str, body: &[u8]) -> io::Result<()> {
     let length = body.len();
-    write!(stream, "HTTP/1.1 {status} said\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n")?;
+    write!(
+        stream,
+        "HTTP/1.1 {status} said\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+    )?;
     stream.write_all(body)?;
     stream.flush()
 }

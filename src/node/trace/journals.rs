@@ -69,9 +69,8 @@ impl Relayed {
         {
             let key = Key::new(subject.origin, subject.send);
             let sampled = subject.context.filter(TraceContext::is_sampled);
-            let context = sampled.and_then(|context| {
-                Some(Step::Context { context, topic: Label::of(&peer::topic(header)?) })
-            });
+            let context = sampled
+                .and_then(|context| Some(Step::Context { context, topic: Label::of(&peer::topic(header)?) }));
             self.write(now, key, subject.number, iter::once(step(subject.what)).chain(context));
         }
     }

@@ -18,10 +18,14 @@ pub struct Endpoint {
 #[non_exhaustive]
 pub enum EndpointError {
     /// It is none.
-    #[error("expected the address at which a collector takes traces, such as \"http://127.0.0.1:4318/v1/traces\"")]
+    #[error(
+        "expected the address at which a collector takes traces, such as \"http://127.0.0.1:4318/v1/traces\""
+    )]
     Malformed,
     /// It holds a name or a password, which is not shown again.
-    #[error("names, passwords, queries and fragments do not belong into it; a collector on this machine can add what a farther one wants to see")]
+    #[error(
+        "names, passwords, queries and fragments do not belong into it; a collector on this machine can add what a farther one wants to see"
+    )]
     Credentials,
     /// It names no place at the collector.
     #[error("it has no path; collectors take traces at /v1/traces")]
@@ -78,7 +82,13 @@ impl FromStr for Endpoint {
         let has_port = uri.authority().map(|whole| whole.as_str().len()) != uri.host().map(str::len);
         let port = match uri.port_u16() {
             Some(port) if port > 0 => port,
-            None if !has_port => if is_https { 443 } else { 80 },
+            None if !has_port => {
+                if is_https {
+                    443
+                } else {
+                    80
+                }
+            }
             _ => return Err(EndpointError::Malformed),
         };
         if uri.path() == "/" {
@@ -115,7 +125,10 @@ mod tests {
             ("http://LocalHost/v1/traces", Some("http://localhost:80/v1/traces")),
             ("http://[::1]:4318/v1/traces", None),
             ("http://[::ffff:127.0.0.1]:1/v1/traces", None),
-            ("https://collector.bank.example/v1/traces", Some("https://collector.bank.example:443/v1/traces")),
+            (
+                "https://collector.bank.example/v1/traces",
+                Some("https://collector.bank.example:443/v1/traces"),
+            ),
             ("https://10.0.0.7:4318/otlp/v1/traces", None),
         ] {
             let endpoint: Endpoint = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -125,8 +138,11 @@ mod tests {
 
     #[test]
     fn addresses_that_are_refused() {
-        let check = |text: &str, wrong: EndpointError| assert_eq!(text.parse::<Endpoint>(), Err(wrong), "{text}");
-        for text in ["", "collector", "127.0.0.1:4318", "/v1/traces", "ftp://127.0.0.1/v1/traces", "grpc://x:4317/x"] {
+        let check =
+            |text: &str, wrong: EndpointError| assert_eq!(text.parse::<Endpoint>(), Err(wrong), "{text}");
+        for text in
+            ["", "collector", "127.0.0.1:4318", "/v1/traces", "ftp://127.0.0.1/v1/traces", "grpc://x:4317/x"]
+        {
             check(text, EndpointError::Malformed);
         }
         for text in ["http://127.0.0.1:0/x", "http://127.0.0.1:99999/x", "http://127.0.0.1:/x", "http:///x"] {
@@ -135,7 +151,8 @@ mod tests {
         for text in ["http://127.0.0.1:4318", "https://collector.example/"] {
             check(text, EndpointError::NoPath);
         }
-        for text in ["http://me:secret@127.0.0.1/x", "http://127.0.0.1/x?key=secret", "http://127.0.0.1/x#y"] {
+        for text in ["http://me:secret@127.0.0.1/x", "http://127.0.0.1/x?key=secret", "http://127.0.0.1/x#y"]
+        {
             check(text, EndpointError::Credentials);
         }
         for host in ["10.0.0.7", "collector.example", "0.0.0.0", "localhost.example", "127.0.0.1.example"] {

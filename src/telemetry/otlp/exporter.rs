@@ -37,7 +37,9 @@ pub struct Exporter {
 
 /// What came of one attempt.
 enum Posted {
-    Taken { rejected: u64 },
+    Taken {
+        rejected: u64,
+    },
     Refused,
     /// Not now; it wants to be left alone for so long, if it says so.
     Later(Option<Duration>),
@@ -61,11 +63,14 @@ impl Exporter {
             () = over => {}
         }
         self.spans.close();
-        let waiting = self.next.is_some() as u64 + self.spans.len() as u64;
+        let waiting = u64::from(self.next.is_some()) + self.spans.len() as u64;
         let left = self.in_hand + waiting;
         if left > 0 {
             self.metrics.drop(Dropped::Shutdown, left);
-            tracing::warn!(spans = left, "not exported: the collector did not take them before the node's end");
+            tracing::warn!(
+                spans = left,
+                "not exported: the collector did not take them before the node's end"
+            );
         }
     }
 

@@ -14,6 +14,8 @@ pub(in crate::node::trace) const MAX_FOLLOWED: usize = 4096;
 pub(in crate::node::trace) const MAX_STEPS: usize = 64;
 /// How long a message that has ended is followed further: reports, and attempts that begin anew, may come late.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long a relay waits for what comes back: it may come another way.
+const RELAY_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a node has to do with a message: with one of its own clients' to its own clients it has two roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,7 +85,8 @@ impl Follower {
             _ if self.open.is_empty() => {}
             _ => {
                 let role = |role| (entry.key(), role);
-                let role = roles(&entry.step).iter().map(|it| role(*it)).find(|it| self.open.contains_key(it));
+                let role =
+                    roles(&entry.step).iter().map(|it| role(*it)).find(|it| self.open.contains_key(it));
                 if let Some(followed) = role.and_then(|role| self.open.get_mut(&role)) {
                     followed.add(*entry, who());
                 }
@@ -131,8 +134,15 @@ impl Follower {
     /// Ends those of which nothing more is to come, as it seems at `now`.
     pub(super) fn end_due(&mut self, now: Time) {
         let patience = self.patience;
+        // Where room gets short, those that have ended leave it to others.
+        let linger = if self.open.len() > MAX_FOLLOWED / 2 { Duration::ZERO } else { LINGER };
         let is_due = |followed: &Followed| {
-            now.since(followed.last) >= if followed.has_ended { LINGER } else { patience }
+            let most = match followed.role {
+                _ if followed.has_ended => linger,
+                Role::Relay => RELAY_PATIENCE,
+                Role::Publish | Role::Deliver => patience,
+            };
+            now.since(followed.last) >= most
         };
         self.ended.extend(self.open.extract_if(|_, followed| is_due(followed)).map(|(_, followed)| followed));
     }

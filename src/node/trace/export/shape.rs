@@ -99,13 +99,8 @@ impl Shape<'_> {
         told.who.clone_from(&who);
         let reason = told.reason();
         let at = entry.at().since_start();
-        let noted = Noted {
-            node: self.routing.me(),
-            key: entry.key(),
-            at,
-            give_or_take: Duration::ZERO,
-            step: told,
-        };
+        let noted =
+            Noted { node: self.routing.me(), key: entry.key(), at, give_or_take: Duration::ZERO, step: told };
         let cause = noted.step.cause();
         let step = account::step(self.routing, &noted, at);
         let mut attributes: Vec<Attribute> = vec![("amop.text", step.text.into())];

@@ -226,7 +226,8 @@ mod tests {
     }
 
     fn envelope(topic: &str, context: Option<TraceContext>) -> Envelope {
-        let identity = ClientIdentity { fingerprint: Fingerprint::from_slice(&[3; 32]).unwrap(), name: "a".into() };
+        let identity =
+            ClientIdentity { fingerprint: Fingerprint::from_slice(&[3; 32]).unwrap(), name: "a".into() };
         Envelope {
             publisher: Arc::new(identity),
             seq: Seq([5; 32]),
@@ -249,7 +250,8 @@ mod tests {
                 envelope: envelope(topic, context),
                 push_timeout_ms: 1000,
             };
-            let fan_out = |topic| Body::FanOut { send: 6, envelope: envelope(topic, context), recipients: true };
+            let fan_out =
+                |topic| Body::FanOut { send: 6, envelope: envelope(topic, context), recipients: true };
             for (body, number, what) in
                 [(attempt("orders"), 2, Carries::Attempt), (fan_out("orders"), 0, Carries::FanOut)]
             {
