@@ -28,9 +28,8 @@ use amop_protocol::{
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use self::inquiries::Arrivals;
 pub(super) use self::{
-    inquiries::{Inquiries, channel},
+    inquiries::{Arrivals, Inquiries, channel},
     journals::Relayed,
     limits::limits,
     metrics::Metrics,

@@ -39,6 +39,11 @@ pub enum Dropped {
     Shutdown,
 }
 
+impl Dropped {
+    const ALL: [Self; 6] =
+        [Self::Busy, Self::Queue, Self::Unreachable, Self::Refused, Self::Rejected, Self::Shutdown];
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
     cause: Dropped,
@@ -54,6 +59,8 @@ impl Metrics {
         add("exported", "Spans that the collector has taken", &metrics.exported);
         add("retries", "Batches of spans sent to the collector again", &metrics.retries);
         add("steps_missed", "Steps of messages gone before they were read for spans", &metrics.steps_missed);
+        // All are shown from the start, so that whoever watches them sees the first.
+        Dropped::ALL.into_iter().for_each(|cause| _ = metrics.dropped(cause));
         registry.register("dropped", "Spans that were not exported", metrics.dropped.clone());
         metrics
     }
