@@ -52,6 +52,7 @@ pub(in crate::node) fn limits(config: &Config) -> Vec<Limit> {
             Count(MAX_STEPS),
             Policy::Drop,
             "later ones; the span says how many (dropped_events_count)",
-        ),
+        )
+        .metric("amop_otlp_steps_left_out_total"),
     ]
 }

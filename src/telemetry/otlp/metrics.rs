@@ -19,6 +19,8 @@ pub struct Metrics {
     pub retries: Counter,
     /// Steps of messages, of whichever, that were gone from their journal before they were read.
     pub steps_missed: Counter,
+    /// Steps that their span had no room for.
+    pub steps_left_out: Counter,
     dropped: Family<Labels, Counter>,
 }
 
@@ -59,6 +61,7 @@ impl Metrics {
         add("exported", "Spans that the collector has taken", &metrics.exported);
         add("retries", "Batches of spans sent to the collector again", &metrics.retries);
         add("steps_missed", "Steps of messages gone before they were read for spans", &metrics.steps_missed);
+        add("steps_left_out", "Steps that their span had no room for", &metrics.steps_left_out);
         // All are shown from the start, so that whoever watches them sees the first.
         Dropped::ALL.into_iter().for_each(|cause| _ = metrics.dropped(cause));
         registry.register("dropped", "Spans that were not exported", metrics.dropped.clone());

@@ -174,6 +174,7 @@ impl Spans {
     /// Has a span exported; never waits.
     pub fn send(&self, span: Span) {
         self.metrics.spans.inc();
+        self.metrics.steps_left_out.inc_by(span.events_left_out.into());
         let span = encode::span(span);
         let bytes = span.encoded_len();
         let held = self.held.fetch_add(bytes, Ordering::Relaxed);

@@ -191,6 +191,7 @@ async fn what_a_collector_does_not_take_after_all_is_counted() {
     (0..3).for_each(|_| running.spans.send(example()));
     let metrics = running.end().await;
     assert_eq!((metrics.exported.get(), metrics.dropped(Dropped::Rejected)), (1, 2));
+    assert_eq!(metrics.steps_left_out.get(), 3 * u64::from(example().events_left_out));
 }
 
 #[tokio::test]
