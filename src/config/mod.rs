@@ -18,8 +18,8 @@ use amop_protocol::NodeId;
 
 pub use self::file::Problem;
 use crate::{
-    identity::{ClientTls, Clients, Credentials, FiscoPaths, LoadError, Paths},
-    telemetry::admin::Secret,
+    identity::{self, ClientTls, Clients, Credentials, FiscoPaths, LoadError, Paths},
+    telemetry::{admin::Secret, otlp::Endpoint},
 };
 
 /// The example file, which documents every key; a test holds it to the code.
@@ -182,6 +182,17 @@ pub struct Trace {
     pub entries: usize,
     /// What nodes of other institutions are told of their own messages.
     pub show: Show,
+    /// Where spans of messages are exported to, if anywhere.
+    pub otlp: Option<Collector>,
+}
+
+/// A collector of OpenTelemetry's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collector {
+    /// Where it takes traces.
+    pub endpoint: Endpoint,
+    /// The CA of its certificate, PEM; there if it is asked over TLS.
+    pub ca: Option<PathBuf>,
 }
 
 /// What nodes of other institutions are told of messages that come from theirs. Of other messages they are told
@@ -297,6 +308,9 @@ fn load_all(config: &Config, problems: &mut Vec<LoadError>) -> Option<Credential
         Credentials::load_all(&config.node.paths).map_err(|of_files| problems.extend(of_files)).ok()?;
     for listener in &config.client_port.listeners {
         let _ = listener.certificates.load(&credentials).map_err(|of_files| problems.extend(of_files));
+    }
+    if let Some(ca) = config.trace.otlp.as_ref().and_then(|collector| collector.ca.as_ref()) {
+        problems.extend(identity::towards_servers(ca).err());
     }
     Some(credentials)
 }

@@ -10,11 +10,14 @@ use amop_protocol::certificate::MAX_NAME_BYTES;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::{
-    Admin, Certificates, ClientPort, Config, Delivery, Limits, Listener, Log, LogFormat, Node, Overlay,
-    Problem, Show, Shutdown, Trace,
-    file::{Bandwidth, Document, Size, Switch},
+    Admin, Certificates, ClientPort, Collector, Config, Delivery, Limits, Listener, Log, LogFormat, Node,
+    Overlay, Problem, Show, Shutdown, Trace,
+    file::{Bandwidth, Document, Section, Size, Switch},
 };
-use crate::identity::{Agency, Clients, FiscoKind, FiscoPaths, Paths};
+use crate::{
+    identity::{Agency, Clients, FiscoKind, FiscoPaths, Paths},
+    telemetry::otlp::Endpoint,
+};
 
 /// A configuration, and what was wrong with the text it came from.
 pub(super) struct Resolved {
@@ -53,7 +56,7 @@ fn resolve_document(mut document: Document, directory: &Path) -> Resolved {
         overlay: overlay(&mut document),
         delivery: delivery(&mut document),
         limits: limits(&mut document),
-        trace: trace(&mut document),
+        trace: trace(&mut document, directory),
         admin: admin(&mut document, directory),
         log: log(&mut document),
         shutdown: shutdown(&mut document),
@@ -206,7 +209,7 @@ fn limits(document: &mut Document) -> Limits {
     limits
 }
 
-fn trace(document: &mut Document) -> Trace {
+fn trace(document: &mut Document, directory: &Path) -> Trace {
     let mut section = document.section("trace");
     let entries = section.within("entries", 131_072, 0, 100_000_000);
     let show = match &*section.get("show", "hops".to_owned()) {
@@ -218,8 +221,33 @@ fn trace(document: &mut Document) -> Trace {
             Show::Nothing
         }
     };
+    let otlp = collector(&mut section, directory);
+    if otlp.is_some() && entries == 0 {
+        section.problem("otlp", "spans are made of the steps that are remembered, and trace.entries is 0");
+    }
     section.finish();
-    Trace { entries, show }
+    Trace { entries, show, otlp }
+}
+
+fn collector(section: &mut Section<'_>, directory: &Path) -> Option<Collector> {
+    let endpoint: Option<String> = section.optional("otlp");
+    let ca: Option<PathBuf> = section.optional("otlp_ca");
+    let endpoint = match endpoint?.parse::<Endpoint>() {
+        Ok(endpoint) => endpoint,
+        Err(error) => {
+            section.problem("otlp", error);
+            return None;
+        }
+    };
+    if endpoint.is_https() != ca.is_some() {
+        let cause = match ca {
+            None => "over https this needs otlp_ca, the file with the CA of the collector's certificate",
+            Some(_) => "otlp_ca is for https, and this is http; leave one of them out",
+        };
+        section.problem("otlp", cause);
+        return None;
+    }
+    Some(Collector { endpoint, ca: ca.map(|ca| directory.join(ca)) })
 }
 
 fn admin(document: &mut Document, directory: &Path) -> Admin {

@@ -169,6 +169,16 @@ pub enum LoadError {
         /// Who it is.
         own: String,
     },
+    /// A certificate in a file of CAs of other servers cannot be one.
+    #[error("certificate {position} in {} cannot be a CA: {source}", path.display())]
+    ServerCa {
+        /// The file.
+        path: PathBuf,
+        /// Which certificate in it, counted from 1.
+        position: usize,
+        /// Why.
+        source: rustls::Error,
+    },
     /// TLS cannot be set up with this identity.
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),

@@ -38,7 +38,7 @@ use super::{
     sessions::Sessions,
     settings,
     status::Source,
-    trace::{self, Desk, Inquiries, Traces},
+    trace::{self, Arrivals, Desk, Inquiries, Traces},
     trust::Trust,
 };
 use crate::{
@@ -94,7 +94,7 @@ pub enum StartError {
     /// The overlay's port.
     #[error(transparent)]
     Overlay(#[from] overlay::StartError),
-    /// The certificates of a client port.
+    /// The certificates of a client port, or the CA of the collector of traces.
     #[error("{}", sentences(.0))]
     Certificates(Vec<LoadError>),
     /// The configuration switches every client port off.
@@ -166,7 +166,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let (control, task) = control::new(core, data.clone(), links.clone(), clients.clone(), counters, events);
     tasks.spawn_vital("control", task.run(tasks.clone()));
     tasks.spawn_vital("timers", data.clone().run_timers(tasks.clone()));
-    tasks.spawn_vital("trace", desk.clone().run(arrivals, tasks.clone()));
+    start_traces(tasks, (config, credentials), (&desk, arrivals), &data, &mut registry)?;
     let overlay_address = overlay.listening().await.ok_or(StartError::Overtaken)?;
     let sessions = Arc::new(Sessions::default());
     let broker = Arc::new(NodeBroker {
@@ -223,6 +223,20 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         addresses,
         lifecycle,
     })
+}
+
+/// What became of messages: for whoever asks, and for a collector if there is one.
+fn start_traces(
+    tasks: &Tasks,
+    (config, credentials): (&Config, &Credentials),
+    (desk, arrivals): (&Arc<Desk>, Arrivals),
+    data: &Arc<DataPath>,
+    registry: &mut MetricsRegistry,
+) -> Result<(), StartError> {
+    tasks.spawn_vital("trace", desk.clone().run(arrivals, tasks.clone()));
+    let registry = registry.sub_registry_with_prefix("otlp");
+    trace::export::start(tasks, config, credentials, data, registry)
+        .map_err(|of_ca| StartError::Certificates(vec![of_ca]))
 }
 
 fn start_reloading(tasks: &Tasks, files: Files, around: Around) -> reload::Handle {

@@ -4,7 +4,7 @@ use amop_protocol::limits::{Bound, Limit, Policy};
 
 use super::{
     admin::{self, MAX_CONNECTIONS},
-    lines, overview,
+    lines, otlp, overview,
 };
 
 /// The limits of logs and of the admin port.
@@ -25,5 +25,6 @@ pub(crate) fn limits() -> Vec<Limit> {
     ];
     all.extend(admin::limits());
     all.extend(overview::limits());
+    all.extend(otlp::limits());
     all
 }

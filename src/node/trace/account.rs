@@ -157,7 +157,7 @@ fn ms(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
 
-fn step(routing: &Routing, noted: &Noted, first: Duration) -> Step {
+pub(super) fn step(routing: &Routing, noted: &Noted, first: Duration) -> Step {
     let told = &noted.step;
     let kind = told.kind();
     Step {

@@ -148,7 +148,7 @@ fn in_full(entry: &Entry, who: String, now: Time) -> JournalStep {
         Err(beginning) => format!("{beginning}…"),
     });
     let context = match entry.step {
-        Step::Context { context } => Bytes::copy_from_slice(context.as_bytes()),
+        Step::Context { context, .. } => Bytes::copy_from_slice(context.as_bytes()),
         _ => Bytes::new(),
     };
     JournalStep {

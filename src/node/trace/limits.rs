@@ -4,6 +4,7 @@ use amop_protocol::limits::{Bound, Limit, Policy};
 
 use super::{
     MAX_TRACES,
+    export::{MAX_FOLLOWED, MAX_STEPS},
     inquiries::QUEUE,
     pace::{OTHERS, OWN},
 };
@@ -49,5 +50,19 @@ pub(in crate::node) fn limits(config: &Config) -> Vec<Limit> {
             "answered with 503",
         )
         .metric("amop_trace_busy_total"),
+        Limit::new(
+            "messages followed at a time for OpenTelemetry's spans",
+            Count(MAX_FOLLOWED),
+            Policy::Drop,
+            "further ones have no span",
+        )
+        .metric("amop_otlp_dropped_total{cause=\"Busy\"}"),
+        Limit::new(
+            "steps of one message in its span",
+            Count(MAX_STEPS),
+            Policy::Drop,
+            "later ones; the span says how many (dropped_events_count)",
+        )
+        .metric("amop_otlp_steps_left_out_total"),
     ]
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-pub use self::subject::{Carries, Subject, subject};
+pub use self::subject::{Carries, Subject, subject, topic};
 use super::{
     fields::{entry, entry_len, length, skim},
     link::{Kind, LinkFrame},
