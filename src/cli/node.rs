@@ -78,6 +78,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn check(args: &Args) -> anyhow::Result<ExitCode> {
     let (config, credentials) = config::check(&args.config)?;
+    Node::check(&config)?;
     let subject = credentials.subject();
     output::say(format_args!(
         "{} is in order: node {} of {}, clients at {}, overlay at {}, admin at {}",

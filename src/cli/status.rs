@@ -68,7 +68,8 @@ fn describe(shown: &Shown) -> String {
     let mut lines: Vec<String> = rows.map(|(what, value)| line(what, &value)).into();
     lines.extend(status.configured_peers.iter().filter_map(missing));
     if !status.at_restart.is_empty() {
-        let keys = format!("changed in the file, not before the next start: {}", status.at_restart.join(", "));
+        let keys =
+            format!("changed in the file, not before the next start: {}", status.at_restart.join(", "));
         lines.push(line("config", &output::warning(keys)));
     }
     lines.extend(shown.certificates.iter().filter(|found| found.of != "root").map(certificate));

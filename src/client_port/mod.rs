@@ -46,13 +46,13 @@ use futures::future::BoxFuture;
 use crate::{identity::ClientTls, tasks::Tasks};
 
 pub(crate) use self::limits::limits;
-use self::{listener::Listener, shared::Shared};
 pub use self::{
     config::Config,
     listener::StartError,
     metrics::Metrics,
     registry::{Disconnect, Registry},
 };
+use self::{listener::Listener, shared::Shared};
 
 /// What the client port needs of the node around it.
 pub trait Broker: Send + Sync + 'static {

@@ -50,11 +50,17 @@ pub(super) struct Admitted {
     pub(super) serving: Serving,
 }
 
+/// A session that is up.
+#[derive(Debug)]
+struct Session {
+    queue: Arc<Queue>,
+    admitted: Arc<Admitted>,
+}
+
 /// All sessions of a node. Made by the node, filled by the client port.
 #[derive(Debug, Default)]
 pub struct Registry {
-    sessions: DashMap<SessionId, Arc<Queue>, IdState>,
-    admitted: DashMap<SessionId, Arc<Admitted>, IdState>,
+    sessions: DashMap<SessionId, Session, IdState>,
     next: AtomicU64,
     closing: AtomicBool,
     emptied: Notify,
@@ -97,7 +103,7 @@ impl Registry {
     pub fn push(&self, push: Push) -> Result<(), PushError> {
         // No queue calls back into the registry, so its shard may stay locked meanwhile.
         let queued = match self.sessions.get(&push.session) {
-            Some(queue) => queue.offer(Item::Push(push)),
+            Some(session) => session.queue.offer(Item::Push(push)),
             None => Err(PushError::Gone),
         };
         if queued == Err(PushError::Full) {
@@ -139,7 +145,7 @@ impl Registry {
 
     pub(super) fn goodbye(&self, grace: Duration) {
         for session in &self.sessions {
-            let _ = session.offer(Item::Goodbye(grace));
+            let _ = session.queue.offer(Item::Goodbye(grace));
         }
     }
 
@@ -147,7 +153,7 @@ impl Registry {
     pub(super) fn close_all(&self) {
         self.closing.store(true, Ordering::SeqCst);
         for session in &self.sessions {
-            session.end(Disconnect::Finished);
+            session.queue.end(Disconnect::Finished);
         }
     }
 
@@ -166,7 +172,7 @@ impl Registry {
     /// how many.
     pub fn judge_again(&self) -> usize {
         // No shard may stay locked while chains are verified.
-        let all: Vec<_> = self.admitted.iter().map(|entry| (*entry.key(), entry.value().clone())).collect();
+        let all: Vec<_> = self.sessions.iter().map(|entry| (*entry.key(), entry.admitted.clone())).collect();
         all.into_iter().filter(|(id, admitted)| self.is_rejected(*id, admitted)).count()
     }
 
@@ -187,24 +193,22 @@ impl Registry {
 
     pub(super) fn register(&self, queue: Arc<Queue>, admitted: Admitted) -> SessionId {
         let id = SessionId(self.next.fetch_add(1, Ordering::Relaxed) + 1);
-        self.sessions.insert(id, queue.clone());
+        let admitted = Arc::new(admitted);
+        self.sessions.insert(id, Session { queue: queue.clone(), admitted: admitted.clone() });
         if self.closing.load(Ordering::SeqCst) {
             queue.end(Disconnect::Finished);
         }
-        let admitted = Arc::new(admitted);
-        self.admitted.insert(id, admitted.clone());
         // Certificates may have changed since the handshake; from here on others look.
         self.is_rejected(id, &admitted);
         id
     }
 
     pub(super) fn remove(&self, session: SessionId) {
-        self.admitted.remove(&session);
         self.sessions.remove(&session);
         self.emptied.notify_waiters();
     }
 
     fn queue(&self, session: SessionId) -> Option<Arc<Queue>> {
-        self.sessions.get(&session).map(|queue| queue.clone())
+        self.sessions.get(&session).map(|session| session.queue.clone())
     }
 }

@@ -383,7 +383,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let grows = held > self.charged;
         self.charged = held;
         self.shared.metrics().partial_bytes.set(i64::try_from(total).unwrap_or(i64::MAX));
-        if grows && total > self.shared.settings().config.max_partial_bytes { Err(End::Memory) } else { Ok(()) }
+        if grows && total > self.shared.settings().config.max_partial_bytes {
+            Err(End::Memory)
+        } else {
+            Ok(())
+        }
     }
 
     fn closed(&self, end: &End) {

@@ -21,10 +21,12 @@ use amop_protocol::NodeId;
 
 use self::file::Values;
 pub use self::{
-    change::{Change, Reloaded}, file::Problem};
+    change::{Change, Reloaded},
+    file::Problem,
+};
 use crate::{
-    identity::{ClientTls, Clients, Credentials, FiscoPaths, LoadError, Paths},
-    telemetry::admin::Secret,
+    identity::{self, ClientTls, Clients, Credentials, FiscoPaths, LoadError, Paths},
+    telemetry::{admin::Secret, otlp::Endpoint},
 };
 
 /// The example file, which documents every key; a test holds it to the code.
@@ -191,6 +193,17 @@ pub struct Trace {
     pub entries: usize,
     /// What nodes of other institutions are told of their own messages.
     pub show: Show,
+    /// Where spans of messages are exported to, if anywhere.
+    pub otlp: Option<Collector>,
+}
+
+/// A collector of OpenTelemetry's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collector {
+    /// Where it takes traces.
+    pub endpoint: Endpoint,
+    /// The CA of its certificate, PEM; there if it is asked over TLS.
+    pub ca: Option<PathBuf>,
 }
 
 /// What nodes of other institutions are told of messages that come from theirs. Of other messages they are told
@@ -256,6 +269,19 @@ pub struct Problems {
     pub all: Vec<Problem>,
 }
 
+impl Problems {
+    /// Of the configuration in `path`: what somebody who would have to use it says is wrong.
+    pub fn one(path: &Path, problem: impl fmt::Display) -> Self {
+        Self { path: path.to_owned(), all: vec![Problem(problem.to_string())] }
+    }
+
+    /// As a sentence, where a list would not do.
+    pub fn in_one_line(&self) -> String {
+        let all: Vec<_> = self.all.iter().map(ToString::to_string).collect();
+        format!("{} cannot be used: {}", self.path.display(), all.join("; "))
+    }
+}
+
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} cannot be used:", self.path.display())?;
@@ -306,6 +332,9 @@ fn load_all(config: &Config, problems: &mut Vec<LoadError>) -> Option<Credential
         Credentials::load_all(&config.node.paths).map_err(|of_files| problems.extend(of_files)).ok()?;
     for listener in &config.client_port.listeners {
         let _ = listener.certificates.load(&credentials).map_err(|of_files| problems.extend(of_files));
+    }
+    if let Some(ca) = config.trace.otlp.as_ref().and_then(|collector| collector.ca.as_ref()) {
+        problems.extend(identity::towards_servers(ca).err());
     }
     Some(credentials)
 }

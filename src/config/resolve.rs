@@ -10,15 +10,14 @@ use amop_protocol::certificate::MAX_NAME_BYTES;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::{
-    Admin, Certificates, ClientPort, Config, Delivery, Limits, Listener, Log, LogFormat, Node, Overlay,
-    Problem, Show, Shutdown, Trace,
-    file::{Document, Values},
+    Admin, Certificates, ClientPort, Collector, Config, Delivery, Limits, Listener, Log, LogFormat, Node,
+    Overlay, Problem, Show, Shutdown, Trace,
+    file::{Document, Section, Values},
     setting::{Bandwidth, Size, Switch},
 };
 use crate::{
     identity::{Agency, Clients, FiscoKind, FiscoPaths, Paths},
-    overlay::check_ids,
-    telemetry::logging,
+    telemetry::{logging, otlp::Endpoint},
 };
 
 /// A configuration, and what was wrong with the text it came from.
@@ -55,7 +54,7 @@ fn resolve_document(mut document: Document, directory: &Path) -> Resolved {
         overlay: overlay(&mut document),
         delivery: delivery(&mut document),
         limits: limits(&mut document),
-        trace: trace(&mut document),
+        trace: trace(&mut document, directory),
         admin: admin(&mut document, directory),
         log: log(&mut document),
         shutdown: shutdown(&mut document),
@@ -170,11 +169,6 @@ fn overlay(document: &mut Document) -> Overlay {
     if config.advertise.is_some_and(|a| a.port() == 0 || a.ip().is_unspecified()) {
         section.problem("advertise", "must be an address that other nodes can dial");
     }
-    for (key, ids) in [("allow", &config.allow), ("deny", &config.deny)] {
-        if let Err(not_a_key) = check_ids(ids) {
-            section.problem(key, not_a_key);
-        }
-    }
     if let Some(id) = config.allow.iter().find(|id| config.deny.contains(id)) {
         section.problem("deny", format!("node {id} is in allow, too; remove it from one of them"));
     }
@@ -216,7 +210,7 @@ fn limits(document: &mut Document) -> Limits {
     limits
 }
 
-fn trace(document: &mut Document) -> Trace {
+fn trace(document: &mut Document, directory: &Path) -> Trace {
     let mut section = document.section("trace");
     let entries = section.within("entries", 131_072, 0, 100_000_000);
     let show = match &*section.get("show", "hops".to_owned()) {
@@ -228,8 +222,33 @@ fn trace(document: &mut Document) -> Trace {
             Show::Nothing
         }
     };
+    let otlp = collector(&mut section, directory);
+    if otlp.is_some() && entries == 0 {
+        section.problem("otlp", "spans are made of the steps that are remembered, and trace.entries is 0");
+    }
     section.finish();
-    Trace { entries, show }
+    Trace { entries, show, otlp }
+}
+
+fn collector(section: &mut Section<'_>, directory: &Path) -> Option<Collector> {
+    let endpoint: Option<String> = section.optional("otlp");
+    let ca: Option<PathBuf> = section.optional("otlp_ca");
+    let endpoint = match endpoint?.parse::<Endpoint>() {
+        Ok(endpoint) => endpoint,
+        Err(error) => {
+            section.problem("otlp", error);
+            return None;
+        }
+    };
+    if endpoint.is_https() != ca.is_some() {
+        let cause = match ca {
+            None => "over https this needs otlp_ca, the file with the CA of the collector's certificate",
+            Some(_) => "otlp_ca is for https, and this is http; leave one of them out",
+        };
+        section.problem("otlp", cause);
+        return None;
+    }
+    Some(Collector { endpoint, ca: ca.map(|ca| directory.join(ca)) })
 }
 
 fn admin(document: &mut Document, directory: &Path) -> Admin {

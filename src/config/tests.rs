@@ -87,12 +87,21 @@ fn wrong_values_say_what_to_write_instead() {
         "hex digits",
     );
     check("[limits]\noutgoing_bandwidth_limit = 0", "Mbit/s as a number above 0");
+    check(
+        "[trace]\notlp = \"collector:4318\"",
+        "trace.otlp: expected the address at which a collector takes traces",
+    );
+    check("[trace]\notlp = \"http://10.0.0.7:4318/v1/traces\"", "10.0.0.7 is not on the loopback interface");
+    check("[trace]\notlp = \"https://10.0.0.7:4318/v1/traces\"", "needs otlp_ca");
+    check("[trace]\notlp = \"http://[::1]:4318/v1/traces\"\notlp_ca = \"x\"", "otlp_ca is for https");
+    check("[trace]\nentries = 0\notlp = \"http://[::1]:4318/v1/traces\"", "trace.entries is 0");
     check("[log]\nformat = \"xml\"", "\"auto\", \"text\" or \"json\"");
     check("[log]\nlevel = \"loud\"", "log.level");
     check("[delivery]\ndefault_deadline = \"10min\"", "must not be longer than delivery.max_deadline");
     check("[admin]\nlisten = \"127.0.0.1:20200\"", "port 20200 is that of client_port.listen, too");
-    let id = "ab".repeat(32);
-    check(&format!("[overlay]\nallow = [\"{id}\"]\ndeny = [\"{id}{id}\"]"), "node abababab is in allow, too");
+    // The x of the curve's generator.
+    let id = "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296";
+    check(&format!("[overlay]\nallow = [\"{id}\"]\ndeny = [\"{id}{id}\"]"), "node 6b17d1f2 is in allow, too");
 }
 
 #[test]
@@ -204,11 +213,21 @@ fn a_check_covers_file_and_certificates() {
         assert!(text.contains(problem), "{text}");
     }
 
-    fs::write(&file, "").unwrap();
+    fs::write(&file, "[trace]\notlp = \"https://c.example/v1/traces\"\notlp_ca = \"c.crt\"").unwrap();
     let bank = Consortium::new().institution("bank-a");
     bank.node("node-1").write_node_dir(directory.path());
+    let text = check(&file).unwrap_err().to_string();
+    assert!(text.contains("c.crt") && text.lines().count() == 2, "{text}");
+    fs::copy(directory.path().join("ca.crt"), directory.path().join("c.crt")).unwrap();
+    let collector = check(&file).unwrap().0.trace.otlp.unwrap();
+    assert_eq!(
+        (collector.endpoint.to_string(), collector.ca),
+        ("https://c.example:443/v1/traces".into(), Some(directory.path().join("c.crt")))
+    );
+
+    fs::write(&file, "").unwrap();
     let (config, credentials) = check(&file).unwrap();
-    assert_eq!(config, Config::defaults(directory.path()));
+    assert_eq!(config, Config { file: Some(file.clone()), ..Config::defaults(directory.path()) });
     assert_eq!(&*credentials.subject().name, "node-1");
 
     bank.client("app").write_node_dir(directory.path());

@@ -6,19 +6,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use amop_protocol::certificate::{Role, Subject};
-use amop_tls::{Authority, ChainError, Holder, Verifier, provider};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError, ServerConfig,
-    SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    server::danger::{ClientCertVerified, ClientCertVerifier},
-    version::TLS13,
-};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use amop_protocol::certificate::Role;
+use amop_tls::{Authority, Holder, Verifier, provider};
+use rustls::{ClientConfig, ServerConfig, client::Resumption, version::TLS13};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{credentials::Credentials, error::LoadError, pem, tls};
 
@@ -63,11 +54,11 @@ impl AskingTls {
         institution: Arc<str>,
         own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     ) -> Result<Self, rustls::Error> {
-        let verifier = OwnNode { verifier: Verifier::returning(Holder::node(authority)), institution };
+        let nodes = Holder::node(authority, Some(institution));
         let config = ClientConfig::builder_with_provider(Arc::new(provider::default()))
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
+            .with_custom_certificate_verifier(Verifier::returning(nodes));
         let mut config = match own {
             Some((chain, key)) => config.with_client_auth_cert(chain, key)?,
             None => config.with_no_client_auth(),
@@ -91,107 +82,12 @@ pub(super) fn server(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ServerConfig, rustls::Error> {
-    let clients = Verifier::logging(Holder::client(authority, Some(institution)));
+    let clients = Verifier::logging_if_shown(Holder::client(authority, Some(institution)));
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default()))
         .with_protocol_versions(&[&TLS13])?
-        .with_client_cert_verifier(Arc::new(Welcome(clients)))
+        .with_client_cert_verifier(clients)
         .with_single_cert(chain, key)?;
     tls::refuse_resumption(&mut config);
     config.alpn_protocols = vec![HTTP.to_vec()];
     Ok(config)
-}
-
-/// Verifies the certificate that is shown; it is no fault to show none.
-#[derive(Debug)]
-struct Welcome(Arc<Verifier<Holder>>);
-
-impl ClientCertVerifier for Welcome {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        ClientCertVerifier::root_hint_subjects(&*self.0)
-    }
-
-    fn verify_client_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        self.0.verify_client_cert(leaf, intermediates, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        ClientCertVerifier::verify_tls12_signature(&*self.0, message, leaf, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        ClientCertVerifier::verify_tls13_signature(&*self.0, message, leaf, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ClientCertVerifier::supported_verify_schemes(&*self.0)
-    }
-}
-
-/// Believes nodes of one institution.
-#[derive(Debug)]
-struct OwnNode {
-    verifier: Arc<Verifier<Holder>>,
-    institution: Arc<str>,
-}
-
-impl ServerCertVerifier for OwnNode {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = self.verifier.verify_server_cert(leaf, intermediates, name, ocsp, now)?;
-        let refuse = |cause: ChainError| {
-            rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(cause))))
-        };
-        let found = Subject::parse(leaf).map_err(|error| refuse(error.into()))?.institution;
-        match found == self.institution {
-            true => Ok(verified),
-            false => Err(refuse(ChainError::Institution { found, own: self.institution.clone() })),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        ServerCertVerifier::verify_tls12_signature(&*self.verifier, message, leaf, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        ServerCertVerifier::verify_tls13_signature(&*self.verifier, message, leaf, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ServerCertVerifier::supported_verify_schemes(&*self.verifier)
-    }
 }

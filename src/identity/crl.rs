@@ -1,17 +1,37 @@
 //! Revocation lists out of files.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use amop_protocol::certificate::Description;
-use amop_tls::Crl;
+use amop_tls::{Crl, Revocations};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use super::{error::LoadError, pem};
 
 /// The lists in these files. `cas` gives the CAs that are believed, of those beside a list as well.
-/// Where lists are `in_force`, a new one must be newer and not past its end.
+/// Where lists are `in_force`, a new one must be newer and not past its end, and none may go whose CA is
+/// still believed: what it revokes would be good again.
 pub(super) fn load(
+    paths: &[PathBuf],
+    cas: impl Fn(&[CertificateDer<'static>]) -> Vec<CertificateDer<'static>>,
+    in_force: Option<&[Crl]>,
+    keep: impl FnMut(LoadError),
+) -> Vec<Crl> {
+    let mut problems = Vec::new();
+    let lists = read(paths, &cas, in_force, |problem| problems.push(problem));
+    // Otherwise it is said already why one is not there.
+    if problems.is_empty() {
+        problems = missing(&lists, in_force.unwrap_or_default(), &cas);
+    }
+    problems.into_iter().for_each(keep);
+    lists
+}
+
+fn read(
     paths: &[PathBuf],
     cas: impl Fn(&[CertificateDer<'static>]) -> Vec<CertificateDer<'static>>,
     in_force: Option<&[Crl]>,
@@ -42,6 +62,24 @@ pub(super) fn load(
     lists
 }
 
+/// The lists in force that would go without a newer one, though their CA stays: one of each name.
+fn missing(
+    found: &[Crl],
+    in_force: &[Crl],
+    cas: impl Fn(&[CertificateDer<'static>]) -> Vec<CertificateDer<'static>>,
+) -> Vec<LoadError> {
+    let revocations = Revocations::new(found.to_vec());
+    let is_believed = |list: &Crl| {
+        let cas = cas(std::slice::from_ref(list.ca()));
+        cas.iter().any(|ca| list.is_of(ca) && !revocations.revoke(ca, &cas))
+    };
+    let is_replaced = |list: &&Crl| found.iter().any(|f| f.is_of_same_ca(list) && !f.is_older_than(list));
+    let gone = in_force.iter().filter(|list| !is_replaced(list) && is_believed(list));
+    let by_issuer: BTreeMap<_, _> = gone.map(|list| (list.issuer(), list)).collect();
+    let missing = |list: &Crl| LoadError::MissingCrl { issuer: list.issuer().to_owned(), list: shown(list) };
+    by_issuer.into_values().map(missing).collect()
+}
+
 /// Those of `found` that are not among `known` and have expired.
 pub(super) fn new_and_expired(
     known: &[CertificateDer<'_>],
@@ -57,15 +95,22 @@ pub(super) fn new_and_expired(
 
 /// A list that is in force stays though its end has come: what it revokes stays revoked.
 fn not_behind(list: Crl, in_force: Option<&[Crl]>, path: &Path) -> Result<Crl, LoadError> {
-    let Some(in_force) = in_force.filter(|in_force| !in_force.contains(&list)) else { return Ok(list) };
+    let is_known = |in_force: &&[Crl]| in_force.iter().any(|other| other.digest() == list.digest());
+    let Some(in_force) = in_force.filter(|in_force| !is_known(in_force)) else { return Ok(list) };
     let (path, issuer) = (path.to_owned(), list.issuer().to_owned());
     if let Some(due) = list.next_update().filter(|due| *due < now()) {
         return Err(LoadError::StaleCrl { path, issuer, due });
     }
-    match in_force.iter().any(|other| list.is_older_than(other)) {
-        true => Err(LoadError::OlderCrl { path, issuer }),
-        false => Ok(list),
+    match in_force.iter().find(|other| list.is_older_than(other)) {
+        Some(newer) => Err(LoadError::OlderCrl { path, issuer, list: shown(&list), in_force: shown(newer) }),
+        None => Ok(list),
     }
+}
+
+/// Which of its CA's lists it is, for messages.
+fn shown(list: &Crl) -> String {
+    let made = super::error::moment(list.this_update());
+    list.number().map_or_else(|| format!("of {made}"), |number| format!("number {number} of {made}"))
 }
 
 fn now() -> i64 {

@@ -123,7 +123,7 @@ pub enum LoadError {
     },
     /// A revocation list older than the one in force.
     #[error(
-        "the revocation list of {issuer} in {} is older than the one in force; put the newest there",
+        "the revocation list of {issuer} in {}, {list}, is older than the one in force, {in_force}; put the newest there",
         path.display()
     )]
     OlderCrl {
@@ -131,6 +131,20 @@ pub enum LoadError {
         path: PathBuf,
         /// The CA.
         issuer: String,
+        /// Which of the CA's lists it is.
+        list: String,
+        /// Which of them is in force.
+        in_force: String,
+    },
+    /// A list in force that the files have no more, nor a newer one.
+    #[error(
+        "the revocation list of {issuer} that is in force, {list}, is in no file any more, nor is a newer one, and that CA is still believed: what it has revoked would be good again; put its newest list back (only a restart does without)"
+    )]
+    MissingCrl {
+        /// The CA.
+        issuer: String,
+        /// Which of the CA's lists it is.
+        list: String,
     },
     /// A CA that is new here and has expired.
     #[error("certificate {position} in {} expired on {}; leave it out, or renew it", path.display(), date(*.not_after))]
@@ -155,9 +169,27 @@ pub enum LoadError {
         /// Who it is.
         own: String,
     },
+    /// A certificate in a file of CAs of other servers cannot be one.
+    #[error("certificate {position} in {} cannot be a CA: {source}", path.display())]
+    ServerCa {
+        /// The file.
+        path: PathBuf,
+        /// Which certificate in it, counted from 1.
+        position: usize,
+        /// Why.
+        source: rustls::Error,
+    },
     /// TLS cannot be set up with this identity.
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
+}
+
+/// A moment as people write it, for messages.
+pub(super) fn moment(unix: i64) -> String {
+    OffsetDateTime::from_unix_timestamp(unix)
+        .ok()
+        .and_then(|at| at.format(&time::format_description::well_known::Rfc3339).ok())
+        .unwrap_or_else(|| "a date out of range".into())
 }
 
 /// A day as people write it, for messages.

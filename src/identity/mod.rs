@@ -11,6 +11,7 @@
 //! - [`Store`] watches the files that all of it came from, and puts in force what has become of
 //!   them: all of it, or nothing. [`Fact`]s say what is in force.
 //! - [`Handshakes`] bounds the TLS handshakes under way on a port.
+//! - [`towards_servers`] is TLS with servers that are no part of the consortium.
 //! - [`mint`] makes certificates; nothing in a running node calls it.
 //!
 //! Invariants: one rule verifies chains, for TLS on both ports and for announcements alike; no
@@ -28,6 +29,7 @@ mod fisco;
 mod handshakes;
 pub mod mint;
 pub mod pem;
+mod server_tls;
 mod store;
 mod tls;
 
@@ -42,6 +44,7 @@ pub use self::{
     facts::{Fact, Of},
     fisco::{Agency, FiscoPaths},
     handshakes::{BACKLOG, Handshake, Handshakes, keep_unsent_low},
+    server_tls::towards_servers,
     store::{Changes, Files, Refused, Store},
     tls::{OVERLAY_ALPN, OVERLAY_DATA_ALPN},
 };

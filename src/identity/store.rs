@@ -1,7 +1,8 @@
 //! Certificates, keys, CAs and revocation lists as they are in files, put in force while a node runs.
 //!
 //! All or nothing: everything is read and verified before anything is put in force, and what cannot
-//! be used leaves all as it was. Files are compared by what is in them, so it does not matter how they
+//! be used leaves all as it was. That includes what would have revoked certificates believed again: a list may
+//! go only for a newer one of its CA, or with that CA. Files are compared by what is in them, so it does not matter how they
 //! were changed; a change is looked at once it has held for two looks, and complained about a look
 //! later, so that nobody reads a copy that is half written.
 
@@ -15,7 +16,7 @@ use super::{
     client_tls::{ClientTls, Serving},
     credentials::Credentials,
     error::{LoadError, Paths},
-    facts::Fact,
+    facts::{Fact, Of},
     fisco::FiscoPaths,
     pem,
 };
@@ -137,9 +138,11 @@ impl Store {
         }
         (self.in_force, self.changed) = (before, None);
         let now = self.facts();
+        let removed: Vec<_> = facts.iter().filter(|fact| !now.contains(fact)).cloned().collect();
+        warn_of_lists(&removed, &now);
         Ok(Changes {
-            added: now.iter().filter(|fact| !facts.contains(fact)).cloned().collect(),
-            removed: facts.into_iter().filter(|fact| !now.contains(fact)).collect(),
+            added: now.into_iter().filter(|fact| !facts.contains(fact)).collect(),
+            removed,
             own_chain: self.credentials.chain() != chain,
         })
     }
@@ -186,6 +189,18 @@ impl Store {
         let chain = pem::certificates(&self.files.node.cert).ok();
         let offered = chain.and_then(|chain| Description::parse(chain.first()?).ok()).map(Box::new);
         Refused { problems, offered }
+    }
+}
+
+/// Lists go without a newer one only with their CA, which somebody must have meant.
+fn warn_of_lists(removed: &[Fact], now: &[Fact]) {
+    let is_list_of = |fact: &Fact, issuer: &str| fact.of == Of::RevocationList && fact.issuer == issuer;
+    let lists = removed.iter().filter(|fact| fact.of == Of::RevocationList);
+    for list in lists.filter(|list| !now.iter().any(|fact| is_list_of(fact, &list.issuer))) {
+        tracing::warn!(
+            issuer = list.issuer,
+            "a revocation list is in force no longer, as its CA is not believed any more"
+        );
     }
 }
 

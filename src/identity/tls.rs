@@ -40,7 +40,7 @@ pub(super) fn overlay_server(
 ) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default()))
         .with_protocol_versions(&[&TLS13])?
-        .with_client_cert_verifier(Verifier::logging(Holder::node(authority)))
+        .with_client_cert_verifier(Verifier::logging(Holder::node(authority, None)))
         .with_single_cert(chain, key)?;
     refuse_resumption(&mut config);
     config.alpn_protocols = [OVERLAY_ALPN, OVERLAY_DATA_ALPN].map(<[u8]>::to_vec).into();
@@ -56,7 +56,7 @@ pub(super) fn overlay_client(
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider::default()))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Verifier::logging(Holder::node(authority)))
+        .with_custom_certificate_verifier(Verifier::logging(Holder::node(authority, None)))
         .with_client_auth_cert(chain, key)?;
     config.resumption = Resumption::disabled();
     config.enable_sni = false;

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::telemetry::{overview::Failed, trace::show_seq};
 
 /// Failures that are remembered; the oldest gives way.
-const MAX_FAILURES: usize = 50;
+pub(super) const MAX_FAILURES: usize = 50;
 
 /// The last failures, the oldest first.
 #[derive(Debug, Default)]

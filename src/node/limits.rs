@@ -5,7 +5,7 @@
 
 use amop_protocol::limits::{self, Bound, Limit, Policy};
 
-use super::{control, data_path::SHARDS, settings, trace};
+use super::{control, data_path::SHARDS, failures, reload, settings, trace};
 use crate::{client_port, config::Config, identity, overlay, telemetry};
 
 /// All limits of a node with this configuration.
@@ -62,6 +62,19 @@ fn own(config: &Config) -> Vec<Limit> {
             Policy::Wait,
             "the sessions' further frames wait; reports of more than 500 topics let shorter ones go first",
         ),
+        Limit::new(
+            "requests to load certificates again that wait",
+            Count(reload::REQUESTS),
+            Policy::Wait,
+            "whoever asks for one more",
+        ),
+        Limit::new(
+            "failed sends that the web page names",
+            Count(failures::MAX_FAILURES),
+            Policy::GiveWay,
+            "the oldest; the counters have all",
+        )
+        .metric("amop_delivery_outcomes_total"),
         Limit::new(
             "connections that wait to be accepted, of clients and of nodes each",
             Count(identity::BACKLOG as usize),

@@ -52,7 +52,11 @@ impl Metrics {
             |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
         add("sends", "Sends of clients; equals the outcomes once none is in flight", &metrics.sends);
         add("relayed_frames", "Data frames passed on for others", &metrics.relayed);
-        add("relay_refused_frames", "Messages not passed on at the relay limit", &metrics.relay_refused);
+        add(
+            "relay_refused_frames",
+            "Messages, and questions about them, not passed on at the relay limit",
+            &metrics.relay_refused,
+        );
         add("unroutable_frames", "Data frames with no way to a destination", &metrics.unroutable);
         add("not_queued_frames", "Frames dropped at a link", &metrics.not_queued);
         add("bad_frames", "Data frames that cannot be read or claim a false origin", &metrics.bad_frames);

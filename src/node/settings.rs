@@ -118,7 +118,8 @@ pub(super) fn data_path(config: &Config) -> Bounds {
 /// Settings of one shard of delivery.
 pub(super) fn delivery(config: &Config) -> deliver::Config {
     let given = &config.delivery;
-    let bounds = dedup::Bounds { entries: given.seen_entries / SHARDS / 2, bytes: given.seen_bytes / SHARDS / 2 };
+    let bounds =
+        dedup::Bounds { entries: given.seen_entries / SHARDS / 2, bytes: given.seen_bytes / SHARDS / 2 };
     deliver::Config {
         default_deadline: given.default_deadline,
         max_deadline: given.max_deadline,

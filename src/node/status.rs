@@ -28,8 +28,8 @@ use crate::{
     telemetry::{
         overview::{Overview, View},
         status::{
-            Addresses, Certificate, ChangedSetting, Client, ConfiguredPeer, Drain, Operations, Page, Peer, PeerState, Phase,
-            Reload, Route, Status, StatusSource, Topic, TopicNode, Usage,
+            Addresses, Certificate, ChangedSetting, Client, ConfiguredPeer, Drain, Operations, Page, Peer,
+            PeerState, Phase, Reload, Route, Status, StatusSource, Topic, TopicNode, Usage,
         },
         trace::TraceSource,
     },

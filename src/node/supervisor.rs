@@ -35,13 +35,13 @@ use super::{
     sessions::Sessions,
     settings,
     status::Source,
-    trace::{self, Desk, Inquiries, Traces},
+    trace::{self, Arrivals, Desk, Inquiries, Traces},
     trust::Trust,
 };
 use crate::{
     client_port::{self, ClientPort, Registry},
     config::Config,
-    identity::{Credentials, LoadError, Profile},
+    identity::{ClientTls, Credentials, LoadError, Profile},
     overlay::{self, Overlay, Router},
     tasks::Tasks,
     telemetry::{
@@ -90,7 +90,7 @@ pub enum StartError {
     /// The overlay's port.
     #[error(transparent)]
     Overlay(#[from] overlay::StartError),
-    /// The certificates of a client port.
+    /// The certificates of a client port, or the CA of the collector of traces.
     #[error("{}", sentences(.0))]
     Certificates(Vec<LoadError>),
     /// The configuration switches every client port off.
@@ -125,6 +125,14 @@ impl Router for Inbound {
 }
 
 impl Node {
+    /// What is found wrong with settings before anything is started.
+    ///
+    /// # Errors
+    /// With what a start would fail of.
+    pub fn check(config: &Config) -> Result<(), StartError> {
+        Ok(settings::overlay(config).check().map_err(overlay::StartError::from)?)
+    }
+
     /// Starts a node: overlay first, so that topics have somewhere to go, then clients, then the
     /// admin port that says the node is ready.
     ///
@@ -153,15 +161,15 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let (core, epoch, data) = core(config, credentials, (&clients, &links, inquiries.clone()), &mut registry);
     let desk = Desk::new(data.clone(), config.trace.show, inquiries);
     let inbound = Arc::new(Inbound(data.clone()));
-    let overlay_settings = settings::overlay(config);
-    let (overlay, events) = Overlay::start(tasks, overlay_settings, credentials.clone(), epoch, inbound)?;
+    let (overlay, events) =
+        Overlay::start(tasks, settings::overlay(config), credentials.clone(), epoch, inbound)?;
     overlay.metrics().register(&mut registry);
     let counters = ControlCounters::default();
     registry.register_collector(Box::new(CoreCounters { data: data.clone(), control: counters.clone() }));
     let (control, task) = control::new(core, data.clone(), links.clone(), clients.clone(), counters, events);
     tasks.spawn_vital("control", task.run(tasks.clone()));
     tasks.spawn_vital("timers", data.clone().run_timers(tasks.clone()));
-    tasks.spawn_vital("trace", desk.clone().run(arrivals, tasks.clone()));
+    start_traces(tasks, (config, credentials), (&desk, arrivals), &data, &mut registry)?;
     let overlay_address = overlay.listening().await.ok_or(StartError::Overtaken)?;
     let sessions = Arc::new(Sessions::default());
     let broker = Arc::new(NodeBroker {
@@ -170,9 +178,9 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         sessions: sessions.clone(),
         tasks: tasks.clone(),
     });
-    let client_port = settings::client_port(config, credentials);
-    let client_port = ClientPort::start(tasks, client_port, listeners.clone(), broker, clients.clone()).await?;
-    let client_port = Arc::new(client_port);
+    let port = settings::client_port(config, credentials);
+    let port = ClientPort::start(tasks, port, listeners.clone(), broker, clients.clone()).await?;
+    let client_port = Arc::new(port);
     let lifecycle = Arc::new(Lifecycle::new(config.shutdown.grace));
     let certificates = Arc::new(Certificates::default());
     let told = Arc::new(Settings::new(config));
@@ -186,19 +194,8 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         lifecycle: lifecycle.clone(),
         settings: told.clone(),
     };
-    let parties = Parties {
-        credentials: credentials.clone(),
-        listeners,
-        control: control.clone(),
-        clients: clients.clone(),
-        overlay: overlay.clone(),
-        metrics: certificate_metrics::Metrics::register(&mut registry),
-        certificates: certificates.clone(),
-    };
-    let configuration =
-        Configuration::new(config.clone(), parts, reload::Metrics::register(&mut registry));
-    let (reload, task) = ReloadTask::new(configuration, reload::Certificates::new(config, parties));
-    tasks.spawn_vital("reload", task.run(tasks.clone()));
+    let of_clients = (listeners, &clients);
+    let reload = start_reloading(tasks, config, parts, of_clients, &certificates, &mut registry);
     let addresses = addresses(&client_port, profiles, overlay_address)?;
     let source = Source {
         data: data.clone(),
@@ -217,9 +214,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     };
     let admin = start_admin(config, credentials, registry, source)?;
     let addresses = Addresses { admin: Some(admin.address()), ..addresses };
-    let subject = credentials.subject();
-    tracing::info!(name = %subject.name, institution = %subject.institution, node = %credentials.node_key().id(),
-        channel = %addresses.channel, overlay = %addresses.overlay, admin = %admin.address(), "serving");
+    log_serving(credentials, &addresses, admin.address());
     Ok(NodeHandle {
         tasks: tasks.clone(),
         data,
@@ -231,6 +226,51 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         addresses,
         lifecycle,
     })
+}
+
+fn log_serving(credentials: &Credentials, addresses: &Addresses, admin: SocketAddr) {
+    let subject = credentials.subject();
+    tracing::info!(name = %subject.name, institution = %subject.institution, node = %credentials.node_key().id(),
+        channel = %addresses.channel, overlay = %addresses.overlay, admin = %admin, "serving");
+}
+
+/// What became of messages: for whoever asks, and for a collector if there is one.
+fn start_traces(
+    tasks: &Tasks,
+    (config, credentials): (&Config, &Credentials),
+    (desk, arrivals): (&Arc<Desk>, Arrivals),
+    data: &Arc<DataPath>,
+    registry: &mut MetricsRegistry,
+) -> Result<(), StartError> {
+    tasks.spawn_vital("trace", desk.clone().run(arrivals, tasks.clone()));
+    let registry = registry.sub_registry_with_prefix("otlp");
+    trace::export::start(tasks, config, credentials, data, registry)
+        .map_err(|of_ca| StartError::Certificates(vec![of_ca]))
+}
+
+/// What changes while the node runs.
+fn start_reloading(
+    tasks: &Tasks,
+    config: &Config,
+    parts: Parts,
+    (listeners, clients): (Vec<(SocketAddr, ClientTls)>, &Arc<Registry>),
+    certificates: &Arc<Certificates>,
+    registry: &mut MetricsRegistry,
+) -> reload::Handle {
+    let parties = Parties {
+        credentials: parts.credentials.clone(),
+        listeners,
+        control: parts.control.clone(),
+        clients: clients.clone(),
+        overlay: parts.overlay.clone(),
+        metrics: certificate_metrics::Metrics::register(registry),
+        certificates: certificates.clone(),
+    };
+    let certificates = reload::Certificates::new(config, parties);
+    let configuration = Configuration::new(config.clone(), parts, reload::Metrics::register(registry));
+    let (reload, task) = ReloadTask::new(configuration, certificates);
+    tasks.spawn_vital("reload", task.run(tasks.clone()));
+    reload
 }
 
 /// Where the node is reached, but for its admin port, which comes last.

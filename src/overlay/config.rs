@@ -4,6 +4,8 @@ use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use amop_protocol::NodeId;
 
+use super::{NotAKey, security::peer_ids};
+
 /// Settings of the overlay. [`Config::new`] gives the defaults, which suit an institution's node.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -73,6 +75,15 @@ impl Config {
             events: 1024,
             flush_timeout: Duration::from_secs(2),
         }
+    }
+
+    /// Whether allow and deny lists can be kept to.
+    ///
+    /// # Errors
+    /// With the first entry that is the id of no node that could exist.
+    pub fn check(&self) -> Result<(), NotAKey> {
+        let listed = self.allow.iter().flatten().chain(&self.deny);
+        listed.copied().try_for_each(|id| peer_ids(&id).map(drop).ok_or(NotAKey(id)))
     }
 
     /// Whether allow and deny lists let a node in.

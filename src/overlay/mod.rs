@@ -50,14 +50,6 @@ const COMMANDS: usize = 64;
 /// Reports of links waiting for the driver. Full: the links wait.
 const REPORTS: usize = 256;
 
-/// Whether all of these are ids of nodes that could exist.
-///
-/// # Errors
-/// With the first that is no point of the curve.
-pub fn check_ids(ids: &[NodeId]) -> Result<(), NotAKey> {
-    ids.iter().try_for_each(|id| security::peer_ids(id).map(drop).ok_or(NotAKey(*id)))
-}
-
 /// What takes the frames of the data connections.
 pub trait Router: Send + Sync + 'static {
     /// A whole frame came from this neighbour. Called in the link's reader task, frame by frame

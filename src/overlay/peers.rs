@@ -129,9 +129,8 @@ impl Peers {
 
     /// Dials these configured addresses from now on and no others; gives those that were taken out.
     pub(super) fn configure(&mut self, config: &Config, now: Instant) -> BTreeSet<Target> {
-        let gone = |entry: &Entry| {
-            entry.origin == Origin::Configured && !config.peers.contains(&entry.address)
-        };
+        let gone =
+            |entry: &Entry| entry.origin == Origin::Configured && !config.peers.contains(&entry.address);
         let dropped: BTreeSet<Target> =
             self.entries.iter().filter(|(_, entry)| gone(entry)).map(|(target, _)| *target).collect();
         self.entries.retain(|target, _| !dropped.contains(target));

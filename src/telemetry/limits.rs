@@ -4,7 +4,7 @@ use amop_protocol::limits::{Bound, Limit, Policy};
 
 use super::{
     admin::{self, MAX_CONNECTIONS},
-    lines,
+    lines, otlp, overview,
 };
 
 /// The limits of logs and of the admin port.
@@ -24,5 +24,7 @@ pub(crate) fn limits() -> Vec<Limit> {
         .metric("amop_admin_cut_total{reason=\"Evicted\"}"),
     ];
     all.extend(admin::limits());
+    all.extend(overview::limits());
+    all.extend(otlp::limits());
     all
 }

@@ -54,8 +54,11 @@ pub enum Filter {
     None,
 }
 
+/// Puts another filter in force.
+type Change = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
 /// Changes the filter of the process's log. There is one log, so there is one of these.
-static CHANGE: OnceLock<Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>> = OnceLock::new();
+static CHANGE: OnceLock<Change> = OnceLock::new();
 
 /// Logging, as long as the program runs. When dropped, it waits for the last lines to be written,
 /// for half a second at most.
@@ -81,7 +84,7 @@ pub fn start(filter: &str, format: Format) -> Result<Logging, StartError> {
     let writer = lines.clone();
     let events = fmt().with_env_filter(filter).with_writer(move || writer.clone());
     let terminal = io::stderr().is_terminal();
-    let (started, change): (_, Box<dyn Fn(EnvFilter) -> _ + Send + Sync>) = match format {
+    let (started, change): (_, Change) = match format {
         Format::Json => {
             let events = events.json().with_filter_reloading();
             let handle = events.reload_handle();

@@ -9,6 +9,7 @@ mod limits;
 mod lines;
 pub mod logging;
 pub mod metrics;
+pub mod otlp;
 pub mod overview;
 mod process;
 pub mod status;

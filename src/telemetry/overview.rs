@@ -4,6 +4,7 @@
 //! picture can show. Nodes are named once, in `peers`; elsewhere a number says which: 0 is the node
 //! that answers, 1 the first of `peers`, and so on.
 
+use amop_protocol::limits::{Bound, Limit, Policy};
 use serde::{Deserialize, Serialize};
 
 use super::status::{Certificate, Client, Drain, Page, Peer, Status, Usage};
@@ -133,6 +134,32 @@ pub struct Failed {
     pub text: String,
     /// Seconds since then.
     pub seconds: u64,
+}
+
+/// What one answer may hold.
+pub(super) fn limits() -> Vec<Limit> {
+    let counted = "the answer says how many there are";
+    vec![
+        Limit::new(
+            "nodes that the web page shows",
+            Bound::Count(MAX_PEERS),
+            Policy::Drop,
+            "the farthest; the answer says how many there are",
+        ),
+        Limit::new(
+            "links between nodes that it shows",
+            Bound::Count(MAX_LINKS),
+            Policy::Drop,
+            "those of the farthest; the answer says how many there are",
+        ),
+        Limit::new("nodes shown of one topic", Bound::Count(MAX_NODES_OF_TOPIC), Policy::Drop, counted),
+        Limit::new(
+            "topics, or clients, that the web page shows at once",
+            Bound::Count(MAX_ROWS),
+            Policy::Wait,
+            "further ones are on the next page",
+        ),
+    ]
 }
 
 #[cfg(test)]

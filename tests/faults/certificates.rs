@@ -232,13 +232,17 @@ async fn links_of_the_revoked_end() {
     for name in ["institution.crt", "institution.key", "ca.crt"] {
         fs::copy(bank.join(name), clean.join(name)).expect("copied");
     }
+    // Its lists have higher numbers than those that revoke, or they would not be taken.
+    let refresh = || (0..2).for_each(|_| bed.certs("crl --institution @clean --refresh"));
+    refresh();
     for _ in 0..TRIES {
         bed.certs("revoke @node-2/node.crt --institution @bank-2");
         let revoked = Instant::now();
         wait::until("the link's end", async || links(1).await == 1).await;
         times.record(millis(revoked.elapsed())).expect("it grows");
-        bed.certs("crl --institution @clean --refresh");
-        fs::rename(clean.join("institution.crl"), bank.join("institution.crl")).expect("renamed");
+        refresh();
+        fs::copy(clean.join("institution.crl"), clean.join("next.crl")).expect("copied");
+        fs::rename(clean.join("next.crl"), bank.join("institution.crl")).expect("renamed");
         bed.nodes.iter().for_each(|node| node.send("-HUP"));
         wait::until("the link", async || links(1).await == 2).await;
     }

@@ -16,6 +16,7 @@ mod plain2x;
 mod private;
 mod process;
 mod relay;
+mod reload;
 mod shutdown;
 mod tidy;
 mod trace;

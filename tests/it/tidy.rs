@@ -143,6 +143,16 @@ fn composition_takes_only_settings() {
 }
 
 #[test]
+fn bytes_become_messages_without_the_machines_that_use_them() {
+    let wire = root().join("crates/amop-protocol/src/wire");
+    for path in files("rs").into_iter().filter(|path| path.starts_with(&wire)) {
+        let used = modules_used(&without_comments(&read(&path)));
+        let above = used.iter().find(|used| ["broker", "session"].contains(&used.as_str()));
+        assert!(above.is_none(), "{} uses {above:?}", relative(&path));
+    }
+}
+
+#[test]
 fn load_knows_no_system_and_only_programs_use_it() {
     let manifest = read(&root().join("crates/amop-load/Cargo.toml"));
     let dependencies = manifest.split("dependencies]").skip(1).flat_map(str::lines);

@@ -128,7 +128,7 @@ impl Tls {
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(IdentityError::Unusable)?
             .dangerous()
-            .with_custom_certificate_verifier(Verifier::returning(Holder::node(&authority)))
+            .with_custom_certificate_verifier(Verifier::returning(Holder::node(&authority, None)))
             .with_client_auth_cert(chain, key)
             .map_err(IdentityError::Unusable)?;
         Ok((config, Nodes::Consortium(authority)))

@@ -1,4 +1,4 @@
-//! The trace a message is part of, as W3C's `traceparent` names it: carried from publisher to subscriber, unread.
+//! The trace a message is part of, as W3C's `traceparent` names it: carried from publisher to subscriber as it is.
 
 use std::{fmt, str::FromStr};
 
@@ -24,6 +24,26 @@ impl TraceContext {
         let bytes: [u8; Self::BYTES] = bytes.try_into().ok()?;
         let is_there = |part: &[u8]| part.iter().any(|byte| *byte != 0);
         (is_there(&bytes[..16]) && is_there(&bytes[16..24])).then_some(Self(bytes))
+    }
+
+    /// The trace.
+    pub fn trace_id(&self) -> &[u8] {
+        &self.0[..16]
+    }
+
+    /// The span in it that the message was sent in.
+    pub fn span_id(&self) -> &[u8] {
+        &self.0[16..24]
+    }
+
+    /// W3C's flags.
+    pub const fn flags(&self) -> u8 {
+        self.0[24]
+    }
+
+    /// Whether its publisher has the trace recorded: W3C's flag `sampled`.
+    pub const fn is_sampled(&self) -> bool {
+        self.flags() & 1 != 0
     }
 
     /// Its bytes.
@@ -90,6 +110,12 @@ mod tests {
         let context: TraceContext = ONE.parse().unwrap();
         assert_eq!(context.to_string(), ONE);
         assert_eq!(TraceContext::from_slice(context.as_bytes()), Some(context));
+        let parts = (context.trace_id(), context.span_id(), context.flags());
+        assert_eq!((hex(parts.0), hex(parts.1), parts.2), (ONE[3..35].to_owned(), ONE[36..52].to_owned(), 1));
+        for (flags, sampled) in [("00", false), ("01", true), ("02", false), ("ff", true)] {
+            let context: TraceContext = format!("{}{flags}", &ONE[..53]).parse().unwrap();
+            assert_eq!(context.is_sampled(), sampled, "{flags}");
+        }
         let later = ONE.replacen("00", "cc", 1) + "-what will be";
         assert_eq!(later.parse(), Ok(context), "of a later version its beginning");
     }

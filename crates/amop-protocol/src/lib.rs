@@ -15,6 +15,7 @@ pub mod certificate;
 pub mod context;
 pub mod ident;
 pub mod limits;
+pub mod message;
 pub mod mutations;
 pub mod session;
 pub mod status;

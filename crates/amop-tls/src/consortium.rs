@@ -241,9 +241,9 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Nodes of the whole consortium.
-    pub fn node(authority: &Authority) -> Self {
-        Self { authority: authority.clone(), role: Role::Node, institution: None }
+    /// Nodes: of one institution only, if it is named.
+    pub fn node(authority: &Authority, institution: Option<Arc<str>>) -> Self {
+        Self { authority: authority.clone(), role: Role::Node, institution }
     }
 
     /// Clients: of one institution only, if it is named.

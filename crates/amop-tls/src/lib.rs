@@ -33,7 +33,7 @@ pub use self::{
     error::ChainError,
     node_id::{WrongKey, fingerprint, node_key},
     profile::{Profile, UnknownProfile},
-    revocation::{Crl, CrlError, Revocations, serial_from_hex, serial_of},
+    revocation::{Crl, CrlError, Revocations, is_issued_by, serial_from_hex, serial_of},
     throttle::Throttle,
     verifier::{Rule, Verifier, refusal},
 };

@@ -45,6 +45,14 @@ pub trait Rule: fmt::Debug + Send + Sync + 'static {
 pub struct Verifier<R> {
     rule: R,
     refusals: Refusals,
+    nothing_shown: NothingShown,
+}
+
+/// What becomes of a client that shows no certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NothingShown {
+    Refused,
+    LetIn,
 }
 
 /// What becomes of the reason when a certificate is refused.
@@ -58,12 +66,22 @@ impl<R: Rule> Verifier<R> {
     /// For nodes: a refused certificate is one line in the log, and the other end gets the alert
     /// that comes nearest.
     pub fn logging(rule: R) -> Arc<Self> {
-        Arc::new(Self { rule, refusals: Refusals::Logged(Throttle::default()) })
+        Arc::new(Self::new(rule, Refusals::Logged(Throttle::default()), NothingShown::Refused))
+    }
+
+    /// As [`Verifier::logging`], and a client that shows no certificate is let in: who it is must be asked
+    /// in another way. One that is shown is verified all the same.
+    pub fn logging_if_shown(rule: R) -> Arc<Self> {
+        Arc::new(Self::new(rule, Refusals::Logged(Throttle::default()), NothingShown::LetIn))
     }
 
     /// For SDKs: the [`ChainError`] is in the error, see [`refusal`].
     pub fn returning(rule: R) -> Arc<Self> {
-        Arc::new(Self { rule, refusals: Refusals::Returned })
+        Arc::new(Self::new(rule, Refusals::Returned, NothingShown::Refused))
+    }
+
+    fn new(rule: R, refusals: Refusals, nothing_shown: NothingShown) -> Self {
+        Self { rule, refusals, nothing_shown }
     }
 
     fn verify(
@@ -125,6 +143,10 @@ fn other(cause: ChainError) -> CertificateError {
 }
 
 impl<R: Rule> ClientCertVerifier for Verifier<R> {
+    fn client_auth_mandatory(&self) -> bool {
+        self.nothing_shown == NothingShown::Refused
+    }
+
     /// Empty: some SDKs pick their certificate by these names, and official nodes send none.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]

@@ -11,10 +11,34 @@ use anyhow::{Context, bail};
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 
-use crate::identity::{Authority, FiscoKind, Profile, Role, Subject, fingerprint, pem};
+use crate::identity::{
+    Authority, FiscoKind, Profile, Role, Subject, fingerprint,
+    mint::{
+        hosts,
+        renewals::{self, Entry},
+    },
+    pem,
+};
 
 /// Seconds of a day.
 const DAY: i64 = 86_400;
+
+/// What to show, and by what to judge it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Inspect {
+    /// Files of certificates in PEM
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Verify against these roots
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Say whether they are revoked by the lists in this file, of CAs in --ca, or beside the lists
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    crl: Option<PathBuf>,
+    /// Show the other certificates of their keys: the file beside the CA's list that `amop certs renew` writes
+    #[arg(long, value_name = "FILE")]
+    renewed: Option<PathBuf>,
+}
 
 /// One certificate, as far as it can be read.
 #[derive(Serialize)]
@@ -36,38 +60,75 @@ struct Inspected {
     institution: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     node_id: Option<String>,
+    /// Hosts it names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hosts: Vec<String>,
     /// `None` for CAs, and where no roots were given.
     #[serde(skip_serializing_if = "Option::is_none")]
     verified: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
+    /// Others of the same key, as far as they are remembered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    same_key: Vec<SameKey>,
 }
 
-pub(super) fn inspect(
-    files: &[PathBuf],
-    ca: Option<&Path>,
-    crl: Option<&Path>,
-    json: bool,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    let believed = ca.map(|ca| Believed::load(ca, crl)).transpose()?;
-    let mut all = Vec::new();
-    for file in files {
-        all.extend(inspect_file(file, believed.as_ref())?);
-    }
-    if json {
-        writeln!(out, "{}", serde_json::to_string(&all)?)?;
-    } else {
-        all.iter().try_for_each(|certificate| certificate.print(out))?;
-    }
-    match all.iter().filter(|certificate| certificate.problem.is_some()).count() {
-        0 => Ok(()),
-        1 => bail!("one certificate cannot be used"),
-        many => bail!("{many} certificates cannot be used"),
+#[derive(Serialize)]
+struct SameKey {
+    serial: String,
+    not_after: String,
+}
+
+impl Inspect {
+    pub(super) fn run(&self, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+        let believed = self.ca.as_ref().map(|ca| Believed::load(ca, self.crl.as_deref())).transpose()?;
+        let renewed = self.renewed.as_ref().map(|path| renewed(path)).transpose()?.unwrap_or_default();
+        let mut all = Vec::new();
+        for file in &self.files {
+            all.extend(inspect_file(file, believed.as_ref(), &renewed)?);
+        }
+        if json {
+            writeln!(out, "{}", serde_json::to_string(&all)?)?;
+        } else {
+            all.iter().try_for_each(|certificate| certificate.print(out))?;
+        }
+        match all.iter().filter(|certificate| certificate.problem.is_some()).count() {
+            0 => Ok(()),
+            1 => bail!("one certificate cannot be used"),
+            many => bail!("{many} certificates cannot be used"),
+        }
     }
 }
 
-fn inspect_file(file: &Path, believed: Option<&Believed>) -> anyhow::Result<Vec<Inspected>> {
+/// What is named must be there; else nobody would know that nothing was looked at.
+fn renewed(path: &Path) -> anyhow::Result<Vec<Entry>> {
+    if !path.exists() {
+        bail!(
+            "{} is not there; `amop certs renew` makes it, beside the CA's revocation list",
+            path.display()
+        );
+    }
+    Ok(renewals::read(path)?)
+}
+
+fn same_key(der: &CertificateDer<'_>, renewed: &[Entry]) -> anyhow::Result<Vec<SameKey>> {
+    if renewed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let own = Entry::of(der)?;
+    let others = renewed.iter().filter(|other| other.key == own.key && other.serial != own.serial);
+    let shown = |other: &Entry| SameKey {
+        serial: other.serial_in_hex(),
+        not_after: moment(other.not_after.unix_timestamp()),
+    };
+    Ok(others.map(shown).collect())
+}
+
+fn inspect_file(
+    file: &Path,
+    believed: Option<&Believed>,
+    renewed: &[Entry],
+) -> anyhow::Result<Vec<Inspected>> {
     let chain = pem::certificates(file)?;
     let mut all = Vec::new();
     for (at, der) in chain.iter().enumerate() {
@@ -90,8 +151,10 @@ fn inspect_file(file: &Path, believed: Option<&Believed>) -> anyhow::Result<Vec<
             role: None,
             institution: None,
             node_id: None,
+            hosts: hosts::of(der).iter().map(ToString::to_string).collect(),
             verified: None,
             problem: None,
+            same_key: same_key(der, renewed)?,
         };
         match kind {
             _ if inspected.is_ca => {}
@@ -204,6 +267,7 @@ impl Inspected {
 
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         writeln!(out, "{}: {}", self.file.display(), self.subject)?;
+        let hosts = self.hosts.join(", ");
         let verified = self.verified.map(|good| if good { "yes" } else { "no" });
         let lines = [
             ("role", self.role.or(self.is_ca.then_some("CA"))),
@@ -215,6 +279,7 @@ impl Inspected {
             ("profile", Some(self.profile)),
             ("key", Some(self.key)),
             ("node id", self.node_id.as_deref()),
+            ("hosts", Some(&*hosts).filter(|hosts| !hosts.is_empty())),
             ("fingerprint", Some(&*self.fingerprint)),
             ("serial", Some(&*self.serial)),
             ("verified", verified),
@@ -225,7 +290,10 @@ impl Inspected {
                 writeln!(out, "  {label:<12} {text}")?;
             }
         }
-        Ok(())
+        let mut others = self.same_key.iter();
+        others.try_for_each(|SameKey { serial, not_after }| {
+            writeln!(out, "  same key     {serial} until {not_after}")
+        })
     }
 }
 

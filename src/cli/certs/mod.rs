@@ -16,10 +16,9 @@ use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
-use self::inspect::inspect;
 use crate::identity::{
     FiscoKind, Role,
-    mint::{CA_DAYS, Ca, Existing, LEAF_DAYS, MintError, fisco},
+    mint::{CA_DAYS, Ca, Existing, LEAF_DAYS, MintError, fisco, hosts::Host},
 };
 
 /// Make and inspect certificates
@@ -39,7 +38,7 @@ const EXAMPLE: &str = "Example, from nothing to a node and a client:
   amop certs node        --name node-1 --institution bank-a --out node-1
   amop certs client      --name payments --institution bank-a --out payments
 
-Later, a new certificate for the node's key, and an end to the client's:
+Later, a new certificate for the node's key, and an end to the client's, renewed ones too:
   amop certs renew  node-1/node.crt  --institution bank-a
   amop certs revoke payments/sdk.crt --institution bank-a
 
@@ -72,7 +71,13 @@ enum Command {
         days: u32,
     },
     /// Make a node's certificate: node.crt, node.key and ca.crt
-    Node(NewLeaf),
+    Node {
+        #[command(flatten)]
+        leaf: NewLeaf,
+        /// A name or address by which Prometheus, or whatever else verifies hosts, asks its admin port; may be repeated
+        #[arg(long, value_name = "NAME|IP")]
+        host: Vec<Host>,
+    },
     /// Make a client's certificate, as FISCO BCOS SDKs expect it: sdk.crt, sdk.key and ca.crt
     Client(NewLeaf),
     /// Replace a certificate by a new one for the same key
@@ -82,17 +87,7 @@ enum Command {
     /// Show or refresh a CA's revocation list
     Crl(revoke::List),
     /// Say who certificates are of, how long they last, and whether they can be used
-    Inspect {
-        /// Files of certificates in PEM
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-        /// Verify against these roots
-        #[arg(long, value_name = "FILE")]
-        ca: Option<PathBuf>,
-        /// Say whether they are revoked by the lists in this file, of CAs in --ca, or beside the lists
-        #[arg(long, value_name = "FILE", requires = "ca")]
-        crl: Option<PathBuf>,
-    },
+    Inspect(inspect::Inspect),
 }
 
 #[derive(Debug, clap::Args)]
@@ -156,14 +151,12 @@ fn execute(args: Args, out: &mut impl Write) -> anyhow::Result<()> {
     let made = match args.command {
         Command::Ca { new, days } => new.make_ca(days)?,
         Command::Institution { new, ca, days } => new.make_institution(ca.as_deref(), days)?,
-        Command::Node(leaf) => leaf.make(Role::Node)?,
-        Command::Client(leaf) => leaf.make(Role::Client)?,
+        Command::Node { leaf, host } => leaf.make(Role::Node, &host)?,
+        Command::Client(leaf) => leaf.make(Role::Client, &[])?,
         Command::Renew(renew) => renew.run()?,
         Command::Revoke(revoke) => revoke.run()?,
         Command::Crl(list) => return list.run(args.json, out),
-        Command::Inspect { files, ca, crl } => {
-            return inspect(&files, ca.as_deref(), crl.as_deref(), args.json, out);
-        }
+        Command::Inspect(inspect) => return inspect.run(args.json, out),
     };
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&made)?)?;
@@ -233,13 +226,16 @@ impl New {
 }
 
 impl NewLeaf {
-    fn make(&self, role: Role) -> anyhow::Result<Made> {
+    fn make(&self, role: Role, hosts: &[Host]) -> anyhow::Result<Made> {
         let (new, existing) = (&self.new, self.new.existing());
         let saved = match new.fisco() {
             None => {
                 let institution = Ca::load_institution(&self.institution)
                     .with_context(|| not_a_ca(&self.institution, "institution", "institution"))?;
-                institution.leaf(role, &new.name, self.days)?.save(&new.out, existing)?
+                institution.leaf_at(role, &new.name, hosts, self.days)?.save(&new.out, existing)?
+            }
+            Some(_) if !hosts.is_empty() => {
+                bail!("no program verifies the hosts of FISCO BCOS certificates; leave --host out")
             }
             Some(kind) => {
                 let command = format!("institution --layout {}", kind.profile());

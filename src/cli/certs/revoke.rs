@@ -6,8 +6,9 @@ use std::{
 };
 
 use amop_protocol::certificate::Description;
-use amop_tls::{Crl, serial_from_hex, serial_of};
+use amop_tls::{Crl, is_issued_by, serial_from_hex};
 use anyhow::{Context, bail};
+use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 
 use super::{Layout, Made, inspect::moment, not_a_ca};
@@ -16,6 +17,7 @@ use crate::identity::{
         Ca,
         crl::{CRL_DAYS, Revoker},
         fisco::Agency,
+        renewals,
     },
     pem,
 };
@@ -46,6 +48,9 @@ pub(super) struct Revoke {
     /// Serial numbers of certificates, in hex
     #[arg(long, value_name = "HEX")]
     serial: Vec<String>,
+    /// Leave the other certificates of the same keys good, which `amop certs renew` made
+    #[arg(long)]
+    only: bool,
     #[command(flatten)]
     whose: Whose,
 }
@@ -104,33 +109,70 @@ impl Whose {
 }
 
 impl Revoke {
-    /// Adds the certificates to the CA's list.
+    /// Adds the certificates to the CA's list, and all others of the same keys that have not expired.
     pub(super) fn run(&self) -> anyhow::Result<Made> {
         let (ca, path) = self.whose.load()?;
         let mut revoked = ca.revoked(&path)?;
-        let mut names = Vec::new();
-        for file in &self.files {
-            let certificate = pem::certificates(file)?.swap_remove(0);
-            let (theirs, ours) = (Description::parse(&certificate)?, Description::parse(ca.certificate())?);
-            if theirs.issuer != ours.subject {
-                bail!(
-                    "{} was issued by {}, not by {}, which cannot revoke it",
-                    file.display(),
-                    theirs.issuer,
-                    ours.subject
-                );
+        let mut serials = Vec::new();
+        for (serial, shown) in self.meant(&*ca, &renewals::read(&renewals::beside(&path))?)? {
+            revoked.add(serial);
+            if !serials.contains(&shown) {
+                serials.push(shown);
             }
-            revoked.add(serial_of(&certificate)?);
-            names.push(theirs.serial);
-        }
-        for serial in &self.serial {
-            let parsed = serial_from_hex(serial);
-            revoked.add(parsed.with_context(|| format!("{serial:?} is no serial number in hex"))?);
-            names.push(serial.clone());
         }
         let saved = ca.save_crl(&revoked, self.whose.days, &path)?;
-        Ok(Made::new("revocation list, with the serial", &names.join(", "), vec![saved]))
+        Ok(Made::new("revocation list, with the serial", &serials.join(", "), vec![saved]))
     }
+
+    /// The serial numbers that are to be revoked, each also as it is shown.
+    fn meant(&self, ca: &dyn Revoker, known: &[renewals::Entry]) -> anyhow::Result<Vec<(Vec<u8>, String)>> {
+        let (mut meant, mut keys) = (Vec::new(), Vec::new());
+        for file in &self.files {
+            let certificate = pem::certificates(file)?.swap_remove(0);
+            check_issuer(&certificate, ca.certificate(), file)?;
+            let certificate = renewals::Entry::of(&certificate)?;
+            meant.push((certificate.serial.clone(), certificate.serial_in_hex()));
+            keys.push(certificate.key);
+        }
+        for shown in &self.serial {
+            let serial = serial_from_hex(shown);
+            let serial = serial.with_context(|| format!("{shown:?} is no serial number in hex"))?;
+            keys.extend(known.iter().filter(|other| other.serial == serial).map(|other| other.key.clone()));
+            meant.push((serial, shown.clone()));
+        }
+        if !self.only {
+            let others = known.iter().filter(|other| other.is_good() && keys.contains(&other.key));
+            let others = others.filter(|other| !meant.iter().any(|(serial, _)| *serial == other.serial));
+            let others: Vec<_> = others.map(|other| (other.serial.clone(), other.serial_in_hex())).collect();
+            meant.extend(others);
+        }
+        Ok(meant)
+    }
+}
+
+/// A list counts for what its CA has issued, by name and key.
+fn check_issuer(
+    certificate: &CertificateDer<'_>,
+    ca: &CertificateDer<'_>,
+    file: &Path,
+) -> anyhow::Result<()> {
+    let (theirs, ours) = (Description::parse(certificate)?, Description::parse(ca)?);
+    if theirs.issuer != ours.subject {
+        bail!(
+            "{} was issued by {}, not by {}, which cannot revoke it",
+            file.display(),
+            theirs.issuer,
+            ours.subject
+        );
+    }
+    if !is_issued_by(certificate, ca) {
+        bail!(
+            "{} was issued by another CA with the name {}, which alone can revoke it; give that one's directory",
+            file.display(),
+            ours.subject
+        );
+    }
+    Ok(())
 }
 
 impl List {

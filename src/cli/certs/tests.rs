@@ -152,6 +152,118 @@ fn certificates_are_renewed_revoked_and_listed() {
 }
 
 #[test]
+fn who_revokes_a_certificate_revokes_all_of_its_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |line: &str| amop_certs(line, directory.path()).unwrap();
+    let json = |line: &str| -> serde_json::Value { serde_json::from_str(&run(line)).unwrap() };
+    let serial =
+        |file: &str| json(&format!("inspect {file} --json"))[0]["serial"].as_str().unwrap().to_owned();
+    let copy = |from: &str, to: &str| {
+        std::fs::copy(directory.path().join(from), directory.path().join(to)).unwrap();
+    };
+    let is_good = |file: &str, ca: &str, crl: &str| {
+        amop_certs(&format!("inspect {file} --ca {ca} --crl {crl}"), directory.path()).is_ok()
+    };
+    run("ca --name trade --out @root");
+    run("institution --name bank-a --ca @root --out @bank");
+    for name in ["one", "two", "three"] {
+        run(&format!("client --name {name} --institution @bank --out @{name}"));
+        for at in 0..2 {
+            copy(&format!("{name}/sdk.crt"), &format!("{name}-{at}.crt"));
+            run(&format!("renew @{name}/sdk.crt --institution @bank"));
+        }
+        copy(&format!("{name}/sdk.crt"), &format!("{name}-2.crt"));
+    }
+    // Somebody renewed the first one again, and its second and third were never used.
+    run("renew @one-0.crt --institution @bank");
+    let known = json("inspect @one/sdk.crt --renewed @bank/institution.renewed --json");
+    let known: Vec<_> =
+        known[0]["same_key"].as_array().unwrap().iter().map(|other| &other["serial"]).collect();
+    assert_eq!(known.len(), 3, "{known:?}");
+    assert!(known.contains(&&serial("@one-1.crt").into()) && known.contains(&&serial("@one-0.crt").into()));
+    let text = run("inspect @one/sdk.crt --renewed @bank/institution.renewed");
+    assert!(text.contains(&format!("same key     {} until 2", serial("@one-1.crt"))), "{text}");
+
+    let said = run("revoke @one-0.crt --institution @bank");
+    run(&format!("revoke --serial {} --institution @bank", serial("@two-1.crt")));
+    run("revoke @three-1.crt --only --institution @bank");
+    for (name, good) in [("one", [false; 3]), ("two", [false; 3]), ("three", [true, false, true])] {
+        let found = [0, 1, 2]
+            .map(|at| is_good(&format!("@{name}-{at}.crt"), "@root/ca.crt", "@bank/institution.crl"));
+        assert_eq!(found, good, "{name}");
+    }
+    assert!(said.contains(&serial("@one-1.crt")) && !said.contains(&serial("@two-1.crt")), "{said}");
+    assert_eq!(json("crl --institution @bank --json")["revoked"].as_array().unwrap().len(), 4 + 3 + 1);
+}
+
+#[test]
+fn an_institution_that_was_renewed_is_revoked_whole_by_each_root() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |line: &str| amop_certs(line, directory.path());
+    let listed = |ca: &str| {
+        let listed = run(&format!("crl --ca {ca} --json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&listed).unwrap()["revoked"].as_array().unwrap().len()
+    };
+    run("ca --name trade --out @old").unwrap();
+    run("ca --name trade --out @new").unwrap();
+    run("institution --name bank-a --ca @old --out @bank").unwrap();
+    run("renew @bank/institution.crt --ca @old").unwrap();
+    std::fs::copy(directory.path().join("bank/institution.crt"), directory.path().join("of-old.crt"))
+        .unwrap();
+    run("renew @bank/institution.crt --ca @new").unwrap();
+    let error = run("revoke @bank/institution.crt --ca @old").unwrap_err().to_string();
+    assert!(error.contains("another CA with the name CN=trade"), "{error}");
+    run("revoke @of-old.crt --ca @old").unwrap();
+    run("revoke @bank/institution.crt --ca @new").unwrap();
+    assert_eq!((listed("@old"), listed("@new")), (2, 1));
+}
+
+#[test]
+fn hosts_are_named_kept_and_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |line: &str| amop_certs(line, directory.path());
+    let hosts = || {
+        let inspected = run("inspect @node/node.crt --ca @root/ca.crt --json").unwrap();
+        serde_json::from_str::<serde_json::Value>(&inspected).unwrap()[0]["hosts"].clone()
+    };
+    run("ca --name trade --out @root").unwrap();
+    run("institution --name bank-a --ca @root --out @bank").unwrap();
+    run("node --name n --institution @bank --out @node --host n.bank-a.example --host 2001:db8::7").unwrap();
+    let text = run("inspect @node/node.crt").unwrap();
+    assert!(text.contains("hosts        n.bank-a.example, 2001:db8::7"), "{text}");
+    run("renew @node/node.crt --institution @bank").unwrap();
+    assert_eq!(hosts(), serde_json::json!(["n.bank-a.example", "2001:db8::7"]));
+    run("renew @node/node.crt --institution @bank --host 192.0.2.7").unwrap();
+    assert_eq!(hosts(), serde_json::json!(["192.0.2.7"]));
+    let error = run("node --name n --institution @bank --out @x --host https://n").unwrap_err().to_string();
+    assert!(error.contains("without scheme and port"), "{error}");
+    run("institution --layout fisco-rsa --name c --out @c").unwrap();
+    let line = "node --layout fisco-rsa --name n --institution @c --out @x --host localhost";
+    assert!(run(line).unwrap_err().to_string().contains("leave --host out"));
+}
+
+/// What has expired needs no revoking, and would only make lists longer.
+#[test]
+fn what_has_expired_is_not_revoked_for_its_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |line: &str| amop_certs(line, directory.path()).unwrap();
+    run("ca --name trade --out @root");
+    run("institution --name bank-a --ca @root --out @bank");
+    run("client --name app --institution @bank --out @app");
+    run("renew @app/sdk.crt --institution @bank");
+    let path = directory.path().join("bank/institution.renewed");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let key = text.lines().last().unwrap().split(' ').nth(2).unwrap();
+    std::fs::write(&path, format!("{text}0b:ad 2020-01-01T00:00:00Z {key} CN=app\n")).unwrap();
+    let said = run("revoke @app/sdk.crt --institution @bank");
+    assert!(said.matches(", ").count() == 2 && !said.contains("0b:ad"), "{said}");
+    std::fs::write(&path, format!("{text}half a li\n")).unwrap();
+    let line = format!("revoke {}/app/sdk.crt --institution @bank", directory.path().display());
+    let error = amop_certs(&line, directory.path()).unwrap_err().to_string();
+    assert!(error.contains("line 4 of") && error.contains("makes no sense"), "{error}");
+}
+
+#[test]
 fn what_a_ca_cannot_renew_or_revoke_is_said() {
     let directory = tempfile::tempdir().unwrap();
     let run = |line: &str| amop_certs(line, directory.path());
@@ -173,6 +285,7 @@ fn what_a_ca_cannot_renew_or_revoke_is_said() {
     check("renew @app/sdk.crt --ca @root", "--ca renews institution.crt");
     check("renew @app/sdk.crt --institution @a --days 0", "1 to 36500 days");
     check("revoke @app/sdk.crt --institution @b", "which cannot revoke it");
+    check("inspect @app/sdk.crt --renewed @a/institution.renewed", "`amop certs renew` makes it");
     check("revoke --serial xyz --institution @a", "is no serial number in hex");
     check("revoke --serial 1 --layout fisco-rsa --ca @root", "name an agency with --institution");
     std::fs::write(directory.path().join("a/institution.crl"), "half").unwrap();

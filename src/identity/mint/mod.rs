@@ -4,15 +4,15 @@
 //! certificate contains is documented in `certs/profile.toml`, which a test compares with this.
 
 pub mod crl;
+mod error;
 mod files;
 pub mod fisco;
+pub mod hosts;
 pub mod keys;
 pub mod renew;
+pub mod renewals;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use amop_protocol::certificate::{Description, Role};
 use rcgen::{
@@ -23,8 +23,12 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
 
-use self::files::{File, write_all};
-use super::pem::{self, FileError};
+pub use self::error::MintError;
+use self::{
+    files::{File, write_all},
+    hosts::{Host, alternative_names},
+};
+use super::pem;
 
 /// Days a consortium's or institution's CA is valid unless said otherwise.
 pub const CA_DAYS: u32 = 3650;
@@ -44,73 +48,6 @@ pub enum Existing {
     Keep,
     /// It is replaced.
     Replace,
-}
-
-/// Why a certificate could not be made, or a file not written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum MintError {
-    /// A name that cannot stand in a certificate.
-    #[error("a name must be 1 to {MAX_NAME_BYTES} bytes of text without control characters, {0:?} is not")]
-    Name(String),
-    /// A validity of no days, or of more than a century.
-    #[error("a certificate can be valid for 1 to {MAX_DAYS} days, not for {0}")]
-    Days(u32),
-    /// A CA that may not issue what was asked for.
-    #[error("{ca} is {is}, which cannot issue {asked}")]
-    WrongCa {
-        /// The CA's name.
-        ca: String,
-        /// What it is.
-        is: &'static str,
-        /// What it was asked to issue.
-        asked: &'static str,
-    },
-    /// A certificate to be made anew that another CA has issued.
-    #[error("the certificate was not issued by the CA {ca}; the CA that issued it must make it anew")]
-    NotOurs {
-        /// The CA that was asked.
-        ca: String,
-    },
-    /// The CA's list so far cannot be used.
-    #[error("the revocation list in {} cannot be used: {source}", path.display())]
-    Crl {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: amop_tls::CrlError,
-    },
-    /// A CA past its end issues nothing anybody would believe.
-    #[error("the CA {0} has expired; make a new one")]
-    Expired(String),
-    /// The CA's files cannot be used.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The CA's certificate or key is not one of ours.
-    #[error("{}: {problem}", path.display())]
-    Ca {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// The file exists and may hold a key that exists nowhere else.
-    #[error("{} exists already; nothing was written (--force replaces it)", .0.display())]
-    Exists(PathBuf),
-    /// The disk refuses.
-    #[error("cannot write {}: {source}", path.display())]
-    Write {
-        /// The file or directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The cryptography refuses.
-    #[error("cannot make the certificate")]
-    Crypto(#[from] rcgen::Error),
-    /// The cryptography of FISCO BCOS's certificates refuses.
-    #[error("cannot make the certificate: {0}")]
-    Fisco(#[from] amop_tls::fisco::mint::MintError),
 }
 
 /// A CA that can issue: a consortium's root, or an institution's.
@@ -197,9 +134,18 @@ impl Ca {
     /// # Errors
     /// When this is not an institution's CA, or the name or the validity cannot be used.
     pub fn leaf(&self, role: Role, name: &str, days: u32) -> Result<Leaf, MintError> {
+        self.leaf_at(role, name, &[], days)
+    }
+
+    /// The same, whose certificate names these hosts.
+    ///
+    /// # Errors
+    /// As [`Ca::leaf`].
+    pub fn leaf_at(&self, role: Role, name: &str, hosts: &[Host], days: u32) -> Result<Leaf, MintError> {
         self.expect_kind(CaKind::Institution, "nodes and clients")?;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let params = leaf_params(role, name, &self.name, days, self.not_after)?;
+        let mut params = leaf_params(role, name, &self.name, days, self.not_after)?;
+        params.subject_alt_names = alternative_names(hosts)?;
         let certificate = params.signed_by(&key, &self.issuer)?.der().clone();
         Ok(Leaf { role, chain: vec![certificate, self.certificate.clone()], roots: self.roots.clone(), key })
     }

@@ -8,7 +8,12 @@ use rcgen::SubjectPublicKeyInfo;
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Ca, CaKind, Existing, MintError, ca_params, files::File, leaf_params, write_all};
+use super::{
+    Ca, CaKind, Existing, MintError, ca_params,
+    files::File,
+    hosts::{self, Host, alternative_names},
+    leaf_params, write_all,
+};
 use crate::identity::pem;
 
 impl Ca {
@@ -29,14 +34,27 @@ impl Ca {
         Ok(Self { certificate, roots, not_after: params.not_after, ..institution })
     }
 
-    /// A new certificate for the key, name and role of one that this institution issued, whether or not
-    /// it has expired: it and this CA's, in the order they are presented.
+    /// A new certificate for the key, name, role and hosts of one that this institution issued, whether or
+    /// not it has expired: it and this CA's, in the order they are presented.
     ///
     /// # Errors
     /// When this is not an institution's CA, did not issue the old one, or the validity cannot be used.
     pub fn renew(
         &self,
         old: &CertificateDer<'_>,
+        days: u32,
+    ) -> Result<Vec<CertificateDer<'static>>, MintError> {
+        self.renew_at(old, &hosts::of(old), days)
+    }
+
+    /// The same, which names these hosts.
+    ///
+    /// # Errors
+    /// As [`Ca::renew`].
+    pub fn renew_at(
+        &self,
+        old: &CertificateDer<'_>,
+        hosts: &[Host],
         days: u32,
     ) -> Result<Vec<CertificateDer<'static>>, MintError> {
         self.expect_kind(CaKind::Institution, "nodes and clients")?;
@@ -49,7 +67,8 @@ impl Ca {
             Ok((_, old)) => SubjectPublicKeyInfo::from_der(old.public_key().raw)?,
             Err(_) => return Err(not_ours()),
         };
-        let params = leaf_params(subject.role, &subject.name, &self.name, days, self.not_after)?;
+        let mut params = leaf_params(subject.role, &subject.name, &self.name, days, self.not_after)?;
+        params.subject_alt_names = alternative_names(hosts)?;
         let certificate = params.signed_by(&key, &self.issuer)?.der().clone();
         Ok(vec![certificate, self.certificate.clone()])
     }

@@ -311,6 +311,8 @@ fn what_an_agency_has_revoked_is_refused() {
         let again = agency.revoked(&list).unwrap();
         agency.save_crl(&again, 9, &list).unwrap();
         assert!(ClientTls::load_fisco(&paths, "Bank A".into()).unwrap().identify(bad.chain()).is_err());
+        let without = Serving::load_fisco(&files.paths(), "Bank A".into(), Some(&tls.serving())).unwrap_err();
+        assert!(matches!(&without[..], [LoadError::MissingCrl { .. }]), "{without:?}");
         let stranger = Mint::new(kind, "stranger", 9).unwrap();
         stranger.save_crl(&revoked, 9, &list).unwrap();
         let problems = ClientTls::load_fisco(&paths, "Bank A".into()).unwrap_err();

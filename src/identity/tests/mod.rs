@@ -1,3 +1,4 @@
+mod admin;
 mod fisco;
 mod reload;
 
@@ -219,6 +220,7 @@ fn the_client_port_takes_clients_over_tls_1_2_and_1_3() {
             .dangerous()
             .with_custom_certificate_verifier(amop_tls::Verifier::logging(amop_tls::Holder::node(
                 &node.authority(),
+                None,
             )))
             .with_client_auth_cert(leaf.chain(), leaf.key().into())
             .unwrap();
@@ -253,6 +255,7 @@ fn a_tls_1_2_client_that_offers_x25519_first_gets_p_256() {
                 .dangerous()
                 .with_custom_certificate_verifier(amop_tls::Verifier::logging(amop_tls::Holder::node(
                     &node.authority(),
+                    None,
                 )))
                 .with_client_auth_cert(leaf.chain(), leaf.key().into())
                 .unwrap();

@@ -73,6 +73,10 @@ impl Bed {
         panic!("nothing came of it");
     }
 
+    fn paths(&self) -> Paths {
+        Paths { crl: vec![self.at("bank.crl")], ..Paths::in_directory(self.directory.path()) }
+    }
+
     fn of_node(&self) -> String {
         self.credentials.facts().iter().find(|fact| fact.of == Of::Node).unwrap().serial.clone()
     }
@@ -129,6 +133,11 @@ fn what_cannot_be_used_changes_nothing_and_is_said_once() {
     check(&|bed| bed.write("node.crt", ""), "it is empty");
     check(&|bed| bed.write("bank.crl", ""), "bank.crl holds no revocation list: it is empty");
     check(&|bed| fs::remove_file(bed.at("ca.crt")).unwrap(), "cannot read");
+    check(&|bed| fs::remove_file(bed.at("bank.crl")).unwrap(), "cannot read");
+    check(
+        &|bed| bed.root.save_crl(&Revoked::default(), 9, &bed.at("bank.crl")).map(drop).unwrap(),
+        "is in no file any more, nor is a newer one",
+    );
     check(&|bed| fs::write(bed.at("bank.crl"), vec![0xff; 2 << 20]).unwrap(), "larger than");
     check(
         &|bed| drop(bed.bank.leaf(Role::Node, "node-1", 30).unwrap().save(&bed.at(""), Existing::Replace)),
@@ -200,30 +209,117 @@ fn what_is_revoked_is_refused_and_what_is_not_stays() {
     let mut bed = Bed::new();
     let tls = bed.credentials.client_tls(Clients::OfConsortium);
     let [bad, good] = ["bad", "good"].map(|name| bed.bank.leaf(Role::Client, name, 30).unwrap());
-    let connect = |bed: &Bed, leaf: &crate::identity::mint::Leaf| {
+    let connect_to = |bed: &Bed, leaf: &crate::identity::mint::Leaf, server| {
         let authority = bed.credentials.authority();
         let key = leaf.key().into();
         let mut config = tls::overlay_client(&authority, leaf.chain().to_vec(), key, b"x").unwrap();
         config.alpn_protocols.clear();
-        handshake(config.into(), tls.serving().server_config())
+        handshake(config.into(), server)
     };
+    let connect = |bed: &Bed, leaf| connect_to(bed, leaf, tls.serving().server_config());
+    let ask = |bed: &Bed, leaf| connect_to(bed, leaf, bed.credentials.admin_server());
     connect(&bed, &bad).unwrap();
+    ask(&bed, &bad).unwrap();
     bed.revoke(&bad.chain()[0]);
     let changes = bed.look().1.unwrap();
     assert_eq!((changes.added.len(), changes.added[0].of, changes.own_chain), (1, Of::RevocationList, false));
     let refused = connect(&bed, &bad).unwrap_err();
     assert!(format!("{refused:?}").contains("Revoked"), "{refused:?}");
+    let refused = ask(&bed, &bad).unwrap_err();
+    assert!(format!("{refused:?}").contains("Revoked"), "{refused:?}");
     connect(&bed, &good).unwrap();
+    ask(&bed, &good).unwrap();
     let cause = tls.still_believes(bad.chain()).unwrap_err();
     assert!(matches!(&cause, ChainError::Revoked { .. }), "{cause}");
     assert!(cause.to_string().contains("was revoked by its issuer CN=bank-a"), "{cause}");
     tls.still_believes(good.chain()).unwrap();
-    // A list that is older than what is in force would let it in again.
-    let text = bed.read("bank.crl");
-    let (lists, _) = pem::revocation_lists(&bed.at("bank.crl")).unwrap();
-    assert_eq!(lists.len(), 1);
-    bed.write("bank.crl", text);
     assert!(bed.store.load().unwrap().is_empty());
+}
+
+/// Each of them would let in again what a list in force revokes.
+#[test]
+fn a_list_goes_only_for_a_newer_one() {
+    let check = |spoil: &dyn Fn(&Bed, &[u8]), says: &[&str]| {
+        let mut bed = Bed::new();
+        let (first, bad) = (bed.read("bank.crl"), bed.bank.leaf(Role::Client, "bad", 30).unwrap());
+        bed.revoke(&bad.chain()[0]);
+        bed.store.load().unwrap();
+        let good = bed.read("bank.crl");
+        spoil(&bed, &first);
+        let refused = bed.store.load().unwrap_err().to_string();
+        assert!(says.iter().all(|part| refused.contains(part)), "{refused:?} should say {says:?}");
+        let judged = bed.credentials.authority().verify_chain(bad.chain(), Role::Client);
+        assert!(matches!(judged, Err(ChainError::Revoked { .. })), "{says:?}");
+        bed.write("bank.crl", good);
+        assert!(bed.store.load().unwrap().is_empty());
+    };
+    // Both were dated by the same second, or one after the other.
+    check(
+        &|bed, first| bed.write("bank.crl", first),
+        &["bank.crl, number 01 of 2", "older than the one in force, number 02 of 2"],
+    );
+    // As when the CA's list was lost, and begun anew.
+    check(
+        &|bed, _| {
+            fs::remove_file(bed.at("bank.crl")).unwrap();
+            bed.bank.save_crl(&Revoked::default(), 9, &bed.at("bank.crl")).unwrap();
+        },
+        &["number 01 of 2", "older than the one in force"],
+    );
+    check(
+        &|bed, _| drop(bed.root.save_crl(&Revoked::default(), 9, &bed.at("bank.crl")).unwrap()),
+        &["CN=bank-a, O=bank-a, OU=institution that is in force, number 02 of 2", "only a restart"],
+    );
+}
+
+/// What was configured may be, too.
+#[test]
+fn a_list_that_is_left_out_of_the_configured_ones_is_missed() {
+    let bed = Bed::new();
+    let paths = Paths::in_directory(bed.directory.path());
+    let problems = bed.credentials.prepare(&paths).err().unwrap();
+    assert!(matches!(&problems[..], [LoadError::MissingCrl { .. }]), "{problems:?}");
+    Credentials::load(&paths).unwrap();
+}
+
+#[test]
+fn of_two_lists_of_one_ca_the_newer_stays() {
+    let mut bed = Bed::new();
+    let first = bed.read("bank.crl");
+    bed.revoke(&bed.bank.leaf(Role::Client, "bad", 30).unwrap().chain()[0].clone());
+    let second = bed.read("bank.crl");
+    bed.write("bank.crl", [first.clone(), second.clone()].concat());
+    bed.credentials = Credentials::load(&bed.paths()).unwrap();
+    let files = Files { node: bed.paths(), listeners: Vec::new() };
+    bed.store = Store::new(bed.credentials.clone(), files);
+    bed.write("bank.crl", first);
+    assert!(bed.store.load().unwrap_err().to_string().contains("number 02"));
+    bed.write("bank.crl", second);
+    assert_eq!(bed.store.load().unwrap().removed.len(), 1);
+}
+
+/// A list goes with its CA: with a root that is believed no longer, and with an institution that its root has revoked.
+#[test]
+fn a_list_goes_with_its_ca() {
+    let mut bed = Bed::new();
+    let old = Ca::consortium("old", 100).unwrap();
+    let other = bed.root.institution("bank-b", 30).unwrap();
+    bed.cas(&[&bed.root, &old]);
+    old.save_crl(&Revoked::default(), 9, &bed.at("old.crl")).unwrap();
+    other.save_crl(&Revoked::default(), 9, &bed.at("other.crl")).unwrap();
+    let bank = bed.read("bank.crl");
+    bed.write("bank.crl", [bank.clone(), bed.read("old.crl"), bed.read("other.crl")].concat());
+    bed.store.load().unwrap();
+    bed.cas(&[&bed.root]);
+    bed.write("bank.crl", [bank.clone(), bed.read("other.crl")].concat());
+    assert_eq!(bed.store.load().unwrap().removed.len(), 2, "the root and its list");
+    bed.write("bank.crl", &bank);
+    assert!(bed.store.load().unwrap_err().to_string().contains("CN=bank-b"));
+    let mut revoked = Revoked::default();
+    revoked.add(serial_of(other.certificate()).unwrap());
+    bed.root.save_crl(&revoked, 9, &bed.at("root.crl")).unwrap();
+    bed.write("bank.crl", [bank, bed.read("root.crl")].concat());
+    assert_eq!(bed.store.load().unwrap().removed.len(), 1);
 }
 
 #[test]
@@ -275,7 +371,7 @@ fn what_changes_while_the_node_starts_is_put_in_force() {
     let mut bed = Bed::new();
     let before = bed.of_node();
     bed.renew(20);
-    let files = Files { node: Paths::in_directory(bed.directory.path()), listeners: Vec::new() };
+    let files = Files { node: bed.paths(), listeners: Vec::new() };
     bed.store = Store::new(bed.credentials.clone(), files);
     bed.look().1.unwrap();
     assert_ne!(bed.of_node(), before);

@@ -18,7 +18,7 @@ use amop_protocol::{
 };
 
 use super::{DataPath, LARGE, SHARDS};
-use crate::tasks;
+use crate::{node::trace::Asker, tasks};
 
 /// When to try again if a large frame found no room.
 const RELAY_AGAIN: Duration = Duration::from_millis(100);
@@ -62,7 +62,8 @@ impl DataPath {
             }
         };
         if let Body::Inquiry { id, is_answer } = message.body {
-            return self.inquiries.take(message.origin, id, is_answer, frame.payload);
+            let asker = Asker::of(&self.routing.load(), &message.origin);
+            return self.inquiries.take(message.origin, asker, id, is_answer, frame.payload);
         }
         let key = self.key_of(&message.body, &frame.payload);
         let shard = match key {
@@ -93,12 +94,12 @@ impl DataPath {
     }
 
     /// Passes a frame on for others. Reports are never refused, only charged: whoever waits for one
-    /// would only ask again.
+    /// would only ask again. Who asks about a message learns of no refusal: it waits, and does without.
     fn relay(&self, from: NodeId, to: NodeId, frame: LinkFrame) {
         if let Some(mut relay) = self.relay.lock() {
             let debt = relay.check(self.now());
             if let Err(retry_after) = debt
-                && peer::carries_message(&frame.header)
+                && peer::may_be_refused(&frame.header)
             {
                 drop(relay);
                 self.metrics.relay_refused.inc();

@@ -80,11 +80,16 @@ impl Configuration {
     /// With everything that is wrong with it.
     pub(super) fn load(&self) -> Result<Option<config::Reloaded>, Problems> {
         let Some(file) = &self.in_force.file else { return Ok(None) };
-        match config::load(file) {
+        let new = config::load(file).and_then(|new| match settings::overlay(&new).check() {
+            Ok(()) => Ok(new),
+            Err(not_a_key) => Err(Problems::one(file, not_a_key)),
+        });
+        match new {
             Ok(new) => Ok(Some(self.in_force.reload(new))),
             Err(problems) => {
                 self.metrics.refused();
-                tracing::error!(cause = %problems, "the configuration is not loaded; the one in force stays");
+                let cause = problems.in_one_line();
+                tracing::error!(cause, "the configuration is not loaded; the one in force stays");
                 Err(problems)
             }
         }
@@ -101,7 +106,11 @@ impl Configuration {
             tracing::info!(key, change = what, "configuration changed");
         }
         for Change { key, what } in &at_restart {
-            tracing::warn!(key, change = what, "this part of the configuration changes when the node is started again");
+            tracing::warn!(
+                key,
+                change = what,
+                "this part of the configuration changes when the node is started again"
+            );
         }
         self.metrics.loaded(!changed.is_empty(), at_restart.len());
         if !changed.is_empty() {

@@ -49,7 +49,7 @@ pub struct Changes {
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// The configuration cannot be used.
-    #[error(transparent)]
+    #[error("{}", .0.in_one_line())]
     Configuration(#[from] config::Problems),
     /// The certificates cannot be used.
     #[error(transparent)]

@@ -31,15 +31,13 @@ pub(super) fn message(routing: &Routing, key: Key, mut noted: Vec<Noted>) -> Mes
     let first = noted.first().map(|noted| noted.at).unwrap_or_default();
     // Only the origin's node knows how its send ended, and only it and our own say what the message is: others
     // could have anything shown here.
-    let by_origin = |noted: &&Noted| Brief::from(noted.node) == key.origin;
-    let ends = noted.iter().rev().filter(by_origin).find(|noted| is_end(noted.step.kind()));
-    let outcome = ends.map(|noted| noted.step.cause());
+    let outcome = noted.iter().rfind(|noted| is_end(noted)).map(|noted| noted.step.cause());
     let failed_at =
         outcome.filter(|cause| *cause != Cause::Delivered).and_then(|cause| failing(&noted, cause));
     let steps: Vec<Step> = noted.iter().map(|noted| step(routing, noted, first)).collect();
     let own = routing.find(&routing.me()).map(|me| me.institution.clone());
     let is_own = |noted: &Noted| routing.find(&noted.node).map(|node| node.institution.clone()) == own;
-    let told: Vec<_> = noted.iter().filter(|noted| by_origin(noted) || is_own(noted)).collect();
+    let told: Vec<_> = noted.iter().filter(|noted| is_by_origin(noted) || is_own(noted)).collect();
     let text = |of: fn(&JournalStep) -> &str| {
         told.iter().map(|noted| of(&noted.step)).find(|text| !text.is_empty()).map(str::to_owned)
     };
@@ -77,8 +75,12 @@ pub(super) fn place(routing: &Routing, brief: Brief) -> Place {
     }
 }
 
-fn is_end(kind: JournalKind) -> bool {
-    matches!(kind, JournalKind::Told | JournalKind::AtOnce)
+fn is_end(noted: &Noted) -> bool {
+    is_by_origin(noted) && matches!(noted.step.kind(), JournalKind::Told | JournalKind::AtOnce)
+}
+
+fn is_by_origin(noted: &Noted) -> bool {
+    Brief::from(noted.node) == noted.key.origin
 }
 
 /// The step that decided a failure: the one nearest to its cause that says the same, or, of a message that was lost
@@ -96,7 +98,7 @@ fn failing(noted: &[Noted], cause: Cause) -> Option<usize> {
     let same = noted.iter().enumerate().filter(|(_, noted)| noted.step.cause() == cause && rank(noted) > 0);
     let nearest = same.max_by_key(|(at, noted)| (rank(noted), *at));
     let lost = || last_seen(noted);
-    let ended = || noted.iter().rposition(|noted| is_end(noted.step.kind()));
+    let ended = || noted.iter().rposition(is_end);
     match (cause, nearest) {
         (Cause::Unreachable | Cause::Deadline | Cause::AnswerLost | Cause::NoneHanded, nearest) => {
             let telling = nearest.filter(|(_, noted)| rank(noted) > 1).map(|(at, _)| at);
@@ -140,7 +142,7 @@ fn verdict(noted: &[Noted], steps: &[Step], outcome: Option<Cause>, failed_at: O
             Some(_) => "it is under way, or its publisher's node has not said how it ended".into(),
         };
     };
-    let took = noted.iter().rfind(|noted| is_end(noted.step.kind())).zip(noted.first());
+    let took = noted.iter().rfind(|noted| is_end(noted)).zip(noted.first());
     let took = took.map(|(end, first)| ms(end.at.saturating_sub(first.at))).unwrap_or_default();
     if cause == Cause::Delivered {
         return format!("delivered in {took}");
@@ -155,7 +157,7 @@ fn ms(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
 
-fn step(routing: &Routing, noted: &Noted, first: Duration) -> Step {
+pub(super) fn step(routing: &Routing, noted: &Noted, first: Duration) -> Step {
     let told = &noted.step;
     let kind = told.kind();
     Step {

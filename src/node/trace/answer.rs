@@ -1,9 +1,6 @@
 //! What another node is told.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::BTreeSet;
 
 use amop_protocol::{
     NodeId, Time,
@@ -21,39 +18,16 @@ use amop_protocol::{
 };
 use bytes::Bytes;
 
-use super::{Desk, inquiries::Asked, who};
+use super::{
+    Desk,
+    inquiries::Asked,
+    pace::{Pace, entries_for},
+    who,
+};
 use crate::{config::Show, node::data_path::DataPath, tasks};
 
-/// Questions of one node that are answered within a second, and of all nodes together: each costs some milliseconds.
-pub(super) const PER_NODE: u32 = 16;
-pub(super) const IN_ALL: u32 = 64;
 /// Sends that one seq may stand for; more are left out.
 pub(super) const MAX_KEYS: usize = 8;
-
-/// Counts questions, second by second.
-#[derive(Debug, Default)]
-pub(super) struct Pace {
-    since: Time,
-    all: u32,
-    /// Only of nodes that are reachable, so never more than those.
-    by_node: BTreeMap<NodeId, u32>,
-}
-
-impl Pace {
-    /// Whether one more question of this node is answered.
-    pub(super) fn admits(&mut self, now: Time, node: NodeId) -> bool {
-        if now.since(self.since) >= Duration::from_secs(1) {
-            *self = Self { since: now, ..Self::default() };
-        }
-        let asked = self.by_node.entry(node).or_default();
-        if *asked >= PER_NODE || self.all >= IN_ALL {
-            return false;
-        }
-        *asked += 1;
-        self.all += 1;
-        true
-    }
-}
 
 /// How much whoever asks may know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +46,8 @@ pub(super) fn answer(desk: &Desk, pace: &mut Pace, asked: &Asked) {
         tracing::debug!(node = %asked.by, "malformed question about a message ignored");
         return;
     };
-    if !pace.admits(desk.data.now(), asked.by) {
+    let entries = entries_for(subject, desk.data.entries());
+    if !pace.admits(desk.data.now(), &asked.asker, entries) {
         metrics.refused.inc();
         return;
     }
@@ -173,7 +148,7 @@ fn in_full(entry: &Entry, who: String, now: Time) -> JournalStep {
         Err(beginning) => format!("{beginning}…"),
     });
     let context = match entry.step {
-        Step::Context { context } => Bytes::copy_from_slice(context.as_bytes()),
+        Step::Context { context, .. } => Bytes::copy_from_slice(context.as_bytes()),
         _ => Bytes::new(),
     };
     JournalStep {

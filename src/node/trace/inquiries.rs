@@ -13,15 +13,17 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::metrics::Metrics;
+use super::{metrics::Metrics, pace::Asker};
 
-/// Questions of other nodes that wait; more are dropped and counted, and whoever asked does without.
+/// Questions that wait, of nodes of the own institution and as many of others; more are dropped and counted, and
+/// whoever asked does without.
 pub(in crate::node) const QUEUE: usize = 128;
 
 /// Where the data path puts what comes in. Clones are the same.
 #[derive(Clone, Debug)]
 pub(in crate::node) struct Inquiries {
-    queue: mpsc::Sender<Asked>,
+    own: mpsc::Sender<Asked>,
+    others: mpsc::Sender<Asked>,
     waiting: Arc<Mutex<HashMap<u64, Waiting>>>,
     next: Arc<AtomicU64>,
     pub(super) metrics: Metrics,
@@ -38,31 +40,47 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) by: NodeId,
+    pub(super) asker: Asker,
     pub(super) id: u64,
     pub(super) question: Bytes,
 }
 
 /// The questions of other nodes, for the desk.
 #[derive(Debug)]
-pub(in crate::node) struct Arrivals(mpsc::Receiver<Asked>);
+pub(in crate::node) struct Arrivals {
+    own: mpsc::Receiver<Asked>,
+    others: mpsc::Receiver<Asked>,
+}
 
 impl Arrivals {
     /// The next one; `None` when the node ends. Cancel safe.
     pub(super) async fn next(&mut self) -> Option<Asked> {
-        self.0.recv().await
+        // Not biased: neither kind keeps the other waiting.
+        tokio::select! {
+            Some(asked) = self.own.recv() => Some(asked),
+            Some(asked) = self.others.recv() => Some(asked),
+            else => None,
+        }
     }
 }
 
 /// Both ends.
 pub(in crate::node) fn channel(metrics: Metrics) -> (Inquiries, Arrivals) {
-    let (queue, arrivals) = mpsc::channel(QUEUE);
-    let inquiries = Inquiries { queue, waiting: Arc::default(), next: Arc::default(), metrics };
-    (inquiries, Arrivals(arrivals))
+    let [(own, from_own), (others, from_others)] = [mpsc::channel(QUEUE), mpsc::channel(QUEUE)];
+    let inquiries = Inquiries { own, others, waiting: Arc::default(), next: Arc::default(), metrics };
+    (inquiries, Arrivals { own: from_own, others: from_others })
 }
 
 impl Inquiries {
-    /// Takes what another node asks or answers; never waits.
-    pub(in crate::node) fn take(&self, from: NodeId, id: u64, is_answer: bool, payload: Bytes) {
+    /// Takes what another node asks or answers; never waits. `asker` is who it is, if that is known.
+    pub(in crate::node) fn take(
+        &self,
+        from: NodeId,
+        asker: Option<Asker>,
+        id: u64,
+        is_answer: bool,
+        payload: Bytes,
+    ) {
         if is_answer {
             let mut waiting = self.waiting.lock();
             if waiting.get(&id).is_some_and(|waiting| waiting.from == from)
@@ -79,7 +97,15 @@ impl Inquiries {
             self.metrics.dropped.inc();
             return;
         }
-        if self.queue.try_send(Asked { by: from, id, question: payload }).is_err() {
+        let Some(asker) = asker else {
+            self.metrics.refused.inc();
+            return;
+        };
+        let queue = match &asker {
+            Asker::Own(_) => &self.own,
+            Asker::Other(_) => &self.others,
+        };
+        if queue.try_send(Asked { by: from, asker, id, question: payload }).is_err() {
             self.metrics.dropped.inc();
         }
     }

@@ -1,12 +1,14 @@
 //! What passes through this node for others, written down beside delivery's own journals.
 
+use std::iter;
+
 use amop_protocol::{
-    Cause, NodeId, Time,
-    broker::journal::{Brief, Entry, Journal, Key, Step},
+    Cause, NodeId, Time, TraceContext,
+    broker::journal::{Brief, Entry, Journal, Key, Label, Step},
     wire::peer,
 };
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Journals that tasks seldom meet at: as many as there are shards of delivery, by the number of the send.
 #[derive(Debug)]
@@ -33,14 +35,24 @@ impl Relayed {
         self.note(now, header, |what| Step::Stopped { what, to, cause });
     }
 
-    /// A step of a message that has no send of this node yet.
-    pub(in crate::node) fn own(&self, now: Time, key: Key, step: Step) {
-        self.write(now, key, 0, step);
+    /// Steps of a message that has no send of this node yet; nothing comes between them.
+    pub(in crate::node) fn own(&self, now: Time, key: Key, steps: impl IntoIterator<Item = Step>) {
+        self.write(now, key, 0, steps);
+    }
+
+    /// One of them.
+    pub(in crate::node) fn get(&self, journal: usize) -> Option<MutexGuard<'_, Journal>> {
+        self.journals.get(journal).map(Mutex::lock)
     }
 
     /// Journals there are.
     pub(in crate::node) fn len(&self) -> usize {
         self.journals.len()
+    }
+
+    /// Entries that are in them.
+    pub(in crate::node) fn entries(&self) -> usize {
+        self.journals.iter().map(|journal| journal.lock().len()).sum()
     }
 
     /// As [`Journal::read`], of one of them.
@@ -61,15 +73,18 @@ impl Relayed {
             && let Some(subject) = peer::subject(header)
         {
             let key = Key::new(subject.origin, subject.send);
-            self.write(now, key, subject.number, step(subject.what));
+            let sampled = subject.context.filter(TraceContext::is_sampled);
+            let context = sampled
+                .and_then(|context| Some(Step::Context { context, topic: Label::of(&peer::topic(header)?) }));
+            self.write(now, key, subject.number, iter::once(step(subject.what)).chain(context));
         }
     }
 
-    fn write(&self, now: Time, key: Key, attempt: u32, step: Step) {
+    fn write(&self, now: Time, key: Key, attempt: u32, steps: impl IntoIterator<Item = Step>) {
         if let Some(journal) = self.journals.get(key.send as usize % self.journals.len().max(1)) {
             let mut journal = journal.lock();
             journal.set_now(now);
-            journal.note(key, attempt, step);
+            steps.into_iter().for_each(|step| journal.note(key, attempt, step));
         }
     }
 }

@@ -4,8 +4,9 @@ use amop_protocol::limits::{Bound, Limit, Policy};
 
 use super::{
     MAX_TRACES,
-    answer::{IN_ALL, PER_NODE},
+    export::{MAX_FOLLOWED, MAX_STEPS},
     inquiries::QUEUE,
+    pace::{OTHERS, OWN},
 };
 use crate::config::Config;
 
@@ -22,16 +23,26 @@ pub(in crate::node) fn limits(config: &Config) -> Vec<Limit> {
         .key("trace.entries")
         .metric("amop_trace_forgotten_total"),
         Limit::new(
-            "questions of one node about messages, in a second",
-            Count(PER_NODE as usize),
+            "entries that are read in a second for questions about messages, of nodes of the own institution",
+            Count(OWN as usize),
+            Policy::Drop,
+            "except for nodes that stay within their share; whoever asks waits 2 s and does without",
+        )
+        .metric("amop_trace_refused_total"),
+        Limit::new(
+            "the same, of all other institutions",
+            Count(OTHERS as usize),
+            Policy::Drop,
+            "likewise, each institution having its share",
+        )
+        .metric("amop_trace_refused_total"),
+        Limit::new(
+            "questions about messages that wait, of the own institution and as many of others",
+            Count(QUEUE),
             Policy::Drop,
             "whoever asks waits 2 s and does without",
         )
-        .metric("amop_trace_refused_total"),
-        Limit::new("the same, of all nodes together", Count(IN_ALL as usize), Policy::Drop, "likewise")
-            .metric("amop_trace_refused_total"),
-        Limit::new("questions about messages that wait", Count(QUEUE), Policy::Drop, "likewise")
-            .metric("amop_trace_dropped_total"),
+        .metric("amop_trace_dropped_total"),
         Limit::new(
             "traces followed at a time over the admin port",
             Count(MAX_TRACES),
@@ -39,5 +50,19 @@ pub(in crate::node) fn limits(config: &Config) -> Vec<Limit> {
             "answered with 503",
         )
         .metric("amop_trace_busy_total"),
+        Limit::new(
+            "messages followed at a time for OpenTelemetry's spans",
+            Count(MAX_FOLLOWED),
+            Policy::Drop,
+            "further ones have no span",
+        )
+        .metric("amop_otlp_dropped_total{cause=\"Busy\"}"),
+        Limit::new(
+            "steps of one message in its span",
+            Count(MAX_STEPS),
+            Policy::Drop,
+            "later ones; the span says how many (dropped_events_count)",
+        )
+        .metric("amop_otlp_steps_left_out_total"),
     ]
 }

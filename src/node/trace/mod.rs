@@ -2,7 +2,7 @@
 //!
 //! `journals` are of what is relayed; delivery has its own. [`Inquiries`] is where the data path puts questions and
 //! answers that come in. `answer` decides what is told to whom, `gather` asks around and puts an account together,
-//! `account` words it. The task of [`Desk::run`] is woken by questions and works them off one after the other.
+//! `account` words it. `export` makes spans of it. The task of [`Desk::run`] is woken by questions and works them off one after the other.
 //!
 //! **Invariant**: a node is told nothing of a message that its institution has no part in; "not known" and "not for you"
 //! are the same answer.
@@ -10,11 +10,13 @@
 mod account;
 mod align;
 mod answer;
+pub(super) mod export;
 mod gather;
 mod inquiries;
 mod journals;
 mod limits;
 mod metrics;
+mod pace;
 #[cfg(test)]
 mod tests;
 
@@ -28,12 +30,12 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use self::inquiries::Arrivals;
 pub(super) use self::{
-    inquiries::{Inquiries, channel},
+    inquiries::{Arrivals, Inquiries, channel},
     journals::Relayed,
     limits::limits,
     metrics::Metrics,
+    pace::Asker,
 };
 use super::data_path::DataPath;
 use crate::{
@@ -74,7 +76,7 @@ impl Desk {
 
     /// Answers other nodes until the group ends.
     pub(super) async fn run(self: Arc<Self>, mut arrivals: Arrivals, tasks: Tasks) {
-        let mut pace = answer::Pace::default();
+        let mut pace = pace::Pace::default();
         loop {
             tokio::select! {
                 biased;

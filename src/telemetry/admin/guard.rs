@@ -55,7 +55,9 @@ pub(super) enum Refusal {
     OnlyReads,
     #[error("this client's name is not in the node's admin.clients; add it there, or give the admin token")]
     NotNamed,
-    #[error("this node takes no changes over its admin port: admin.token is \"off\"")]
+    #[error(
+        "this node takes no changes over its admin port: admin.token is \"off\", or could not be made when it started"
+    )]
     NoChanges,
     #[error("this host name is not one of the node's; ask for it by address, or add the name to admin.hosts")]
     Host,

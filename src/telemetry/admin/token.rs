@@ -104,9 +104,7 @@ impl Secret {
             }
             // What is there can be used though nothing could be written beside it.
             Err(error) => match Self::load(path) {
-                Err(TokenError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    Err(error)
-                }
+                Err(TokenError::Read { source, .. }) if is_nothing_there(&source) => Err(error),
                 loaded => loaded,
             },
         }
@@ -122,6 +120,11 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
+}
+
+/// Neither the file, nor a directory that it could be in.
+fn is_nothing_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// What a node keeps of its token: enough to know it again, not enough to show it.

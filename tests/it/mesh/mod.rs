@@ -213,10 +213,19 @@ impl MeshNode {
 
     /// The counter of this name, without its `amop_` and `_total`.
     pub(crate) async fn counted(&self, name: &str) -> u64 {
+        self.series(&format!("amop_{name}_total ")).await.expect("such a counter")
+    }
+
+    /// The same with this label; 0 if it was never counted.
+    pub(crate) async fn counted_with(&self, name: &str, label: &str) -> u64 {
+        self.series(&format!("amop_{name}_total{{{label}}} ")).await.unwrap_or(0)
+    }
+
+    async fn series(&self, name: &str) -> Option<u64> {
         let page = admin::get(self.admin(), "/metrics").await.expect("the admin port answers");
-        let (text, name) = (String::from_utf8_lossy(&page), format!("amop_{name}_total "));
-        let value = text.lines().find_map(|line| line.strip_prefix(&name));
-        value.expect("such a counter").parse().expect("a number")
+        let text = String::from_utf8_lossy(&page);
+        let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(value.parse().expect("a number"))
     }
 
     /// Where its client port is, as options name it.

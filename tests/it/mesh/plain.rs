@@ -22,8 +22,8 @@ pub(crate) struct Plain {
     tls: TlsStream<TcpStream>,
     input: BytesMut,
     next_seq: u128,
-    /// Questions about subscribers that came while something else was waited for.
-    questions: VecDeque<Frame>,
+    /// Messages, and questions about subscribers, that came while something else was waited for.
+    kept: VecDeque<Frame>,
 }
 
 impl Plain {
@@ -45,7 +45,7 @@ impl Plain {
         let name = ServerName::try_from("localhost").expect("a name");
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, tcp);
         let tls = wait::within("a TLS handshake", connecting).await?;
-        Ok(Self { tls, input: BytesMut::new(), next_seq: 1, questions: VecDeque::new() })
+        Ok(Self { tls, input: BytesMut::new(), next_seq: 1, kept: VecDeque::new() })
     }
 
     /// Connects, agrees on version 3 and has these topics in force.
@@ -73,8 +73,8 @@ impl Plain {
 
     /// The next frame; `None` when the node closed the connection.
     pub(crate) async fn try_receive(&mut self) -> Option<Frame> {
-        match self.questions.pop_front() {
-            Some(question) => Some(question),
+        match self.kept.pop_front() {
+            Some(frame) => Some(frame),
             None => self.read().await,
         }
     }
@@ -96,15 +96,17 @@ impl Plain {
         matches!(wait::within("the end", self.tls.read(&mut [0; 16])).await, Ok(0) | Err(_))
     }
 
-    /// Sends and waits for the reply, which must have the same type and seq. Only questions about
-    /// subscribers may come before it; they are kept.
+    /// Sends and waits for the reply, which must have the same type and seq. Only messages and
+    /// questions about subscribers may come before it; they are kept.
     pub(crate) async fn ask(&mut self, kind: Type, body: impl AsRef<[u8]>) -> Frame {
         let seq = self.seq();
         self.send(Encoded::new(kind, seq, 0, body.as_ref(), Bytes::new())).await;
         loop {
             let frame = self.read().await.expect("a reply, not the end of the connection");
-            if frame.kind == Type::VERIFY {
-                self.questions.push_back(frame);
+            if (frame.kind != kind || frame.seq != seq)
+                && matches!(frame.kind, Type::VERIFY | Type::UNICAST | Type::MULTICAST)
+            {
+                self.kept.push_back(frame);
                 continue;
             }
             assert_eq!((frame.kind, frame.seq), (kind, seq));

@@ -1,5 +1,6 @@
 //! "Where is my message?", asked over real nodes: each code is provoked, and the trace names the hop that failed.
 
+mod otlp;
 mod policy;
 
 use std::{sync::Arc, time::Duration};
@@ -176,6 +177,15 @@ async fn the_relay_that_refused_is_named_for_103() {
     let (_, code) = request(&mut till, "t", vec![0; 100_000]).await;
     assert_eq!(code, 0, "one message may go into debt");
     assert_eq!(fails(&mesh, &mut till, "t").await, (103, "node-2".into(), "stopped".into()));
+
+    // Questions are refused there as messages are, and counted: who is behind it is not heard.
+    let refused = async || mesh.nodes[2].counted("delivery_relay_refused_frames").await;
+    let (before, seq) = (refused().await, request(&mut till, "t", b"x".to_vec()).await.0);
+    assert_eq!(refused().await, before + 1);
+    let found = trace(&mesh, 0, &seq).await;
+    let mut silent: Vec<&str> = found.silent.iter().map(|node| &*node.name).collect();
+    silent.sort_unstable();
+    assert_eq!((silent, refused().await), (vec!["node-3", "node-4"], before + 3));
 }
 
 #[tokio::test]

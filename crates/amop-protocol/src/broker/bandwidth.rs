@@ -1,4 +1,4 @@
-//! Token buckets that may go into debt by one message, and how a node's clients share one.
+//! Token buckets that may go into debt by one message, and how those who use one share it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -72,17 +72,18 @@ impl Bandwidth {
     }
 }
 
-/// The bandwidth that the clients of a node share, and what each may use of it.
+/// The bandwidth that the clients of a node share, and what each may use of it; or something else that is
+/// used by the second, and those who use it.
 ///
 /// Whatever is left of the node's limit anybody may use. When it is used up, those are still served
 /// who stay within their share: the limit, divided among the clients that send at the moment.
 #[derive(Clone, Debug)]
-pub struct Shared {
+pub struct Shared<K = Fingerprint> {
     /// The node's limit.
     node: Option<Bandwidth>,
     /// Bytes per second of each client.
     quota: Option<f64>,
-    clients: BTreeMap<Fingerprint, Client>,
+    clients: BTreeMap<K, Client>,
     /// When clients that are idle are next looked for.
     prune_at: Time,
 }
@@ -116,6 +117,14 @@ impl Shared {
             prune_at: Time::ZERO,
         })
     }
+}
+
+impl<K: Ord + Clone> Shared<K> {
+    /// So many of anything in a second, without quotas.
+    pub fn per_second(limit: f64) -> Self {
+        let node = Some(Bandwidth::new(limit, Time::ZERO));
+        Self { node, quota: None, clients: BTreeMap::new(), prune_at: Time::ZERO }
+    }
 
     /// Changes the limits, in Mbit/s, from `now` on. What anybody has yet to pay off of a limit that stays,
     /// in whatever height, is still to be paid.
@@ -134,8 +143,8 @@ impl Shared {
     ///
     /// # Errors
     /// While the client is over its quota, or the node is over its limit and the client over its share.
-    pub fn take(&mut self, now: Time, client: Fingerprint, bytes: usize) -> Result<(), Refusal> {
-        self.meet(now, client);
+    pub fn take(&mut self, now: Time, client: K, bytes: usize) -> Result<(), Refusal> {
+        self.meet(now, &client);
         let Some(one) = self.clients.get_mut(&client) else { return Ok(()) };
         one.last = now;
         let refused = |cause| move |retry_after| Refusal { cause, retry_after };
@@ -155,7 +164,7 @@ impl Shared {
     }
 
     /// Notes that a client sends, and forgets those that have stopped.
-    fn meet(&mut self, now: Time, client: Fingerprint) {
+    fn meet(&mut self, now: Time, client: &K) {
         let before = self.clients.len();
         if now >= self.prune_at {
             self.prune_at = now + Duration::from_secs(1);
@@ -163,7 +172,7 @@ impl Shared {
         }
         let quota = self.quota;
         let shared = self.node.is_some();
-        self.clients.entry(client).or_insert_with(|| Client {
+        self.clients.entry(client.clone()).or_insert_with(|| Client {
             quota: quota.map(|rate| Bandwidth::new(rate, now)),
             share: shared.then(|| Bandwidth::new(0.0, now)),
             last: now,

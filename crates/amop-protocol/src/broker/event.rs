@@ -5,19 +5,11 @@ use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use super::{routing::Routing, wishes::Wishes};
+pub use crate::message::{Hop, Mode, Sender};
 use crate::{
     Cause, ClientIdentity, NodeId, Retry, Seq, SessionId, Topic, TraceContext,
-    wire::{channel::Encoded, link::LinkFrame},
+    wire::{channel::Encoded, extension::FromNode, link::LinkFrame},
 };
-
-/// To one subscriber, who answers, or to all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mode {
-    /// A request: one subscriber, its answer is the outcome.
-    Unicast,
-    /// Everybody who is subscribed, the publishing application excepted.
-    Multicast,
-}
 
 /// A client's wish to send.
 #[derive(Clone, Debug)]
@@ -73,17 +65,6 @@ impl Subscriber {
     }
 }
 
-/// A node, as its certificate says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hop {
-    /// Its id.
-    pub node: NodeId,
-    /// Its name; empty if it is not known any longer.
-    pub name: Arc<str>,
-    /// Its institution; empty if it is not known any longer.
-    pub institution: Arc<str>,
-}
-
 impl Hop {
     /// What this node knows of another, or of itself.
     pub fn of(routing: &Routing, node: NodeId) -> Self {
@@ -114,17 +95,6 @@ impl fmt::Debug for PushId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "push {:x}", self.0)
     }
-}
-
-/// Who sent a message, as its node verified it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sender {
-    /// The institution of the sender's node.
-    pub institution: Arc<str>,
-    /// The sender's node.
-    pub node: NodeId,
-    /// The client there.
-    pub client: Arc<ClientIdentity>,
 }
 
 /// A message to be written to a session of this node.
@@ -165,6 +135,29 @@ pub struct Handout {
     pub context: Option<TraceContext>,
     /// Its frame for extension clients, made once where there are several. It has no session in it.
     pub frame: Option<Encoded>,
+}
+
+impl Handout {
+    /// The `Deliver` frame that hands it to an extension client.
+    pub fn to_frame(&self) -> Encoded {
+        if let Some(frame) = &self.frame {
+            return frame.clone();
+        }
+        let answer_within = match self.mode {
+            Mode::Unicast => self.answer_within,
+            Mode::Multicast => Duration::ZERO,
+        };
+        let deliver = FromNode::Deliver {
+            mode: self.mode,
+            topic: self.topic.clone(),
+            sender: self.sender.clone(),
+            answer_within,
+            message: Some(self.message),
+            context: self.context,
+            payload: self.payload.clone(),
+        };
+        deliver.encode(self.id.to_seq())
+    }
 }
 
 /// The body of a subscriber's answer, in two pieces so that no payload is ever copied.

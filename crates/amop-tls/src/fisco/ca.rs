@@ -164,12 +164,12 @@ impl Issuer {
         self.institution.clone()
     }
 
-    /// That of the CA, and of the one above it.
     /// The CA above it, if that is another.
     pub fn above(&self) -> Option<&Ca> {
         self.above.as_ref()
     }
 
+    /// That of the CA, and of the one above it.
     pub(super) fn check_validity(&self, now: UnixTime) -> Result<(), ChainError> {
         self.ca.check_validity(error::ISSUER, now)?;
         self.above.as_ref().map_or(Ok(()), |above| above.check_validity(error::CHAIN, now))

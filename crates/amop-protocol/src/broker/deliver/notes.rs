@@ -3,7 +3,10 @@
 use super::{Delivery, Requester, send::Send};
 use crate::{
     Cause, ClientIdentity, NodeId, SessionId,
-    broker::journal::{Brief, Journal, Key, Name, Step, Why},
+    broker::{
+        event::Publish,
+        journal::{Brief, Journal, Key, Label, Name, Step, Why},
+    },
     wire::peer::{Envelope, SendRef},
 };
 
@@ -34,11 +37,20 @@ impl Delivery {
         if let Some(Send { publish, .. }) = self.sends.get(&id) {
             let step =
                 Step::Published { seq: publish.seq, topic: Name::of(&publish.topic), mode: publish.mode };
-            let context = publish.wishes.as_ref().and_then(|wishes| wishes.context);
+            let context = Step::context_of(publish);
             self.note_send(id, 0, step);
             if let Some(context) = context {
-                self.note_send(id, 0, Step::Context { context });
+                self.note_send(id, 0, context);
             }
+        }
+    }
+
+    /// A client publishes, and it ends before it has become a send.
+    pub(super) fn note_at_once(&mut self, publish: &Publish, cause: Cause) {
+        let step = Step::AtOnce { seq: publish.seq, topic: Name::of(&publish.topic), cause };
+        self.note_send(0, 0, step);
+        if let Some(context) = Step::context_of(publish) {
+            self.note_send(0, 0, context);
         }
     }
 
@@ -72,7 +84,8 @@ impl Delivery {
         let step = Step::Arrived { seq: envelope.seq, topic: Name::of(&envelope.topic), over };
         self.note_for(requester, attempt, step);
         if let Some(context) = envelope.context {
-            self.note_for(requester, attempt, Step::Context { context });
+            let topic = Label::of(&envelope.topic);
+            self.note_for(requester, attempt, Step::Context { context, topic });
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
     broker::{
         dedup::{MessageKey, Seen},
         event::{Action, Mode, Publish},
-        journal::{Name, Step, Why},
+        journal::{Step, Why},
         routing::Routing,
     },
     mutations::{self, Mutation},
@@ -43,12 +43,6 @@ impl Delivery {
         self.counters.duplicates += 1;
         self.note_at_once(&publish, ending.cause);
         self.tell(routing, (publish.session, publish.seq), &publish, ending);
-    }
-
-    /// It ends before it has become a send.
-    fn note_at_once(&mut self, publish: &Publish, cause: Cause) {
-        let step = Step::AtOnce { seq: publish.seq, topic: Name::of(&publish.topic), cause };
-        self.note_send(0, 0, step);
     }
 
     fn refusal(&self, publish: &Publish) -> Option<Cause> {

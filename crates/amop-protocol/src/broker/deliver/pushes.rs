@@ -18,7 +18,6 @@ use crate::{
         journal::Step,
         routing::Routing,
     },
-    wire::extension::FromNode,
 };
 
 impl Delivery {
@@ -44,7 +43,7 @@ impl Delivery {
             }
             To::All(recipients) => {
                 let mut handout = handout(Mode::Multicast);
-                handout.frame = (recipients.left() > 1).then(|| FromNode::deliver(&handout));
+                handout.frame = (recipients.left() > 1).then(|| handout.to_frame());
                 let handout = Arc::new(handout);
                 let push = |session| Action::Push(Push { session, handout: handout.clone() });
                 self.counters.pushes += recipients.left() as u64;

@@ -9,7 +9,7 @@ use super::{
     tests::{PUBLISHER, Pair, body, client},
 };
 use crate::{
-    Cause, ClientIdentity, Fingerprint, Retry, Seq, SessionId,
+    Cause, ClientIdentity, Fingerprint, Retry, Seq, SessionId, TraceContext,
     broker::{
         dedup::Bounds,
         event::{Mode, PushError, Subscriber},
@@ -257,4 +257,27 @@ fn a_node_that_does_not_report_is_listed_with_the_cause() {
     let report = Recipients::decode(pair.outcomes[0].body.payload.clone()).expect("a report");
     assert_eq!((report.nodes[0].node, report.nodes[0].cause), (id(2), Some(Cause::Deadline)));
     assert_eq!(pair.outcomes[0].body.prefix, Bytes::new());
+}
+
+/// Whoever records traces finds each behind the first step of its message, where that ended at once too.
+#[test]
+fn the_trace_of_a_message_stands_behind_its_first_step() {
+    let context = TraceContext::from_slice(&[3; 25]);
+    let wishes = || Wishes { context, ..Wishes::default() };
+    let mut pair = pair(&[(7, 1, 0)]);
+    pair.ask(Mode::Unicast, 1, wishes());
+    pair.nodes[0].handle_drain();
+    pair.ask(Mode::Unicast, 2, wishes());
+    pair.ask(Mode::Unicast, 3, Wishes::default());
+    for (node, expected) in [(0, &["Published", "AtOnce"][..]), (1, &["Arrived"])] {
+        let (mut before, mut found) = (String::new(), Vec::new());
+        pair.nodes[node].journal().read(0, 100, |entry| {
+            let step = format!("{:?}", entry.step);
+            if step.starts_with("Context") {
+                found.push(before.clone());
+            }
+            before = step.split(' ').next().unwrap_or_default().to_owned();
+        });
+        assert_eq!(found, expected);
+    }
 }

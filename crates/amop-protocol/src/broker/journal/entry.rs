@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use crate::{
     Cause, NodeId, Seq, SessionId, Time, Topic, TraceContext,
-    broker::event::Mode,
+    broker::event::{Mode, Publish},
     ident::hex,
     wire::{
         inquiry::{BRIEF_BYTES, Subject},
@@ -88,14 +88,50 @@ impl Name {
 
     /// The topic, if the entry has all of it; else its beginning.
     pub fn known(&self) -> Result<&str, &str> {
-        let kept = usize::from(self.len).min(HEAD);
-        let head = &self.head[..kept];
-        let text = match std::str::from_utf8(head) {
-            Ok(text) => text,
-            // It was cut within a character.
-            Err(error) => std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(),
-        };
-        if usize::from(self.len) <= HEAD { Ok(text) } else { Err(text) }
+        known(self.len.into(), &self.head)
+    }
+}
+
+/// The text that `kept` begins with, all of it if it is no longer than that.
+fn known(len: usize, kept: &[u8]) -> Result<&str, &str> {
+    let head = &kept[..len.min(kept.len())];
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        // It was cut within a character.
+        Err(error) => std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(),
+    };
+    if len <= kept.len() { Ok(text) } else { Err(text) }
+}
+
+/// How many bytes of a topic stand beside a trace context.
+const LABEL: usize = 37;
+
+/// A topic for those who record traces: its length, and more of its beginning than a [`Name`] has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Label {
+    len: u8,
+    text: [u8; LABEL],
+}
+
+impl Label {
+    /// What an entry keeps of this topic.
+    pub fn of(topic: &Topic) -> Self {
+        let bytes = topic.as_str().as_bytes();
+        let kept = bytes.len().min(LABEL);
+        let mut label = Self { len: bytes.len() as u8, text: [0; LABEL] };
+        label.text[..kept].copy_from_slice(&bytes[..kept]);
+        label
+    }
+
+    /// The topic, if the entry has all of it; else its beginning.
+    pub fn known(&self) -> Result<&str, &str> {
+        known(self.len.into(), &self.text)
+    }
+}
+
+impl fmt::Debug for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.known().unwrap_or_else(|cut| cut).fmt(f)
     }
 }
 
@@ -278,11 +314,22 @@ pub enum Step {
         /// Why.
         cause: Cause,
     },
-    /// Origin or destination: its publisher named the trace it is part of, in W3C's form.
+    /// Its publisher named the trace it is part of, in W3C's form. Stands behind the first step of a message at its
+    /// origin or destination, and, if the trace is recorded, behind every one that a relay passes on.
     Context {
         /// That trace.
         context: TraceContext,
+        /// Where the message was sent to.
+        topic: Label,
     },
+}
+
+impl Step {
+    /// The trace that a client's message is part of, if it said so.
+    pub fn context_of(publish: &Publish) -> Option<Self> {
+        let context = publish.wishes.as_ref()?.context?;
+        Some(Self::Context { context, topic: Label::of(&publish.topic) })
+    }
 }
 
 /// One step of one message.

@@ -8,7 +8,7 @@
 
 mod entry;
 
-pub use self::entry::{Brief, Entry, Key, Name, Step, Why};
+pub use self::entry::{Brief, Entry, Key, Label, Name, Step, Why};
 use crate::Time;
 
 /// Bytes of one entry; what `[trace] entries` costs is so many times its number.
@@ -77,6 +77,11 @@ impl Journal {
         self.written
     }
 
+    /// The number of the oldest entry that is left.
+    pub fn oldest(&self) -> u64 {
+        self.written - self.entries.len() as u64
+    }
+
     /// Entries that are there.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -90,7 +95,7 @@ impl Journal {
     /// Reads at most `most` entries, oldest first, beginning with number `from` or the oldest that is left. Returns
     /// the number to go on with; [`Journal::written`] when all have been read.
     pub fn read(&self, from: u64, most: usize, mut each: impl FnMut(&Entry)) -> u64 {
-        let oldest = self.written - self.entries.len() as u64;
+        let oldest = self.oldest();
         let from = from.max(oldest);
         let until = self.written.min(from.saturating_add(most as u64));
         for number in from..until {

@@ -29,6 +29,7 @@ fn entries_are_read_in_order_and_the_oldest_give_way() {
         let oldest = entries.saturating_sub(bound as u64) + 1;
         assert_eq!(sends(&journal, 0, 100), ((oldest..=entries).collect(), entries), "{bound} {entries}");
         assert_eq!(journal.len(), bound.min(entries as usize));
+        assert_eq!(journal.oldest(), oldest - 1);
     }
 }
 
@@ -79,6 +80,16 @@ fn topics_are_told_apart_however_long() {
     assert_ne!(long, name("settlement/eur/overnight"));
     assert_ne!(name("settlement/eur/x"), name("settlement/eur/"), "of one length more");
     assert_eq!(name("市场市场市").known(), Err("市场市场"), "cut within a character");
+}
+
+#[test]
+fn a_label_has_more_of_a_topic() {
+    let label = |text: &str| Label::of(&Topic::parse(text).unwrap());
+    assert_eq!(label("settlement/eur/intraday").known(), Ok("settlement/eur/intraday"));
+    assert_eq!(label(&"x".repeat(37)).known(), Ok(&*"x".repeat(37)));
+    assert_eq!(label(&"x".repeat(38)).known(), Err(&*"x".repeat(37)));
+    assert_eq!(label(&"市".repeat(13)).known(), Err(&*"市".repeat(12)), "cut within a character");
+    assert_eq!(label(&"x".repeat(254)).known(), Err(&*"x".repeat(37)));
 }
 
 /// Memory is what `[trace] entries` says: measured where it is documented, bounded here.

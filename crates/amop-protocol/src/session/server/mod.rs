@@ -144,7 +144,7 @@ impl Server {
     pub fn push(&mut self, push: &Push) -> Encoded {
         if self.is_extended() {
             self.unreceived.sent(push.id, push.mode);
-            return FromNode::deliver(push);
+            return push.to_frame();
         }
         let kind = match push.mode {
             Mode::Unicast => Type::UNICAST,

@@ -9,7 +9,7 @@ use prost::Message;
 use super::{ExtensionError, message, mode, sender};
 use crate::{
     Seq, Topic, TraceContext,
-    broker::event::{Mode, Sender},
+    message::{Mode, Sender},
     wire::{
         fields::{bytes, bytes_len, length, number, skim},
         generated as pb,

@@ -5,10 +5,7 @@ use bytes::Bytes;
 use super::{ExtensionError, FromNode, deliver::MAX_NAME, millis};
 use crate::{
     Cause, Fingerprint, NodeId, Retry, Status, TraceContext,
-    broker::{
-        event::Hop,
-        wishes::{Address, MAX_INSTITUTION, Wishes},
-    },
+    message::{Address, Hop, MAX_INSTITUTION, Wishes},
     wire::generated as pb,
 };
 

@@ -10,10 +10,7 @@ use prost::Message;
 
 use crate::{
     Cause, ClientIdentity, Fingerprint, NodeId, Retry, Seq, Status, Topic, TraceContext,
-    broker::{
-        event::{Handout, Hop, Mode, Sender},
-        wishes::Wishes,
-    },
+    message::{Hop, Mode, Sender, Wishes},
     topic,
     wire::{
         channel::{Encoded, Frame, Type},
@@ -223,27 +220,6 @@ impl FromNode {
             }
             other => return Err(ExtensionError::Unknown(other)),
         })
-    }
-
-    /// The `Deliver` frame that hands a message to an extension client.
-    pub fn deliver(handout: &Handout) -> Encoded {
-        if let Some(frame) = &handout.frame {
-            return frame.clone();
-        }
-        let answer_within = match handout.mode {
-            Mode::Unicast => handout.answer_within,
-            Mode::Multicast => Duration::ZERO,
-        };
-        let deliver = Self::Deliver {
-            mode: handout.mode,
-            topic: handout.topic.clone(),
-            sender: handout.sender.clone(),
-            answer_within,
-            message: Some(handout.message),
-            context: handout.context,
-            payload: handout.payload.clone(),
-        };
-        deliver.encode(handout.id.to_seq())
     }
 
     /// The frame of this message.

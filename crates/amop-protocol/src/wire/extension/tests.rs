@@ -2,7 +2,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::{deliver::MAX_NAME, *};
-use crate::{broker::wishes::Address, wire::channel::Decoder};
+use crate::{message::Address, wire::channel::Decoder};
 
 const SEQ: Seq = Seq([b'7'; 32]);
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-pub use self::subject::{Carries, Subject, subject};
+pub use self::subject::{Carries, Subject, subject, topic};
 use super::{
     fields::{entry, entry_len, length, skim},
     link::{Kind, LinkFrame},
@@ -260,6 +260,12 @@ pub fn mac_for(header: &[u8], node: &NodeId) -> Result<Option<Mac>, DataError> {
 /// Whether a data frame carries a client's message, and not a report about one.
 pub fn carries_message(header: &[u8]) -> bool {
     skim(header).flatten().any(|field| [ATTEMPT, FAN_OUT].contains(&field.tag))
+}
+
+/// Whether a relay that has used up its limit may refuse a data frame: a client's message, a question about one,
+/// or the answer. For reports somebody waits who would only ask again.
+pub fn may_be_refused(header: &[u8]) -> bool {
+    skim(header).flatten().any(|field| [ATTEMPT, FAN_OUT, INQUIRY].contains(&field.tag))
 }
 
 /// The header of the same frame with another route; all else stays as it is.

@@ -3,6 +3,9 @@
 //! A list is believed only from a CA that the caller believes, which must have signed it. Deltas and
 //! lists for other CAs or for a part of the certificates are refused, not misread.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use amop_protocol::{Fingerprint, certificate::ParseError};
@@ -56,8 +59,12 @@ pub struct Crl {
     issuer: Vec<u8>,
     /// The CA's public key itself: two CAs may have one name.
     key: Vec<u8>,
+    /// The certificate of the CA by which it was verified.
+    ca: CertificateDer<'static>,
     /// By serial number without leading zeros: since when, Unix time.
     revoked: BTreeMap<Vec<u8>, i64>,
+    /// Its number among its CA's lists, big endian without leading zeros, if it has one.
+    number: Option<Vec<u8>>,
     this_update: i64,
     next_update: Option<i64>,
     digest: Fingerprint,
@@ -81,7 +88,7 @@ impl Crl {
         check_complete(&list)?;
         let issuer = list.issuer().to_string().chars().take(MAX_SHOWN).collect::<String>();
         let issuer_name = issuer.escape_debug().to_string();
-        let key = signer(&list, cas).map_err(|named| match named {
+        let (key, ca) = signer(&list, cas).map_err(|named| match named {
             true => CrlError::Signature { issuer: issuer_name.clone() },
             false => CrlError::UnknownIssuer { issuer: issuer_name.clone() },
         })?;
@@ -96,7 +103,9 @@ impl Crl {
             issuer_name,
             issuer: list.issuer().as_raw().to_vec(),
             key,
+            ca,
             revoked: revoked.collect(),
+            number: list.crl_number().map(|number| significant(&number.to_bytes_be()).to_vec()),
             this_update,
             next_update: list.next_update().map(|time| time.timestamp()),
             digest: crate::fingerprint(&CertificateDer::from(list.tbs_cert_list.as_ref())),
@@ -123,9 +132,35 @@ impl Crl {
         self.revoked.iter().map(|(serial, since)| (hex(serial), *since))
     }
 
-    /// Whether it is of the same CA and was made before.
+    /// Whether it is of the same CA and was made before: it has a lower number, or an earlier date.
     pub fn is_older_than(&self, other: &Self) -> bool {
-        (&self.issuer, &self.key) == (&other.issuer, &other.key) && self.this_update < other.this_update
+        // Without leading zeros the longer number is the higher one.
+        let order = |number: &Vec<u8>| (number.len(), number.clone());
+        let numbers = self.number.as_ref().map(order).zip(other.number.as_ref().map(order));
+        self.is_of_same_ca(other)
+            && (numbers.is_some_and(|(own, other)| own < other) || self.this_update < other.this_update)
+    }
+
+    /// Whether one CA has made both.
+    pub fn is_of_same_ca(&self, other: &Self) -> bool {
+        (&self.issuer, &self.key) == (&other.issuer, &other.key)
+    }
+
+    /// Whether it is of the CA that this certificate is of, by name and key.
+    pub fn is_of(&self, ca: &CertificateDer<'_>) -> bool {
+        X509Certificate::from_der(ca).is_ok_and(|(_, ca)| {
+            ca.subject().as_raw() == self.issuer && *ca.public_key().subject_public_key.data == self.key
+        })
+    }
+
+    /// A certificate of its CA.
+    pub fn ca(&self) -> &CertificateDer<'static> {
+        &self.ca
+    }
+
+    /// Its number among its CA's lists in hex, if it has one.
+    pub fn number(&self) -> Option<String> {
+        self.number.as_deref().map(hex)
     }
 
     /// Tells it from all others: SHA-256 of what its CA has signed.
@@ -166,6 +201,16 @@ impl Revocations {
         &self.0
     }
 
+    /// Whether one of these CAs issued a certificate, and has revoked it.
+    pub fn revoke(&self, der: &CertificateDer<'_>, cas: &[CertificateDer<'_>]) -> bool {
+        let Ok(serial) = serial_of(der) else { return false };
+        let above = cas.iter().filter(|ca| is_issued_by(der, ca));
+        let of = |ca: &CertificateDer<'_>| {
+            self.0.iter().any(|list| list.is_of(ca) && list.revoked.contains_key(&serial))
+        };
+        above.into_iter().any(of)
+    }
+
     /// Why a certificate with this raw issuer and serial number is no longer good, if it is not.
     /// `is_key` says whether a public key is that of the CA that issued it.
     pub(crate) fn check(
@@ -199,9 +244,25 @@ pub(crate) fn is_issued_ca(der: &CertificateDer<'_>, above: &CertificateDer<'_>,
     };
     let validity = ca.validity();
     ca.is_ca()
-        && ca.issuer().as_raw() == above.subject().as_raw()
         && (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now)
-        && is_signed(above.public_key(), ca.tbs_certificate.as_ref(), &ca.signature_value.data)
+        && issued(&above, &ca)
+}
+
+/// Whether the CA `above` issued and signed a certificate, whatever else is to be said of both.
+pub fn is_issued_by(der: &CertificateDer<'_>, above: &CertificateDer<'_>) -> bool {
+    match (X509Certificate::from_der(der), X509Certificate::from_der(above)) {
+        (Ok(([], certificate)), Ok(([], above))) => issued(&above, &certificate),
+        _ => false,
+    }
+}
+
+fn issued(above: &X509Certificate<'_>, certificate: &X509Certificate<'_>) -> bool {
+    certificate.issuer().as_raw() == above.subject().as_raw()
+        && is_signed(
+            above.public_key(),
+            certificate.tbs_certificate.as_ref(),
+            &certificate.signature_value.data,
+        )
 }
 
 /// A serial number as people give it: hex digits, with or without colons.
@@ -249,8 +310,11 @@ fn check_complete(list: &CertificateRevocationList<'_>) -> Result<(), CrlError> 
     }
 }
 
-/// The public key of the CA that signed the list; otherwise, whether there is one of that name.
-fn signer(list: &CertificateRevocationList<'_>, cas: &[CertificateDer<'_>]) -> Result<Vec<u8>, bool> {
+/// Public key and certificate of the CA that signed the list; otherwise, whether there is one of that name.
+fn signer(
+    list: &CertificateRevocationList<'_>,
+    cas: &[CertificateDer<'_>],
+) -> Result<(Vec<u8>, CertificateDer<'static>), bool> {
     let mut named = false;
     for der in cas {
         let Ok(([], ca)) = X509Certificate::from_der(der) else { continue };
@@ -262,7 +326,7 @@ fn signer(list: &CertificateRevocationList<'_>, cas: &[CertificateDer<'_>]) -> R
         if usage.is_none_or(|usage| usage.value.crl_sign())
             && is_signed(ca.public_key(), list.tbs_cert_list.as_ref(), &list.signature_value.data)
         {
-            return Ok(ca.public_key().subject_public_key.data.to_vec());
+            return Ok((ca.public_key().subject_public_key.data.to_vec(), der.clone().into_owned()));
         }
     }
     Err(named)
@@ -291,94 +355,4 @@ fn significant(serial: &[u8]) -> &[u8] {
 fn hex(serial: &[u8]) -> String {
     let digits: Vec<_> = serial.iter().map(|byte| format!("{byte:02x}")).collect();
     digits.join(":")
-}
-
-#[cfg(test)]
-mod tests {
-    use time::{Duration, OffsetDateTime};
-
-    use super::*;
-    use crate::fisco::{
-        Kind,
-        mint::{Extensions, KeyPair, ListTemplate, Name, Template},
-    };
-
-    struct Ca(CertificateDer<'static>, KeyPair);
-
-    fn ca(kind: Kind, name: &str) -> Ca {
-        let (key, name, now) =
-            (KeyPair::generate(kind).unwrap(), Name::new(name, "o", "u"), OffsetDateTime::now_utc());
-        let (not_before, not_after) = (now, now + Duration::days(9));
-        let extensions = Extensions::Version1;
-        let template = Template { subject: name.clone(), issuer: name, not_before, not_after, extensions };
-        Ca(template.sign(&key, &key).unwrap(), key)
-    }
-
-    fn list(Ca(certificate, key): &Ca, serials: &[u8]) -> Vec<u8> {
-        let now = OffsetDateTime::now_utc();
-        let revoked: Vec<_> = serials.iter().map(|serial| (vec![*serial, 1], now)).collect();
-        let (this_update, next_update) = (now, now + Duration::days(1));
-        ListTemplate { revoked: &revoked, this_update, next_update }.sign(certificate, key).unwrap()
-    }
-
-    fn now() -> i64 {
-        OffsetDateTime::now_utc().unix_timestamp()
-    }
-
-    #[test]
-    fn a_list_counts_for_the_ca_that_signed_it() {
-        for kind in [Kind::Rsa, Kind::Ec] {
-            let (ours, same_name, other) = (ca(kind, "a"), ca(kind, "a"), ca(kind, "b"));
-            // The second serial number is encoded with a zero before it.
-            let der = list(&ours, &[0x11, 0x91]);
-            let cas = [other.0.clone(), same_name.0.clone(), ours.0.clone()];
-            let parsed = Crl::parse(&der, &cas, now()).unwrap();
-            let serials: Vec<_> = parsed.serials().map(|(serial, _)| serial).collect();
-            assert_eq!((parsed.len(), serials), (2, vec!["11:01".to_owned(), "91:01".to_owned()]));
-            assert!(parsed.next_update().is_some_and(|next| next > parsed.this_update()));
-            let issuer = parsed.issuer.clone();
-            let revocations = Revocations::new(vec![parsed]);
-            let check = |key: &KeyPair, serial: &[u8]| {
-                revocations.check(error_of_leaf(), &issuer, |known| known == key.public(), serial)
-            };
-            assert!(matches!(check(&ours.1, &[0, 0x91, 1]), Err(ChainError::Revoked { .. })));
-            assert_eq!(check(&ours.1, &[0x12, 1]), Ok(()));
-            assert_eq!(check(&same_name.1, &[0x91, 1]), Ok(()), "another CA with the same name");
-            let refused = |cas: &[CertificateDer<'_>]| Crl::parse(&der, cas, now()).unwrap_err();
-            assert!(matches!(refused(&[other.0]), CrlError::UnknownIssuer { .. }));
-            assert!(matches!(refused(&[same_name.0]), CrlError::Signature { .. }));
-            assert!(matches!(Crl::parse(&der, &cas, 1).unwrap_err(), CrlError::NotValidYet(_)));
-        }
-    }
-
-    fn error_of_leaf() -> &'static str {
-        crate::error::LEAF
-    }
-
-    #[test]
-    fn what_is_damaged_is_refused_and_never_panics() {
-        let ours = ca(Kind::Ec, "a");
-        let (der, cas) = (list(&ours, &[1, 2, 3]), [ours.0]);
-        for length in 0..der.len() {
-            assert_eq!(Crl::parse(&der[..length], &cas, now()), Err(CrlError::Malformed), "cut at {length}");
-        }
-        for at in 0..der.len() {
-            let mut damaged = der.clone();
-            damaged[at] ^= 1;
-            let parsed = Crl::parse(&damaged, &cas, now());
-            assert!(parsed.is_err() || parsed == Crl::parse(&der, &cas, now()), "changed at {at}");
-        }
-    }
-
-    #[test]
-    fn serial_numbers_are_read_as_people_write_them() {
-        let check =
-            |text: &str, bytes: &[u8]| assert_eq!(serial_from_hex(text).as_deref(), Ok(bytes), "{text}");
-        check("0a:FF", &[10, 255]);
-        check("aff", &[10, 255]);
-        check("00:00:01", &[1]);
-        for text in ["", ":", "0x1", "g", "ü", &"1".repeat(65)] {
-            assert!(serial_from_hex(text).is_err(), "{text}");
-        }
-    }
 }

@@ -1,6 +1,8 @@
 //! What `/metrics` shows: sums that come out even after real traffic, a guide that names every metric,
 //! and a dashboard that asks for nothing else.
 
+mod sums;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -1,5 +1,8 @@
 //! The admin port and the commands that ask it, with real processes.
 
+mod scrape;
+mod token;
+
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -133,28 +136,6 @@ async fn drain_finishes_what_is_in_flight_and_says_how_it_went() {
     assert_eq!(lines[0]["phase"], "draining");
     assert_eq!(tokio::task::block_in_place(|| bed.node.end()).code(), Some(0), "{}", bed.node.log());
     assert_eq!(bed.node.last_words(), "stopped gracefully");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn drain_takes_the_token_and_nothing_less() {
-    let bed = Bed::new("");
-    let check = |arguments: &[&str], says: &str| {
-        let (code, _, errors) = bed.output("drain", arguments);
-        assert!(code == 1 && errors.contains(says), "{arguments:?}: {errors}");
-    };
-    check(&[], "--token-file");
-    let wrong = bed.path("wrong");
-    Secret::load_or_make(&wrong).expect("another token");
-    check(&["--token-file", wrong.to_str().expect("text")], "401");
-    check(&["--token-file", "/nonexistent"], "cannot read the admin token");
-    let status = bed.operator().status().await.expect("it answers");
-    assert!(status.ready && bed.node.log().contains("admin request refused"));
-    let metadata = std::fs::metadata(bed.token()).expect("a token");
-    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777, 0o600);
-    assert!(
-        !bed.node.log().contains(Secret::load(&bed.token()).expect("a token").expose()),
-        "it is no secret then"
-    );
 }
 
 #[tokio::test]
