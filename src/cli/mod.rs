@@ -103,7 +103,13 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Devnet(args) => small_runtime()?.block_on(devnet::run(args)),
-        Command::Node(args) => node_runtime()?.block_on(node::run(args)),
+        Command::Node(args) => {
+            let runtime = node_runtime()?;
+            let ended = runtime.block_on(node::run(args));
+            // Only look-ups of names may be left, and nobody waits for those.
+            runtime.shutdown_background();
+            ended
+        }
         Command::Certs(args) => certs::run(args),
         Command::Keys(args) => keys::run(args),
         Command::Subscribe(args) => small_runtime()?.block_on(subscribe::run(args)),

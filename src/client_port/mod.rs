@@ -147,7 +147,7 @@ impl ClientPort {
     }
 
     /// Puts another configuration in force for everything that comes from now on, running sessions included: a
-    /// session keeps the size of its queue, and nobody is disconnected for a bound that has become lower.
+    /// session keeps the size of its queue. Nobody is disconnected at once for a bound that has become lower.
     pub fn configure(&self, config: Config) {
         self.shared.configure(config);
     }

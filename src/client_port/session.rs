@@ -49,14 +49,18 @@ pub(super) async fn run<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let settings = shared.settings();
-    let queue = Arc::new(Queue::new(settings.config.max_queued_bytes));
+    // Given back at once: few such guards can be held cheaply.
+    let (queued, frame) = {
+        let settings = shared.settings();
+        (settings.config.max_queued_bytes, settings.config.max_frame)
+    };
+    let queue = Arc::new(Queue::new(queued));
     let id = shared.registry.register(queue.clone(), admitted);
     let mut session = Session {
         info: Arc::new(info(id)),
         queue,
         server: Server::new(shared.now()),
-        connection: Connection::new(stream, settings.config.max_frame),
+        connection: Connection::new(stream, frame),
         reporting: None,
         told: None,
         settling: FuturesUnordered::new(),

@@ -54,15 +54,27 @@ impl fmt::Display for Change {
 impl Config {
     /// What comes of it when a node that runs with this configuration is given another.
     pub fn reload(&self, mut new: Self) -> Reloaded {
+        let waits = |key: &str| counts_at_start(key) || self.is_of_no_listener(&new, key);
         let (at_restart, changed) =
-            changes(&self.values, &new.values).into_iter().partition(|change| counts_at_start(&change.key));
-        new.values.extend(
-            self.values
-                .iter()
-                .filter(|(key, _)| counts_at_start(key))
-                .map(|(key, value)| (key.clone(), value.clone())),
-        );
+            changes(&self.values, &new.values).into_iter().partition(|change| waits(&change.key));
+        let kept: Vec<_> = self.values.iter().filter(|(key, _)| waits(key)).collect();
+        let kept: Values = kept.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        new.values.extend(kept);
         Reloaded { config: self.with_changes_of(new), changed, at_restart }
+    }
+
+    /// Whether the key is of a port for FISCO BCOS certificates that does not serve with both configurations.
+    fn is_of_no_listener(&self, new: &Self, key: &str) -> bool {
+        let is_off = |config: &Self, table: &str| {
+            config
+                .values
+                .get(&format!("{table}.listen"))
+                .is_some_and(|listen| *listen == Shown::One("off".into()))
+        };
+        match key.split_once('.') {
+            Some((table @ ("fisco_rsa" | "fisco_ec"), _)) => is_off(self, table) || is_off(new, table),
+            _ => false,
+        }
     }
 
     /// `new`, but for what counts only when a node starts.
@@ -194,6 +206,17 @@ mod tests {
         assert_eq!(again.at_restart, first.at_restart);
         let back = first.config.reload(config("[overlay]\nmax_nodes = 7"));
         assert_eq!((back.changed, back.at_restart), (vec![], vec![]));
+    }
+
+    #[test]
+    fn files_of_a_port_that_is_off_wait_for_it() {
+        let on = "[fisco_ec]\nlisten = \"0.0.0.0:1\"\ncrl = [\"a.crl\"]";
+        for (before, after) in [("", on), (on, "")] {
+            let before = config(before);
+            let Reloaded { config: now, changed, at_restart } = before.reload(config(after));
+            assert_eq!((changed.len(), at_restart.len()), (0, 2));
+            assert_eq!(now, before);
+        }
     }
 
     #[test]

@@ -53,7 +53,10 @@ impl Lifecycle {
 
     /// Changes how much time the node will have to finish, unless it is finishing.
     pub(super) fn set_grace(&self, grace: Duration) {
-        self.state.lock().grace = grace;
+        let mut state = self.state.lock();
+        if state.phase == Phase::Serving {
+            state.grace = grace;
+        }
     }
 
     /// How much time the node has to finish.

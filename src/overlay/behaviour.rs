@@ -36,7 +36,7 @@ pub(super) struct Behaviour {
 pub struct NotAKey(pub NodeId);
 
 impl Behaviour {
-    /// Puts other bounds and lists in force for connections to come. Those that are there are not its affair.
+    /// Puts other bounds and lists in force for connections to come. Those that are there end with their links.
     pub(super) fn configure(&mut self, config: &Config) -> Result<(), NotAKey> {
         let (allowed, denied) = (allowed(config)?, denied(config)?);
         *self.limits.limits_mut() = limits(config);

@@ -121,7 +121,7 @@ async fn a_configuration_is_loaded_whole_or_not_at_all() {
     let said = node.refused().await;
     assert!(said.contains("nowhere.crt"), "certificates and configuration are one: {said}");
     assert_eq!(limit().await, Some(4096), "nothing has changed");
-    assert_eq!(node.counted("amop_config_reloads_total{outcome=\"Refused\"}").await, 2);
+    assert_eq!(node.counted("amop_config_reloads_total{outcome=\"Refused\"}").await, 3);
 
     let changed = node.change("client_port.max_clients = 5\noverlay.advertise = \"10.0.0.1:1\"").await;
     assert_eq!(keys(&changed.changed), ["client_port.max_clients"]);
@@ -131,8 +131,11 @@ async fn a_configuration_is_loaded_whole_or_not_at_all() {
     assert_eq!(node.counted("amop_config_keys_at_restart").await, 1);
     let status = node.admin().status().await.expect("it answers");
     assert_eq!(status.at_restart, ["overlay.advertise"]);
-    let log = node.process.log();
-    assert!(log.contains("\"change\":\"4096 -> 5\"") && log.contains("overlay.pears"), "{log}");
+    wait::until("the log", async || {
+        let log = node.process.log();
+        log.contains("\"change\":\"4096 -> 5\"") && log.contains("overlay.pears")
+    })
+    .await;
 
     // As an operator sees it.
     node.write("client_port.max_clients = 6");
@@ -178,7 +181,7 @@ async fn peers_come_and_go() {
     one.change("").await;
     wait::until("its end", async || one.links().await == 0 && two.links().await == 0).await;
     wait::until("nobody to be wanted", async || wanted().await.is_empty()).await;
-    assert!(one.process.log().contains("taken out of the configured peers"));
+    wait::until("the log", async || one.process.log().contains("taken out of the configured peers")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

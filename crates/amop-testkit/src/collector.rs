@@ -78,6 +78,8 @@ impl Collector {
                 // Whoever goes away in the middle was told to.
                 let Ok(mut stream) = wrap(tcp) else { continue };
                 if let Ok(post) = read(&mut stream) {
+                    // Whoever is told of the answer finds the post.
+                    tell(&sender, post);
                     match reply(count) {
                         Reply::Nothing => silent.push(stream),
                         Reply::Status(status, headers, body) => {
@@ -85,7 +87,6 @@ impl Collector {
                         }
                     }
                     count += 1;
-                    tell(&sender, post);
                 }
             }
         });

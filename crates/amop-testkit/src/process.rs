@@ -88,6 +88,7 @@ impl NodeProcess {
         let child = command
             .args(["node", "--config"])
             .arg(path)
+            .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(errors)

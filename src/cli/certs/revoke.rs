@@ -114,7 +114,9 @@ impl Revoke {
         let (ca, path) = self.whose.load()?;
         let mut revoked = ca.revoked(&path)?;
         let mut serials = Vec::new();
-        for (serial, shown) in self.meant(&*ca, &renewals::read(&renewals::beside(&path))?)? {
+        // Nothing beside these, so what is known of others does not count, whatever state it is in.
+        let known = if self.only { Vec::new() } else { renewals::read(&renewals::beside(&path))? };
+        for (serial, shown) in self.meant(&*ca, &known)? {
             revoked.add(serial);
             if !serials.contains(&shown) {
                 serials.push(shown);

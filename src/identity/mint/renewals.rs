@@ -108,6 +108,9 @@ pub fn remember(path: &Path, certificates: &[Entry]) -> Result<(), MintError> {
     let mut added: String = new.map(|renewal| format!("{renewal}\n")).collect();
     if text.is_empty() {
         added.insert_str(0, HEADER);
+    } else if !text.ends_with('\n') {
+        // Somebody was interrupted, or has edited it: the last line ends here.
+        added.insert(0, '\n');
     }
     let written = file.write_all(added.as_bytes()).and_then(|()| file.sync_all());
     written.map_err(|source| {
@@ -167,6 +170,18 @@ mod tests {
         assert!(all[0].is_good() && all[0].key != all[1].key);
         let lines = fs::read_to_string(&path).unwrap();
         assert!(lines.starts_with("# ") && lines.lines().count() == 4, "{lines}");
+    }
+
+    #[test]
+    fn a_last_line_without_an_end_swallows_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("institution.renewed");
+        let all = renewals(2);
+        remember(&path, &all[..1]).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.trim_end()).unwrap();
+        remember(&path, &all[1..]).unwrap();
+        assert_eq!(read(&path).unwrap(), all);
     }
 
     #[test]

@@ -87,12 +87,16 @@ impl Configuration {
         match new {
             Ok(new) => Ok(Some(self.in_force.reload(new))),
             Err(problems) => {
-                self.metrics.refused();
-                let cause = problems.in_one_line();
-                tracing::error!(cause, "the configuration is not loaded; the one in force stays");
+                self.refused(&problems.in_one_line());
                 Err(problems)
             }
         }
+    }
+
+    /// Notes that a new one is not put in force.
+    pub(super) fn refused(&self, cause: &str) {
+        self.metrics.refused();
+        tracing::error!(cause, "the configuration is not loaded; the one in force stays");
     }
 
     /// Puts a new one in force. Gives what has changed, and what will at the next start.
@@ -112,24 +116,21 @@ impl Configuration {
                 "this part of the configuration changes when the node is started again"
             );
         }
-        self.metrics.loaded(!changed.is_empty(), at_restart.len());
         if !changed.is_empty() {
             certificates.configure(&config);
-            self.parts.configure(&config).await;
+            self.parts.configure(&config, self.in_force.log.level != config.log.level).await;
         }
         self.parts.settings.0.store(Arc::new(told(&config, &at_restart)));
+        self.metrics.loaded(!changed.is_empty(), at_restart.len());
         self.in_force = config;
         (changed, at_restart)
     }
 }
 
 impl Parts {
-    async fn configure(&self, config: &Config) {
-        match logging::set_filter(&config.log.level) {
-            Ok(Filter::OfEnvironment) => tracing::warn!("log.level does not count: RUST_LOG is set"),
-            Ok(_) => {}
-            // Whoever read it has checked it.
-            Err(error) => tracing::error!(%error, "the log's filter is not changed"),
+    async fn configure(&self, config: &Config, logs_otherwise: bool) {
+        if logs_otherwise {
+            set_filter(&config.log.level);
         }
         self.lifecycle.set_grace(config.shutdown.grace);
         self.desk.set_show(config.trace.show);
@@ -137,5 +138,14 @@ impl Parts {
         self.client_port.configure(settings::client_port(config, &self.credentials));
         self.control.configure(settings::control(config)).await;
         self.overlay.configure(settings::overlay(config)).await;
+    }
+}
+
+fn set_filter(level: &str) {
+    match logging::set_filter(level) {
+        Ok(Filter::OfEnvironment) => tracing::warn!("log.level does not count: RUST_LOG is set"),
+        Ok(_) => {}
+        // Whoever read it has checked it.
+        Err(error) => tracing::error!(%error, "the log's filter is not changed"),
     }
 }

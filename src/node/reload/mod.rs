@@ -109,7 +109,11 @@ impl ReloadTask {
     async fn reload(&mut self) -> Reloaded {
         let new = tasks::at_length(|| self.configuration.load())?;
         let files = new.as_ref().map(|new| &new.config);
-        let certificates = self.certificates.load(files).await?;
+        let certificates = self.certificates.load(files).await.inspect_err(|_| {
+            if new.is_some() {
+                self.configuration.refused("the certificates cannot be used");
+            }
+        })?;
         let (configuration, at_restart) = match new {
             Some(new) => self.configuration.put_in_force(new, &mut self.certificates).await,
             None => Default::default(),

@@ -19,11 +19,15 @@ use super::{metrics::Metrics, pace::Asker};
 /// whoever asked does without.
 pub(in crate::node) const QUEUE: usize = 128;
 
+/// Of these, how many may be of one asker: whoever asks little finds room whatever another does.
+pub(in crate::node) const EACH: usize = 16;
+
 /// Where the data path puts what comes in. Clones are the same.
 #[derive(Clone, Debug)]
 pub(in crate::node) struct Inquiries {
     own: mpsc::Sender<Asked>,
     others: mpsc::Sender<Asked>,
+    places: Places,
     waiting: Arc<Mutex<HashMap<u64, Waiting>>>,
     next: Arc<AtomicU64>,
     pub(super) metrics: Metrics,
@@ -43,6 +47,42 @@ pub(super) struct Asked {
     pub(super) asker: Asker,
     pub(super) id: u64,
     pub(super) question: Bytes,
+    _place: Place,
+}
+
+/// One of an asker's places in its queue; free again when dropped.
+#[derive(Debug)]
+struct Place {
+    asker: Asker,
+    places: Places,
+}
+
+/// Questions that wait, by who asks; no more than the queues hold.
+type Places = Arc<Mutex<HashMap<Asker, usize>>>;
+
+impl Place {
+    /// A place, unless the asker has as many as it may.
+    fn take(places: &Places, asker: &Asker) -> Option<Self> {
+        let mut counts = places.lock();
+        let taken = counts.entry(asker.clone()).or_default();
+        if *taken >= EACH {
+            return None;
+        }
+        *taken += 1;
+        Some(Self { asker: asker.clone(), places: places.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.places.lock();
+        if let Some(taken) = counts.get_mut(&self.asker) {
+            *taken -= 1;
+            if *taken == 0 {
+                counts.remove(&self.asker);
+            }
+        }
+    }
 }
 
 /// The questions of other nodes, for the desk.
@@ -67,7 +107,8 @@ impl Arrivals {
 /// Both ends.
 pub(in crate::node) fn channel(metrics: Metrics) -> (Inquiries, Arrivals) {
     let [(own, from_own), (others, from_others)] = [mpsc::channel(QUEUE), mpsc::channel(QUEUE)];
-    let inquiries = Inquiries { own, others, waiting: Arc::default(), next: Arc::default(), metrics };
+    let (places, waiting, next) = Default::default();
+    let inquiries = Inquiries { own, others, places, waiting, next, metrics };
     (inquiries, Arrivals { own: from_own, others: from_others })
 }
 
@@ -105,7 +146,9 @@ impl Inquiries {
             Asker::Own(_) => &self.own,
             Asker::Other(_) => &self.others,
         };
-        if queue.try_send(Asked { by: from, asker, id, question: payload }).is_err() {
+        let place = Place::take(&self.places, &asker);
+        let asked = place.map(|place| Asked { by: from, asker, id, question: payload, _place: place });
+        if asked.is_none_or(|asked| queue.try_send(asked).is_err()) {
             self.metrics.dropped.inc();
         }
     }

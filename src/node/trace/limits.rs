@@ -40,7 +40,7 @@ pub(in crate::node) fn limits(config: &Config) -> Vec<Limit> {
             "questions about messages that wait, of the own institution and as many of others",
             Count(QUEUE),
             Policy::Drop,
-            "whoever asks waits 2 s and does without",
+            "whoever asks waits 2 s and does without. One asker has at most 16 of them",
         )
         .metric("amop_trace_dropped_total"),
         Limit::new(

@@ -20,7 +20,7 @@ pub(super) const OTHERS: u32 = 4 << 20;
 pub(super) const QUESTION: usize = 16 << 10;
 
 /// Whose question it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::node) enum Asker {
     /// A node of the own institution.
     Own(NodeId),

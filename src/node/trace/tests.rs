@@ -16,7 +16,7 @@ use super::{
     Asker, Relayed,
     account::{self, Noted},
     answer::{Extent, by_policy},
-    inquiries::{QUEUE, channel},
+    inquiries::{EACH, channel},
     metrics::Metrics,
     pace::{OTHERS, Pace, QUESTION, entries_for},
 };
@@ -95,15 +95,22 @@ async fn strangers_fill_no_queue_but_their_own() {
     for n in 0..1000 {
         inquiries.take(id(3), Some(bank("b")), n, false, Bytes::new());
     }
+    for n in 0..8 {
+        inquiries.take(id(6), Some(bank("modest")), n, false, Bytes::new());
+    }
     inquiries.take(id(4), Some(Asker::Own(id(4))), 7, false, Bytes::new());
     inquiries.take(id(5), None, 8, false, Bytes::new());
     let metrics = &inquiries.metrics;
-    assert_eq!((metrics.dropped.get(), metrics.refused.get()), (1000 - QUEUE as u64, 1));
-    let mut own = 0;
-    for _ in 0..=QUEUE {
-        own += usize::from(arrivals.next().await.is_some_and(|asked| asked.asker == Asker::Own(id(4))));
+    assert_eq!((metrics.dropped.get(), metrics.refused.get()), (1000 - EACH as u64, 1));
+    let (mut own, mut modest) = (0, 0);
+    for _ in 0..EACH + 8 + 1 {
+        let asked = arrivals.next().await.expect("another");
+        own += usize::from(asked.asker == Asker::Own(id(4)));
+        modest += usize::from(asked.asker == bank("modest"));
     }
-    assert_eq!(own, 1);
+    assert_eq!((own, modest), (1, 8));
+    inquiries.take(id(3), Some(bank("b")), 1, false, Bytes::new());
+    assert!(arrivals.next().await.is_some(), "there is room again");
 }
 
 #[tokio::test]

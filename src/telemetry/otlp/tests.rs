@@ -29,7 +29,7 @@ const PACE: Pace = Pace {
     patience: Duration::from_secs(20),
     back_off: Duration::from_millis(1),
     attempts: 3,
-    flush: Duration::from_millis(100),
+    flush: Duration::from_secs(20),
 };
 
 fn example() -> Span {
@@ -61,8 +61,12 @@ impl Running {
     }
 
     fn at(endpoint: &str, tls: Option<Arc<ClientConfig>>) -> Self {
+        Self::paced(endpoint, tls, PACE)
+    }
+
+    fn paced(endpoint: &str, tls: Option<Arc<ClientConfig>>, pace: Pace) -> Self {
         let resource = vec![("service.name", "amop".into())];
-        let settings = Settings { endpoint: endpoint.parse().unwrap(), tls, resource, pace: PACE };
+        let settings = Settings { endpoint: endpoint.parse().unwrap(), tls, resource, pace };
         let (spans, exporter) = channel(settings, Metrics::default());
         let tasks = Tasks::new();
         tasks.spawn("otlp", exporter.run(tasks.clone()));
@@ -207,7 +211,8 @@ async fn nobody_waits_for_a_collector_that_is_not_there() {
 #[tokio::test]
 async fn a_collector_that_hangs_costs_spans_only() {
     let collector = Collector::replying(|_| Reply::Nothing);
-    let running = Running::to(&collector);
+    let hurried = Pace { flush: Duration::from_millis(100), ..PACE };
+    let running = Running::paced(&format!("http://{}/v1/traces", collector.address()), None, hurried);
     let sent = 2 * QUEUE as u64;
     for _ in 0..sent {
         running.spans.send(example());

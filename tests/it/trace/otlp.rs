@@ -122,7 +122,7 @@ async fn every_node_on_the_way_exports_its_part_of_a_recorded_trace() {
     let id = text(&publish.attributes, "messaging.message.id");
     assert_eq!(text(&deliver.attributes, "messaging.message.id"), id, "what amop trace takes");
     assert_eq!(text(&publish.attributes, "amop.code"), "0");
-    assert_eq!(mesh.nodes[0].counted("otlp_exported").await, 1);
+    wait::until("the answer", async || mesh.nodes[0].counted("otlp_exported").await == 1).await;
 }
 
 #[tokio::test]

@@ -48,7 +48,8 @@ impl Bandwidth {
         self.credit = (self.credit + earned).min(self.bytes_per_second);
         self.refilled = now;
         if self.credit < 0.0 {
-            return Err(Duration::from_secs_f64(-self.credit / self.bytes_per_second));
+            let wait = Duration::try_from_secs_f64(-self.credit / self.bytes_per_second);
+            return Err(wait.unwrap_or(Duration::MAX));
         }
         Ok(())
     }
@@ -58,13 +59,15 @@ impl Bandwidth {
         self.credit -= bytes as f64;
     }
 
-    /// Changes the limit, in Mbit/s, from `now` on.
+    /// Changes the limit, in Mbit/s, from `now` on. What is owed is still owed.
     pub fn set_mbit(&mut self, now: Time, limit: f64) {
-        self.set_rate(now, limit * MBIT);
+        let _ = self.check(now);
+        self.bytes_per_second = limit * MBIT;
+        self.credit = self.credit.min(self.bytes_per_second);
     }
 
-    /// Changes the rate; what was earned until `now` stays.
-    fn set_rate(&mut self, now: Time, bytes_per_second: f64) {
+    /// Changes the rate of a share; what was earned until `now` stays.
+    fn set_share(&mut self, now: Time, bytes_per_second: f64) {
         let _ = self.check(now);
         self.bytes_per_second = bytes_per_second;
         // Whoever used what others left has no more to pay off than one message, or one second.
@@ -165,19 +168,24 @@ impl<K: Ord + Clone> Shared<K> {
 
     /// Notes that a client sends, and forgets those that have stopped.
     fn meet(&mut self, now: Time, client: &K) {
-        let before = self.clients.len();
+        let mut changed = false;
         if now >= self.prune_at {
             self.prune_at = now + Duration::from_secs(1);
+            let before = self.clients.len();
             self.clients.retain(|_, client| now.since(client.last) < IDLE);
+            changed = self.clients.len() != before;
         }
         let quota = self.quota;
         let shared = self.node.is_some();
-        self.clients.entry(client.clone()).or_insert_with(|| Client {
-            quota: quota.map(|rate| Bandwidth::new(rate, now)),
-            share: shared.then(|| Bandwidth::new(0.0, now)),
-            last: now,
+        self.clients.entry(client.clone()).or_insert_with(|| {
+            changed = true;
+            Client {
+                quota: quota.map(|rate| Bandwidth::new(rate, now)),
+                share: shared.then(|| Bandwidth::new(0.0, now)),
+                last: now,
+            }
         });
-        if self.clients.len() != before {
+        if changed {
             self.divide(now);
         }
     }
@@ -186,7 +194,7 @@ impl<K: Ord + Clone> Shared<K> {
         let Some(node) = &self.node else { return };
         let share = node.bytes_per_second / self.clients.len().max(1) as f64;
         for bucket in self.clients.values_mut().filter_map(|client| client.share.as_mut()) {
-            bucket.set_rate(now, share);
+            bucket.set_share(now, share);
         }
     }
 }
@@ -281,6 +289,30 @@ mod tests {
         shared.take(at(500), client(1), 2 << 17).unwrap();
         shared.take(at(500), client(2), 1).unwrap();
         assert!(shared.take(at(500), client(1), 1).is_err(), "and one has come back, with shares");
+    }
+
+    #[test]
+    fn whoever_comes_as_another_goes_has_a_share() {
+        let mut shared = Shared::per_second(100.0);
+        shared.take(at(0), client(1), 1).unwrap();
+        // Forgotten, and met again, in one go.
+        shared.take(at(11_000), client(1), 1000).unwrap();
+        let refusal = shared.take(at(11_000), client(1), 1).unwrap_err();
+        assert!(refusal.retry_after <= Duration::from_secs(10), "{refusal:?}");
+        shared.set_mbit(at(11_000), Some(1.0), None);
+        shared.take(at(30_000), client(2), 1).unwrap();
+    }
+
+    #[test]
+    fn what_is_owed_is_owed_whatever_is_set() {
+        let mut shared = Shared::from_mbit(Some(1.0), Some(1.0)).unwrap();
+        shared.take(at(0), client(1), 80 << 17).unwrap();
+        let owed = shared.take(at(0), client(1), 1).unwrap_err();
+        shared.set_mbit(at(0), Some(1.0), Some(1.0));
+        assert_eq!(shared.take(at(0), client(1), 1), Err(owed));
+        let mut slow = Bandwidth::from_mbit(1e-300);
+        slow.charge(1);
+        assert_eq!(slow.check(at(0)), Err(Duration::MAX), "no number is too small");
     }
 
     #[test]

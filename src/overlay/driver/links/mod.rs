@@ -131,6 +131,11 @@ impl Links {
             }
             return;
         }
+        // Taken out of the configured peers while it was dialled.
+        if target.is_some_and(|target| peers.address(target).is_none()) {
+            swarm.close_connection(connection);
+            return;
+        }
         let own_is_lower = self.context.own < node;
         let dialler = if target.is_some() == own_is_lower { Dialler::Lower } else { Dialler::Higher };
         if let Some(target) = target {

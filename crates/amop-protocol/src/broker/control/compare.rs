@@ -98,7 +98,7 @@ impl Control {
     /// A neighbour's vector: pull what it has and we lack. What it lacks it pulls by ours.
     pub(super) fn compare(&mut self, now: Time, from: NodeId, vector: &pb::Vector) {
         // The neighbour itself, and as many others as it may know.
-        let most = self.config.max_nodes.saturating_add(1);
+        let most = self.config.max_nodes.max(self.indices.len()).saturating_add(1);
         if vector.entries.len() > most {
             let count = vector.entries.len();
             return self
