@@ -3,7 +3,6 @@
 //! `cargo bench --bench limit` puts every work to the relays of frames (`limit`), those of bare bytes (`raw`) and nodes of
 //! ours (`amop`) in turn, and prints tables with ratios, and what is to be reached; `-- --help` says what can be
 //! set. Nothing needs to be installed; `benches/peers` does the same beside other products.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its figures")]
 
 use std::{path::Path, process::ExitCode, sync::Arc};
 
@@ -12,7 +11,7 @@ use amop_limit::{
     setup::{Role, Setup, contenders},
 };
 use amop_load::children;
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::Parser;
 
 /// Measures nodes beside the limit: minimal relays over the same TLS.
@@ -38,10 +37,6 @@ fn measure(options: &Options) -> anyhow::Result<ExitCode> {
     children::raise_open_files().context("cannot raise the number of open files")?;
     let dir = tempfile::tempdir()?;
     let setup = Arc::new(Setup::new(dir.path())?);
-    let plan = options.plan(contenders(&setup, Path::new(env!("CARGO_BIN_EXE_amop"))));
-    let plan = plan.map_err(|text| anyhow!(text))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let results = runtime.block_on(plan.run(|line| eprintln!("{line}")));
-    println!("{}", options.finish(&plan, &results)?);
-    Ok(if results.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let complete = options.compare(contenders(&setup, Path::new(env!("CARGO_BIN_EXE_amop"))), dir.path())?;
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

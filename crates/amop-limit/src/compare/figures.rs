@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 /// Which way a figure is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
@@ -12,7 +14,7 @@ pub enum Better {
 }
 
 /// A kind of figure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Metric {
     /// Messages answered a second.
     Rate,
@@ -87,7 +89,7 @@ impl Metric {
 }
 
 /// Figures of one system in one case of one round.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     pub(super) values: BTreeMap<Metric, f64>,
     /// Which part of the machine others used meanwhile, 0 to 1.

@@ -11,12 +11,11 @@ mod figures;
 mod options;
 mod rounds;
 mod tables;
+mod turn;
 
 pub use self::{
     case::{Case, Scale},
     contender::{Contender, Of},
     figures::{Better, Figures, Metric},
     options::Options,
-    rounds::{Plan, Results},
-    tables::{Against, Aim},
 };

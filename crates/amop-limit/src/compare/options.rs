@@ -1,8 +1,13 @@
 //! How a comparison is run, from the command line.
 
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
+use tokio::runtime::Builder;
 
 use super::{
     case::{Case, Scale},
@@ -10,6 +15,7 @@ use super::{
     figures::Metric,
     rounds::{Plan, Results},
     tables::{Against, Aim},
+    turn::Turn,
 };
 
 /// What all comparisons take.
@@ -33,9 +39,12 @@ pub struct Options {
     /// Measure again, once, when others use more than this part of the machine
     #[arg(long, default_value_t = 0.08)]
     pub foreign: f64,
-    /// Write PREFIX.json and PREFIX.md
+    /// Write PREFIX.json and PREFIX.md, again after each measurement
     #[arg(long, value_name = "PREFIX")]
     pub out: Option<PathBuf>,
+    /// One measurement, in this process
+    #[arg(long, hide = true)]
+    pub turn: Option<Turn>,
     /// Cargo says so
     #[arg(long, hide = true)]
     pub bench: bool,
@@ -46,7 +55,7 @@ impl Options {
     ///
     /// # Errors
     /// When nothing is left to be measured.
-    pub fn plan(&self, all: Vec<Box<dyn Contender>>) -> Result<Plan, String> {
+    fn plan(&self, all: Vec<Box<dyn Contender>>) -> Result<Plan, String> {
         let known: Vec<_> = all.iter().map(|contender| contender.name().to_owned()).collect();
         let mut contenders = all;
         if !self.systems.is_empty() {
@@ -70,21 +79,46 @@ impl Options {
         Ok(Plan { contenders, cases, rounds, scale: self.scale()?, foreign })
     }
 
-    /// What is printed, and written if that was asked for.
+    /// Measures, prints tables, and writes them if that was asked for. Files of nodes go to `dir`. Whether all could be
+    /// measured.
     ///
     /// # Errors
-    /// When a file cannot be written.
-    pub fn finish(&self, plan: &Plan, results: &Results) -> io::Result<String> {
+    /// When nothing is left to be measured, or a file cannot be written.
+    #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its figures")]
+    pub fn compare(&self, all: Vec<Box<dyn Contender>>, dir: &Path) -> io::Result<bool> {
+        let plan = self.plan(all).map_err(io::Error::other)?;
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        if let Some(turn) = self.turn {
+            runtime.block_on(turn.play(&plan))?;
+            return Ok(true);
+        }
+        let results = runtime.block_on(plan.run(dir, |line, so_far| {
+            eprintln!("{line}");
+            if let Err(error) = self.write(&plan, so_far) {
+                eprintln!("cannot write what was measured: {error}");
+            }
+        }));
+        println!("{}", self.text(&plan, &results));
+        self.write(&plan, &results)?;
+        Ok(results.is_complete())
+    }
+
+    fn text(&self, plan: &Plan, results: &Results) -> String {
         let mut text = results.markdown(plan);
         if !self.quick {
             text.push_str("\n### Aims of amop\n\n");
             text.push_str(&results.aims(plan, "amop", AIMS));
         }
-        if let Some(prefix) = &self.out {
-            fs::write(prefix.with_extension("json"), format!("{:#}\n", results.json(plan)))?;
-            fs::write(prefix.with_extension("md"), &text)?;
+        text
+    }
+
+    fn write(&self, plan: &Plan, results: &Results) -> io::Result<()> {
+        let Some(prefix) = &self.out else { return Ok(()) };
+        if let Some(parent) = prefix.parent() {
+            fs::create_dir_all(parent)?;
         }
-        Ok(text)
+        fs::write(prefix.with_extension("json"), format!("{:#}\n", results.json(plan)))?;
+        fs::write(prefix.with_extension("md"), self.text(plan, results))
     }
 
     fn scale(&self) -> Result<Scale, String> {

@@ -1,38 +1,36 @@
 //! Every case to every contender, round after round.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use amop_load::meter;
-use tokio::time::timeout;
 
 use super::{
     case::{Case, Scale},
     contender::Contender,
     figures::{Figures, Metric},
+    turn::Turn,
 };
 
 /// How long others may keep the machine busy before it is measured all the same.
 const QUIET: Duration = Duration::from_secs(20);
-/// How long one measurement may take, all in all.
-const MOST: Duration = Duration::from_secs(180);
 
 /// What is measured, and how often.
-pub struct Plan {
+pub(super) struct Plan {
     /// Who takes part. The first is what the others are compared with.
-    pub contenders: Vec<Box<dyn Contender>>,
+    pub(super) contenders: Vec<Box<dyn Contender>>,
     /// What is put to them.
-    pub cases: Vec<Case>,
+    pub(super) cases: Vec<Case>,
     /// How often.
-    pub rounds: usize,
+    pub(super) rounds: usize,
     /// How long each time.
-    pub scale: Scale,
+    pub(super) scale: Scale,
     /// Measured again, once, if others use more than this part of the machine meanwhile.
-    pub foreign: f64,
+    pub(super) foreign: f64,
 }
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub struct Results {
+pub(super) struct Results {
     /// By case, contender and round.
     pub(super) figures: BTreeMap<(Case, usize), BTreeMap<usize, Figures>>,
     /// What did not work.
@@ -40,55 +38,70 @@ pub struct Results {
 }
 
 impl Plan {
-    /// Measures everything; `tell` is told of each measurement.
-    pub async fn run(&self, tell: impl Fn(&str)) -> Results {
+    /// Measures everything, each time in a process of its own whose files go to `dir`. `tell` is told of each
+    /// measurement, and given all that there are.
+    pub(super) async fn run(&self, dir: &Path, mut tell: impl FnMut(&str, &Results)) -> Results {
         let mut results = Results::default();
         for round in 0..self.rounds {
-            for case in &self.cases {
-                for turn in 0..self.contenders.len() {
-                    let number = (turn + round) % self.contenders.len();
-                    let Some(contender) = self.contenders.get(number) else { continue };
-                    if !contender.takes(*case) {
-                        continue;
-                    }
-                    let place = format!("round {}, {case}, {}", round + 1, contender.name());
-                    match self.measure(&**contender, *case).await {
-                        Ok(figures) => {
-                            tell(&format!("{place}: {}", line(*case, &figures)));
-                            results.figures.entry((*case, number)).or_default().insert(round, figures);
-                        }
-                        Err(error) => {
-                            tell(&format!("{place}: {error}"));
-                            results.failures.push(format!("{place}: {error}"));
-                        }
-                    }
-                }
+            for turn in self.turns(round) {
+                let line = self.measure(turn, round, dir, &mut results).await;
+                tell(&line, &results);
             }
         }
         results
     }
 
+    /// Every case to every contender that takes it, beginning with another contender in each round.
+    fn turns(&self, round: usize) -> impl Iterator<Item = Turn> {
+        let each = move |case| {
+            let contenders =
+                (0..self.contenders.len()).map(move |turn| (turn + round) % self.contenders.len());
+            contenders.map(move |contender| Turn { contender, case })
+        };
+        (0..self.cases.len()).flat_map(each).filter(|turn| {
+            let (contender, case) = (self.contenders.get(turn.contender), self.cases.get(turn.case));
+            contender.zip(case).is_some_and(|(contender, case)| contender.takes(*case))
+        })
+    }
+
+    /// Keeps what came of a turn; in one line.
+    async fn measure(&self, turn: Turn, round: usize, dir: &Path, results: &mut Results) -> String {
+        let (Some(contender), Some(case)) = (self.contenders.get(turn.contender), self.cases.get(turn.case))
+        else {
+            return format!("there is no turn {turn}");
+        };
+        let place = format!("round {}, {case}, {}", round + 1, contender.name());
+        match self.quieter_of_two(turn, dir).await {
+            Ok(figures) => {
+                let line = line(*case, &figures);
+                results.figures.entry((*case, turn.contender)).or_default().insert(round, figures);
+                format!("{place}: {line}")
+            }
+            Err(error) => {
+                let line = format!("{place}: {error}");
+                results.failures.push(line.clone());
+                line
+            }
+        }
+    }
+
     /// The quieter of two, if the first is not quiet enough.
-    async fn measure(&self, contender: &dyn Contender, case: Case) -> Result<Figures, String> {
-        let first = self.once(contender, case).await;
+    async fn quieter_of_two(&self, turn: Turn, dir: &Path) -> Result<Figures, String> {
+        let first = self.once(turn, dir).await;
         match &first {
             Ok(figures) if figures.foreign <= self.foreign => return first,
             _ => {}
         }
-        let second = self.once(contender, case).await;
+        let second = self.once(turn, dir).await;
         match (first, second) {
             (Ok(first), Ok(second)) => Ok(if second.foreign < first.foreign { second } else { first }),
             (first, second) => first.or(second),
         }
     }
 
-    async fn once(&self, contender: &dyn Contender, case: Case) -> Result<Figures, String> {
+    async fn once(&self, turn: Turn, dir: &Path) -> Result<Figures, String> {
         meter::until_quiet(self.foreign, QUIET).await;
-        match timeout(MOST, contender.put(case, self.scale)).await {
-            Ok(Ok(figures)) => Ok(figures),
-            Ok(Err(error)) => Err(causes(&error)),
-            Err(_) => Err(format!("not done within {MOST:?}")),
-        }
+        turn.in_process(dir).await
     }
 }
 
@@ -103,14 +116,4 @@ fn line(case: Case, figures: &Figures) -> String {
     }
     parts.push(format!("others {:.0} %", figures.foreign * 100.0));
     parts.join(", ")
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

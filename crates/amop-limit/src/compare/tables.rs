@@ -12,7 +12,7 @@ use super::{
 
 /// What a figure is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Against {
+pub(super) enum Against {
     /// A contender, by its name.
     Named(&'static str),
     /// The best of the products of others.
@@ -23,15 +23,15 @@ pub enum Against {
 
 /// What a contender is to reach.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Aim {
+pub(super) struct Aim {
     /// Where.
-    pub case: Case,
+    pub(super) case: Case,
     /// In what.
-    pub metric: Metric,
+    pub(super) metric: Metric,
     /// Compared with whom.
-    pub against: Against,
+    pub(super) against: Against,
     /// At least this for what is better when more, at most this otherwise.
-    pub bound: f64,
+    pub(super) bound: f64,
 }
 
 /// Values by round.
@@ -40,7 +40,7 @@ type Rounds = Vec<(usize, f64)>;
 impl Results {
     /// A table for each case: medians with minimum and maximum, and ratios to the first contender and to the best
     /// peer; then what did not work.
-    pub fn markdown(&self, plan: &Plan) -> String {
+    pub(super) fn markdown(&self, plan: &Plan) -> String {
         let mut text = String::new();
         for contender in &plan.contenders {
             text.push_str(&format!("- **{}**: {}\n", contender.name(), contender.about()));
@@ -64,7 +64,7 @@ impl Results {
     }
 
     /// Aims, and whether `name` has reached them.
-    pub fn aims(&self, plan: &Plan, name: &str, aims: &[Aim]) -> String {
+    pub(super) fn aims(&self, plan: &Plan, name: &str, aims: &[Aim]) -> String {
         let mut text =
             String::from("| work | figure | compared with | aim | measured |\n|---|---|---|---:|---:|\n");
         let Some(own) = plan.contenders.iter().position(|contender| contender.name() == name) else {
@@ -91,7 +91,7 @@ impl Results {
     }
 
     /// Everything that was measured.
-    pub fn json(&self, plan: &Plan) -> Value {
+    pub(super) fn json(&self, plan: &Plan) -> Value {
         let name = |number: &usize| plan.contenders.get(*number).map(|contender| contender.name());
         let record = |case: &Case, number: &usize, round: &usize, figures: &Figures| {
             let values: serde_json::Map<_, _> =
@@ -117,7 +117,7 @@ impl Results {
     }
 
     /// Whether everything that was to be measured was.
-    pub fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.failures.is_empty()
     }
 
