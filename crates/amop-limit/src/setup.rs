@@ -163,11 +163,11 @@ fn needs_more_than_pipes(case: Case) -> bool {
     matches!(case, Case::FanOut { .. } | Case::Idle { .. } | Case::Start)
 }
 
-/// What a program says of its version: the first line.
+/// What a program says of its version: the last line, since zenohd logs before.
 pub fn version(program: &Path) -> String {
     let output = Command::new(program).arg("--version").output();
     match output {
-        Ok(output) => String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned(),
+        Ok(output) => String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned(),
         Err(error) => format!("{}: {error}", program.display()),
     }
 }
