@@ -28,6 +28,10 @@ pub struct Post {
 pub enum Reply {
     /// A status, further headers (each with its line's end), and a body.
     Status(u16, &'static str, Vec<u8>),
+    /// These bytes, whatever they are, and the end of the connection.
+    Bytes(Vec<u8>),
+    /// These bytes, and then nothing, ever.
+    Begun(Vec<u8>),
     /// Nothing, ever.
     Nothing,
 }
@@ -85,6 +89,11 @@ impl Collector {
                         Reply::Status(status, headers, body) => {
                             let _ = answer(&mut stream, status, headers, &body);
                         }
+                        Reply::Bytes(bytes) => _ = say(&mut stream, &bytes),
+                        Reply::Begun(bytes) => {
+                            let _ = say(&mut stream, &bytes);
+                            silent.push(stream);
+                        }
                     }
                     count += 1;
                 }
@@ -137,6 +146,10 @@ fn answer(stream: &mut dyn Stream, status: u16, headers: &str, body: &[u8]) -> i
         stream,
         "HTTP/1.1 {status} said\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
     )?;
-    stream.write_all(body)?;
+    say(stream, body)
+}
+
+fn say(stream: &mut dyn Stream, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes)?;
     stream.flush()
 }

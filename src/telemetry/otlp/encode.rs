@@ -60,9 +60,10 @@ pub(super) fn request(resource: &[Attribute], spans: Vec<wire::Span>) -> Bytes {
 }
 
 /// How many of them it did not take after all, as its answer says, and why.
-pub(super) fn rejected(answer: &[u8]) -> (u64, String) {
-    // Whatever else a collector says to what it has taken.
-    let said = wire::Response::decode(answer).ok().and_then(|answer| answer.partial_success);
-    let said = said.unwrap_or_default();
-    (u64::try_from(said.rejected_spans).unwrap_or(0), said.error_message)
+///
+/// # Errors
+/// When it says something else.
+pub(super) fn rejected(answer: &[u8]) -> Result<(u64, String), prost::DecodeError> {
+    let said = wire::Response::decode(answer)?.partial_success.unwrap_or_default();
+    Ok((u64::try_from(said.rejected_spans).unwrap_or(0), said.error_message))
 }

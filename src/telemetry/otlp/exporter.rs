@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand::Rng;
-use tokio::{
-    sync::mpsc,
-    time::{sleep, timeout},
-};
+use tokio::{sync::mpsc, time::sleep};
 
-use super::{Dropped, Metrics, Queued, Settings, encode, post, wire};
+use super::{
+    Dropped, Metrics, Queued, Settings, encode,
+    post::{self, Unread},
+    wire,
+};
 use crate::tasks::Tasks;
 
 /// Spans of one request.
@@ -32,6 +33,8 @@ pub struct Exporter {
     in_hand: u64,
     /// The last batch was not taken: said once, not with every batch.
     is_failing: bool,
+    /// The collector said what is not OTLP to what it took: said once.
+    is_unread: bool,
     metrics: Metrics,
 }
 
@@ -47,7 +50,7 @@ enum Posted {
 
 impl Exporter {
     pub(super) fn new(settings: Settings, spans: mpsc::Receiver<Queued>, metrics: Metrics) -> Self {
-        Self { settings, spans, next: None, in_hand: 0, is_failing: false, metrics }
+        Self { settings, spans, next: None, in_hand: 0, is_failing: false, is_unread: false, metrics }
     }
 
     /// Exports until nobody has spans any more. When the group ends, what is left has a moment more.
@@ -144,28 +147,46 @@ impl Exporter {
 
     async fn attempt(&mut self, body: Bytes) -> Posted {
         let Settings { endpoint, tls, pace, .. } = &self.settings;
-        let answer = match timeout(pace.patience, post::post(endpoint, tls.as_ref(), body)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(cause)) => {
+        let answer = match post::post(endpoint, tls.as_ref(), body, pace.patience).await {
+            Ok(answer) => answer,
+            Err(cause) => {
                 self.fail(&describe(&cause));
-                return Posted::Later(None);
-            }
-            Err(_) => {
-                self.fail("no answer in time");
                 return Posted::Later(None);
             }
         };
         if answer.status.is_success() {
-            let (rejected, said) = encode::rejected(&answer.body);
-            let rejected = rejected.min(self.in_hand);
-            match rejected {
-                0 => self.succeed(),
-                _ => self.fail(&format!("it took not all of them: {}", shown(said.as_bytes()))),
-            }
-            return Posted::Taken { rejected };
+            return Posted::Taken { rejected: self.rejected(answer.body) };
         }
-        self.fail(&format!("it answers {}: {}", answer.status, shown(&answer.body)));
-        if answer.is_for_later() { Posted::Later(answer.retry_after) } else { Posted::Refused }
+        let is_for_later = answer.is_for_later();
+        self.fail(&format!("it answers {}: {}", answer.status, shown(&answer.body.unwrap_or_default())));
+        if is_for_later { Posted::Later(answer.retry_after) } else { Posted::Refused }
+    }
+
+    /// How many of the batch a collector that has taken it did not take after all. What cannot be read rejects
+    /// none: to send them again would have those twice that it took.
+    fn rejected(&mut self, body: Result<Bytes, Unread>) -> u64 {
+        let said = match body {
+            Ok(body) => encode::rejected(&body).map_err(|error| describe(&error)),
+            Err(unread) => Err(describe(&unread)),
+        };
+        let (rejected, said) = said.unwrap_or_else(|cause| {
+            self.wonder(&cause);
+            (0, String::new())
+        });
+        let rejected = rejected.min(self.in_hand);
+        match rejected {
+            0 => self.succeed(),
+            _ => self.fail(&format!("it took not all of them: {}", shown(said.as_bytes()))),
+        }
+        rejected
+    }
+
+    fn wonder(&mut self, cause: &str) {
+        self.metrics.answers_unread.inc();
+        let endpoint = &self.settings.endpoint;
+        if !std::mem::replace(&mut self.is_unread, true) {
+            tracing::warn!(%endpoint, cause, "the collector took spans, but what it says to them cannot be read; amop_otlp_answers_unread_total counts on");
+        }
     }
 
     fn fail(&mut self, cause: &str) {

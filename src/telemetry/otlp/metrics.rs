@@ -17,6 +17,8 @@ pub struct Metrics {
     pub exported: Counter,
     /// Batches sent again.
     pub retries: Counter,
+    /// Batches that the collector took, but what it said to them could not be read: they count as exported.
+    pub answers_unread: Counter,
     /// Steps of messages, of whichever, that were gone from their journal before they were read.
     pub steps_missed: Counter,
     /// Steps that their span had no room for.
@@ -60,6 +62,11 @@ impl Metrics {
         add("spans", "Spans made of messages whose trace is recorded", &metrics.spans);
         add("exported", "Spans that the collector has taken", &metrics.exported);
         add("retries", "Batches of spans sent to the collector again", &metrics.retries);
+        add(
+            "answers_unread",
+            "Batches that the collector took with an answer that cannot be read",
+            &metrics.answers_unread,
+        );
         add("steps_missed", "Steps of messages gone before they were read for spans", &metrics.steps_missed);
         add("steps_left_out", "Steps that their span had no room for", &metrics.steps_left_out);
         // All are shown from the start, so that whoever watches them sees the first.

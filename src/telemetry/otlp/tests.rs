@@ -198,6 +198,47 @@ async fn what_a_collector_does_not_take_after_all_is_counted() {
     assert_eq!(metrics.steps_left_out.get(), 3 * u64::from(example().events_left_out));
 }
 
+/// The head of an answer with so many bytes, and what there is of them.
+fn with_length(status: u16, length: usize, body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 {status} said\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+/// The status says that they were taken; to send them again would have them twice.
+#[tokio::test]
+async fn what_was_taken_is_not_sent_again_whatever_the_collector_says_to_it() {
+    let replies = [
+        ("another protocol", Reply::Status(200, "", b"OK".to_vec())),
+        ("broken off", Reply::Bytes(with_length(200, 100, b"half"))),
+        (
+            "in pieces that are none",
+            Reply::Bytes(b"HTTP/1.1 200 said\r\ntransfer-encoding: chunked\r\n\r\nx".to_vec()),
+        ),
+        ("too long", Reply::Status(200, "", vec![0; 128 * 1024])),
+        ("never ending", Reply::Begun(with_length(200, 100, b"half"))),
+    ];
+    for (what, reply) in replies {
+        let collector = Collector::replying(move |_| reply.clone());
+        let hurried = Pace { patience: Duration::from_secs(3), ..PACE };
+        let running = Running::paced(&format!("http://{}/v1/traces", collector.address()), None, hurried);
+        running.spans.send(example());
+        wait::until("the answer", async || running.metrics().answers_unread.get() == 1).await;
+        let metrics = running.end().await;
+        assert_eq!((metrics.exported.get(), metrics.retries.get()), (1, 0), "{what}");
+        assert_eq!(collector.posts().len(), 1, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_stays_refused_if_the_reason_breaks_off() {
+    let collector = Collector::replying(|_| Reply::Bytes(with_length(400, 100, b"half")));
+    let running = Running::to(&collector);
+    running.spans.send(example());
+    wait::until("the refusal", async || running.metrics().dropped(Dropped::Refused) == 1).await;
+    assert_eq!(running.end().await.retries.get(), 0);
+    assert_eq!(collector.posts().len(), 1);
+}
+
 #[tokio::test]
 async fn nobody_waits_for_a_collector_that_is_not_there() {
     let nobody = format!("http://{}/v1/traces", Collector::start().address());
