@@ -169,7 +169,8 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let (control, task) = control::new(core, data.clone(), links.clone(), clients.clone(), counters, events);
     tasks.spawn_vital("control", task.run(tasks.clone()));
     tasks.spawn_vital("timers", data.clone().run_timers(tasks.clone()));
-    start_traces(tasks, (config, credentials), (&desk, arrivals), &data, &mut registry)?;
+    let told = Arc::new(Settings::new(config));
+    start_traces(tasks, (config, credentials), (&desk, arrivals), (&data, &told), &mut registry)?;
     let overlay_address = overlay.listening().await.ok_or(StartError::Overtaken)?;
     let sessions = Arc::new(Sessions::default());
     let broker = Arc::new(NodeBroker {
@@ -183,7 +184,6 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let client_port = Arc::new(port);
     let lifecycle = Arc::new(Lifecycle::new(config.shutdown.grace));
     let certificates = Arc::new(Certificates::default());
-    let told = Arc::new(Settings::new(config));
     let parts = Parts {
         credentials: credentials.clone(),
         data: data.clone(),
@@ -239,12 +239,12 @@ fn start_traces(
     tasks: &Tasks,
     (config, credentials): (&Config, &Credentials),
     (desk, arrivals): (&Arc<Desk>, Arrivals),
-    data: &Arc<DataPath>,
+    (data, told): (&Arc<DataPath>, &Arc<Settings>),
     registry: &mut MetricsRegistry,
 ) -> Result<(), StartError> {
     tasks.spawn_vital("trace", desk.clone().run(arrivals, tasks.clone()));
     let registry = registry.sub_registry_with_prefix("otlp");
-    trace::export::start(tasks, config, credentials, data, registry)
+    trace::export::start(tasks, config, credentials, (data, told), registry)
         .map_err(|of_ca| StartError::Certificates(vec![of_ca]))
 }
 

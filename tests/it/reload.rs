@@ -1,6 +1,6 @@
 //! Configurations that change while nodes run, with real processes.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::Command};
+use std::{fs, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
 
 use amop::telemetry::{
     admin::Secret,
@@ -10,11 +10,16 @@ use amop::telemetry::{
 use amop_client::{Client, Options};
 use amop_testkit::{
     ca::{Consortium, Institution},
+    collector::Collector,
     wait,
 };
 use tempfile::TempDir;
 
-use crate::process::{AMOP, NodeProcess};
+use crate::{
+    mesh::Served,
+    process::{AMOP, NodeProcess},
+    trace::otlp,
+};
 
 /// A node process, and the configuration it was started with.
 struct Node {
@@ -229,4 +234,34 @@ async fn bounds_hold_for_those_who_come_and_for_sessions_that_are_there() {
     let second_topic = crate::mesh::spawn(async move { client.subscribe("b").await });
     wait::until("its end", async || node.process.log().contains("more than 1 topics")).await;
     second_topic.abort();
+}
+
+/// Longer than they could when the node started.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spans_follow_sends_as_long_as_they_may_last_now() {
+    let collector = Collector::start();
+    let (at_first, now) = ("delivery.max_deadline = \"1s\"", "delivery.max_deadline = \"60s\"");
+    let patient = "delivery.min_push_timeout = \"60s\"\ndelivery.max_push_timeout = \"60s\"";
+    let exports = format!("trace.otlp = \"http://{}/v1/traces\"", collector.address());
+    let more = format!("{exports}\n{patient}\ndelivery.default_deadline = \"1s\"\n{at_first}");
+    let ([mut node], _dir) = nodes([&*more]);
+    node.started_with = node.started_with.replace(at_first, now);
+    assert_eq!(keys(&node.change("").await.changed), ["delivery.max_deadline"]);
+
+    let mut kept = Vec::new();
+    let _silent = Served::with(node.client("desk").await, "t", move |delivery| kept.push(delivery)).await;
+    // Past what was followed, which was a second more than a send could last.
+    let options = otlp::context("01").deadline(Duration::from_secs(4));
+    let outcome = node.client("till").await.request_with("t", "x", options).await.expect_err("no answer");
+    assert_eq!(outcome.code(), 102);
+    let mut spans = Vec::new();
+    while !spans.iter().any(is_publish) {
+        spans.extend(otlp::spans(&collector, 1).await);
+    }
+    let (publish, _) = spans.iter().find(|found| is_publish(found)).expect("its span");
+    assert!(publish.events.iter().any(|event| event.name == "told"), "cut short: {publish:#?}");
+}
+
+fn is_publish((span, _): &otlp::Found) -> bool {
+    span.name == "amop publish"
 }

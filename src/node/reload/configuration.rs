@@ -1,6 +1,6 @@
 //! The configuration in force, and how another one takes its place.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use amop_protocol::limits::Limit;
 use arc_swap::{ArcSwap, Guard};
@@ -44,6 +44,8 @@ pub(in crate::node) struct Told {
     pub(in crate::node) limits: Vec<Limit>,
     /// Peers that the configuration names: without a link to any the node is not ready.
     pub(in crate::node) peers: usize,
+    /// Time that a send may take.
+    pub(in crate::node) longest_send: Duration,
     /// Keys whose new values wait for a restart.
     pub(in crate::node) at_restart: Vec<String>,
 }
@@ -64,6 +66,7 @@ fn told(config: &Config, at_restart: &[Change]) -> Told {
     Told {
         limits: limits::limits(config),
         peers: config.overlay.peers.len(),
+        longest_send: config.delivery.max_deadline,
         at_restart: at_restart.iter().map(|change| change.key.clone()).collect(),
     }
 }

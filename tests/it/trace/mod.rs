@@ -1,6 +1,6 @@
 //! "Where is my message?", asked over real nodes: each code is provoked, and the trace names the hop that failed.
 
-mod otlp;
+pub(crate) mod otlp;
 mod policy;
 
 use std::{sync::Arc, time::Duration};

@@ -22,9 +22,9 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
 /// A span, and the resource it came with.
-type Found = (Span, Vec<KeyValue>);
+pub(crate) type Found = (Span, Vec<KeyValue>);
 
-fn context(flags: &str) -> RequestOptions {
+pub(crate) fn context(flags: &str) -> RequestOptions {
     let context: TraceContext = format!("00-{TRACE}-{PARENT}-{flags}").parse().expect("a traceparent");
     RequestOptions::default().context(context)
 }
@@ -52,7 +52,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// All that comes until there are so many spans.
-async fn spans(collector: &Collector, wanted: usize) -> Vec<Found> {
+pub(crate) async fn spans(collector: &Collector, wanted: usize) -> Vec<Found> {
     let mut found = Vec::new();
     wait::until("the spans", async || {
         for post in collector.posts() {

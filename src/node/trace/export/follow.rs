@@ -41,13 +41,15 @@ pub(super) struct Followed {
     /// How it ended, so far.
     pub(super) outcome: Option<Cause>,
     has_ended: bool,
+    /// Longest time from one step to the next, as it was when this began.
+    patience: Duration,
 }
 
 /// All that are followed.
 #[derive(Debug)]
 pub(super) struct Follower {
     me: Brief,
-    /// Longest time from one step of a message to the next.
+    /// Longest time from one step of a message to the next, as it is now.
     patience: Duration,
     open: HashMap<(Key, Role), Followed>,
     ended: Vec<Followed>,
@@ -67,6 +69,11 @@ impl Follower {
             before: None,
             refused: 0,
         }
+    }
+
+    /// From now on sends last no longer than `longest`; those that have begun may last as long as before.
+    pub(super) fn set_longest(&mut self, longest: Duration) {
+        self.patience = longest + LINGER;
     }
 
     /// What is taken next is out of another journal.
@@ -122,6 +129,7 @@ impl Follower {
             last: first.at(),
             outcome: None,
             has_ended: false,
+            patience: self.patience,
         };
         followed.add(first, String::new());
         // Many that were refused at once have the same key.
@@ -140,7 +148,7 @@ impl Follower {
             let most = match followed.role {
                 _ if followed.has_ended => linger,
                 Role::Relay => RELAY_PATIENCE,
-                Role::Publish | Role::Deliver => patience,
+                Role::Publish | Role::Deliver => patience.max(followed.patience),
             };
             now.since(followed.last) >= most
         };

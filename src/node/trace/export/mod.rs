@@ -27,7 +27,7 @@ use crate::{
     identity::{self, Credentials, LoadError},
     node::{
         data_path::{DataPath, SHARDS},
-        settings,
+        reload, settings,
     },
     tasks::{self, Tasks},
     telemetry::otlp::{self, Attribute, Dropped, Pace, Settings, Spans},
@@ -47,6 +47,7 @@ struct Export {
     room: u64,
     follower: Follower,
     spans: Spans,
+    told: Arc<reload::Settings>,
 }
 
 /// Exports spans of messages from now on, if a collector is configured.
@@ -57,7 +58,7 @@ pub(in crate::node) fn start(
     tasks: &Tasks,
     config: &Config,
     credentials: &Credentials,
-    data: &Arc<DataPath>,
+    (data, told): (&Arc<DataPath>, &Arc<reload::Settings>),
     registry: &mut Registry,
 ) -> Result<(), LoadError> {
     let metrics = otlp::Metrics::register(registry);
@@ -69,9 +70,10 @@ pub(in crate::node) fn start(
     let export = Export {
         places: vec![0; data.journals()],
         room: config.trace.entries.div_ceil(SHARDS) as u64,
-        follower: Follower::new(data.routing().me(), config.delivery.max_deadline),
+        follower: Follower::new(data.routing().me(), told.in_force().longest_send),
         data: data.clone(),
         spans,
+        told: told.clone(),
     };
     // A node without them does all it is for.
     tasks.spawn("spans", export.run(tasks.clone()));
@@ -112,6 +114,7 @@ impl Export {
 
     /// Reads what is new and sends what has ended; says when to look again.
     fn look(&mut self) -> Duration {
+        self.follower.set_longest(self.told.in_force().longest_send);
         let busiest = self.read();
         self.follower.end_due(self.data.now());
         self.send();

@@ -162,6 +162,22 @@ fn what_never_ends_is_given_up() {
     assert_eq!(page.follower.ended().count(), 1);
 }
 
+/// As it is now, or was when they began: whichever is longer.
+#[test]
+fn sends_are_followed_as_long_as_they_may_last() {
+    let mut page = Page::new();
+    page.note(key(1, 7), &[published(), context(SAMPLED)]);
+    assert!(page.ended(1).is_empty());
+    page.follower.set_longest(Duration::from_secs(1000));
+    assert!(page.ended(500).is_empty(), "raised");
+    page.note(key(1, 8), &[published(), context(SAMPLED)]);
+    assert!(page.ended(501).is_empty());
+    page.follower.set_longest(Duration::from_secs(10));
+    let ended: Vec<u64> = page.ended(600).iter().map(|followed| followed.key.send).collect();
+    assert_eq!(ended, [7], "the other began with more");
+    assert_eq!(page.ended(1002).len(), 1);
+}
+
 #[test]
 fn messages_and_their_steps_have_bounds() {
     let mut page = Page::new();
