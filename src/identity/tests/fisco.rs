@@ -319,3 +319,38 @@ fn what_an_agency_has_revoked_is_refused() {
         assert!(problems[0].to_string().contains("is no CA that is known here"), "{}", problems[0]);
     }
 }
+
+/// Listed beside its chain's CA, it is believed by itself; until that one revokes it.
+#[test]
+fn an_agency_that_is_listed_is_revoked_all_the_same() {
+    use amop_tls::fisco::mint::{KeyPair, ListTemplate};
+
+    let (chain, place) = (Chain::new("chain", 9).unwrap(), tempfile::tempdir().unwrap());
+    chain.save(place.path(), Existing::Keep).unwrap();
+    let key = pem::any_private_key(&place.path().join("ca.key")).unwrap();
+    let key = KeyPair::from_der(FiscoKind::Ec, &key).unwrap();
+    let (own, other) = (chain.agency("a", 9).unwrap(), chain.agency("b", 9).unwrap());
+    let mut files = Files::new(&own, FiscoKind::Ec);
+    let both = [
+        &fs::read(files.at("ca.crt")).unwrap()[..],
+        pem::encode("CERTIFICATE", other.certificate()).as_bytes(),
+    ]
+    .concat();
+    fs::write(files.at("ca.crt"), both).unwrap();
+    files.add("Bank B", &[other.certificate()]);
+    let client = other.client("app", 9).unwrap();
+    files.load().unwrap().identify(client.chain()).unwrap();
+
+    let now = time::OffsetDateTime::now_utc();
+    let since = now - time::Duration::minutes(1);
+    let revoked = [(amop_tls::serial_of(other.certificate()).unwrap(), since)];
+    let list =
+        ListTemplate { revoked: &revoked, this_update: since, next_update: now + time::Duration::days(1) };
+    let list = list.sign(client.ca(), &key).unwrap();
+    fs::write(files.at("chain.crl"), pem::encode("X509 CRL", &list)).unwrap();
+    let paths = FiscoPaths { crl: vec![files.at("chain.crl")], ..files.paths() };
+    let tls = ClientTls::load_fisco(&paths, "Bank A".into()).unwrap();
+    let cause = tls.identify(client.chain()).unwrap_err();
+    assert!(matches!(cause, ChainError::Revoked { .. }), "{cause}");
+    tls.identify(own.client("app", 9).unwrap().chain()).unwrap();
+}

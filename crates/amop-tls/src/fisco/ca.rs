@@ -118,34 +118,45 @@ impl Ca {
 #[derive(Clone, Debug)]
 pub struct Issuer {
     ca: Ca,
-    /// The CA above it, if that is another.
+    /// The CA above it, if that is another, and known.
     above: Option<Ca>,
+    /// Whether it is believed as long as the CA above it is valid, or by itself.
+    stands: Stands,
     institution: Option<Arc<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    Alone,
+    BelowAnother,
 }
 
 impl Issuer {
     /// A CA that is believed by itself. Its leaves belong to `institution`, or else to the CA's
     /// own name.
     pub fn anchor(ca: Ca, institution: Option<Arc<str>>) -> Self {
-        Self { ca, above: None, institution }
+        Self { ca, above: None, stands: Stands::Alone, institution }
     }
 
     /// A CA that is believed because one of `chains` issued it. One that issued itself stands for
-    /// itself, and so does one of `chains`.
+    /// itself, and so does one of `chains`; the latter until it is revoked by the one of them that issued it.
     ///
     /// # Errors
     /// When none of `chains` issued it, or it does not say that it is a CA.
     pub fn agency(ca: Ca, chains: &[Ca], institution: Option<Arc<str>>) -> Result<Self, ChainError> {
-        if ca.is_self_issued() || chains.contains(&ca) {
+        if ca.is_self_issued() {
             return Ok(Self::anchor(ca, institution));
         }
         let certificate = Certificate::parse(ca.kind, &ca.der)?;
+        let issued = chains.iter().filter(|chain| chain.issued_parsed(&certificate));
+        if chains.contains(&ca) {
+            let above = newest(issued);
+            return Ok(Self { ca, above, stands: Stands::Alone, institution });
+        }
         certificate.check_issued_ca()?;
-        let above = chains.iter().filter(|chain| chain.may_issue_cas() && chain.issued_parsed(&certificate));
-        // Of a CA that was renewed both certificates may be there.
-        let above = above.max_by_key(|chain| chain.not_after());
-        let above = above.ok_or_else(|| ChainError::UnknownCa { issuer: issuer_of(&ca.der) })?.clone();
-        Ok(Self { ca, above: Some(above), institution })
+        let above = newest(issued.filter(|chain| chain.may_issue_cas()));
+        above.as_ref().ok_or_else(|| ChainError::UnknownCa { issuer: issuer_of(&ca.der) })?;
+        Ok(Self { ca, above, stands: Stands::BelowAnother, institution })
     }
 
     /// The CA itself.
@@ -153,27 +164,33 @@ impl Issuer {
         &self.ca
     }
 
-    /// Refuses a leaf of this CA that was revoked, or whose CA was.
-    pub(super) fn check_revoked(&self, serial: &[u8], revocations: &Revocations) -> Result<(), ChainError> {
-        self.ca.check_revoked(error::LEAF, serial, revocations)?;
-        let above = self.above.as_ref();
-        above.map_or(Ok(()), |above| above.check_revoked(error::ISSUER, &self.ca.serial, revocations))
+    /// Refuses this CA if `other`, or the one above that, issued it and has revoked it since.
+    pub(super) fn check_revoked_by(&self, other: &Self, revocations: &Revocations) -> Result<(), ChainError> {
+        let above = std::iter::once(&other.ca).chain(&other.above);
+        let mut above = above.filter(|above| !self.ca.is_self_issued() && above.subject == self.ca.issuer);
+        above.try_for_each(|above| above.check_revoked(error::ISSUER, &self.ca.serial, revocations))
     }
 
     pub(super) fn institution(&self) -> Option<Arc<str>> {
         self.institution.clone()
     }
 
-    /// The CA above it, if that is another.
+    /// The CA above it, if that is another, and known.
     pub fn above(&self) -> Option<&Ca> {
         self.above.as_ref()
     }
 
-    /// That of the CA, and of the one above it.
+    /// That of the CA, and of the one above it if that matters.
     pub(super) fn check_validity(&self, now: UnixTime) -> Result<(), ChainError> {
         self.ca.check_validity(error::ISSUER, now)?;
-        self.above.as_ref().map_or(Ok(()), |above| above.check_validity(error::CHAIN, now))
+        let above = self.above.iter().filter(|_| self.stands == Stands::BelowAnother);
+        above.into_iter().try_for_each(|above| above.check_validity(error::CHAIN, now))
     }
+}
+
+/// Of a CA that was renewed both certificates may be there.
+fn newest<'a>(of_one_ca: impl Iterator<Item = &'a Ca>) -> Option<Ca> {
+    of_one_ca.max_by_key(|ca| ca.not_after()).cloned()
 }
 
 /// The issuer a certificate names, for messages.

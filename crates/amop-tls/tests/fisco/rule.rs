@@ -1,10 +1,10 @@
 //! Which chains are believed, and what is said of the others.
 
 use amop_tls::{
-    ChainError,
+    ChainError, Crl, Revocations,
     fisco::{
-        Ca, Issuer, Kind, Purpose, certified_key, kind_of_key,
-        mint::{Extensions, KeyPair, Name},
+        Authority, Ca, Issuer, Kind, Purpose, certified_key, kind_of_key,
+        mint::{Extensions, KeyPair, ListTemplate, Name},
     },
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -94,7 +94,7 @@ fn both_certificates_of_a_renewed_ca_may_be_configured() {
         assert!(!old.is_same_ca(&Ca::parse(kind, &Agency::foreign(kind).chain).unwrap()), "another key");
         let believing = |cas: &[&Ca]| {
             let issuers = cas.iter().map(|ca| Issuer::anchor((*ca).clone(), None)).collect();
-            amop_tls::fisco::Authority::new(kind, Purpose::Nodes, issuers)
+            Authority::new(kind, Purpose::Nodes, issuers)
         };
         for cas in [[&old, &new], [&new, &old]] {
             believing(&cas).verify_chain(&agency.leaf().chain).unwrap();
@@ -148,9 +148,45 @@ fn another_agency_of_the_chain_is_believed_where_it_is_configured() {
         let ca = Ca::parse(Kind::Ec, &agency.certificate).unwrap();
         Issuer::agency(ca, &chains, Some(institution.into())).unwrap()
     });
-    let both = amop_tls::fisco::Authority::new(Kind::Ec, Purpose::Clients, issuers.into());
+    let both = Authority::new(Kind::Ec, Purpose::Clients, issuers.into());
     assert_eq!(&*both.verify_chain(&leaf.chain).unwrap().institution, "B");
     assert_eq!(&*both.verify_chain(&agency.leaf().chain).unwrap().institution, "A");
+}
+
+/// Also if it stands beside the CA that has revoked it, and is believed by itself.
+#[test]
+fn an_agency_is_revoked_by_its_chain_wherever_it_is_configured() {
+    let agency = Agency::new(Kind::Ec);
+    let (own, chain) = (&agency.certificate, &agency.chain);
+    let serial = amop_tls::serial_of(own).unwrap();
+    let of_chain = |serial: Vec<u8>| {
+        let now = time::OffsetDateTime::now_utc();
+        let template = ListTemplate {
+            revoked: &[(serial, now - Duration::minutes(1))],
+            this_update: now - Duration::minutes(1),
+            next_update: now + Duration::days(1),
+        };
+        let list = template.sign(chain, agency.chain_key.as_ref().unwrap()).unwrap();
+        Revocations::new(vec![Crl::parse(&list, std::slice::from_ref(chain), now.unix_timestamp()).unwrap()])
+    };
+    let [own, chain] = [own, chain].map(|der| Ca::parse(Kind::Ec, der).unwrap());
+    let issuer = |chains: &[Ca]| Issuer::agency(own.clone(), chains, None).unwrap();
+    let anchors = || [&own, &chain].map(|ca| Issuer::anchor(ca.clone(), None));
+    for (purpose, issuers) in [
+        (Purpose::Clients, vec![issuer(std::slice::from_ref(&chain))]),
+        (Purpose::Clients, vec![issuer(&[chain.clone(), own.clone()])]),
+        (Purpose::Clients, anchors().into()),
+        (Purpose::Nodes, anchors().into()),
+        (Purpose::Nodes, vec![Issuer::anchor(chain.clone(), None)]),
+    ] {
+        let authority = Authority::new(Kind::Ec, purpose, issuers);
+        let judge = |serial| authority.clone().revoking(of_chain(serial)).verify_chain(&agency.leaf().chain);
+        judge(vec![99]).unwrap();
+        let error = judge(serial.clone()).unwrap_err();
+        assert!(matches!(error, ChainError::Revoked { .. }), "{error}");
+        let error = error.to_string();
+        assert!(error.contains("the certificate of the CA that issued it"), "{error}");
+    }
 }
 
 #[test]
@@ -189,7 +225,7 @@ fn a_version_1_certificate_from_the_wire_makes_no_ca() {
     let deep = deep.sibling("deep").leaf();
     let chain = [deep.chain[0].clone(), deep.chain[1].clone(), agency.certificate.clone()];
     let anchor = Issuer::anchor(Ca::parse(Kind::Ec, &agency.chain).unwrap(), None);
-    let nodes = amop_tls::fisco::Authority::new(Kind::Ec, Purpose::Nodes, vec![anchor]);
+    let nodes = Authority::new(Kind::Ec, Purpose::Nodes, vec![anchor]);
     assert!(matches!(nodes.verify_chain(&chain), Err(ChainError::UnknownCa { .. })));
 }
 
