@@ -263,9 +263,9 @@ impl Read {
         let behind = chain.as_deref().and_then(|chain| chain.get(1..)).unwrap_or_default();
         let authority = authority.map(|authority| {
             let authority = authority.knowing(behind);
-            let in_force = current.map(|current| current.authority.revocations().lists());
+            let in_force = current.map(|current| current.authority.revocations());
             let lists = crl::load(&paths.crl, |beside| authority.cas(beside), in_force, &mut keep);
-            authority.revoking(Revocations::new(lists))
+            authority.revoking(lists)
         });
         match (roots, chain, key, authority) {
             (Some(roots), Some(chain), Some(key), Some(authority)) if problems.is_empty() => {

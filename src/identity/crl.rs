@@ -14,27 +14,32 @@ use super::{error::LoadError, pem};
 
 /// The lists in these files. `cas` gives the CAs that are believed, of those beside a list as well.
 /// Where lists are `in_force`, a new one must be newer and not past its end, and none may go whose CA is
-/// still believed: what it revokes would be good again.
+/// still believed by a certificate that is known. What any other revokes stays revoked: its CA's key may be
+/// believed by a certificate that only others have.
 pub(super) fn load(
     paths: &[PathBuf],
     cas: impl Fn(&[CertificateDer<'static>]) -> Vec<CertificateDer<'static>>,
-    in_force: Option<&[Crl]>,
+    in_force: Option<&Revocations>,
     keep: impl FnMut(LoadError),
-) -> Vec<Crl> {
+) -> Revocations {
     let mut problems = Vec::new();
     let lists = read(paths, &cas, in_force, |problem| problems.push(problem));
     // Otherwise it is said already why one is not there.
     if problems.is_empty() {
-        problems = missing(&lists, in_force.unwrap_or_default(), &cas);
+        problems = missing(&lists, in_force.map(Revocations::lists).unwrap_or_default(), &cas);
     }
     problems.into_iter().for_each(keep);
-    lists
+    let lists = Revocations::new(lists);
+    match in_force {
+        Some(before) => lists.after(before),
+        None => lists,
+    }
 }
 
 fn read(
     paths: &[PathBuf],
     cas: impl Fn(&[CertificateDer<'static>]) -> Vec<CertificateDer<'static>>,
-    in_force: Option<&[Crl]>,
+    in_force: Option<&Revocations>,
     mut keep: impl FnMut(LoadError),
 ) -> Vec<Crl> {
     let mut lists = Vec::new();
@@ -62,7 +67,8 @@ fn read(
     lists
 }
 
-/// The lists in force that would go without a newer one, though their CA stays: one of each name.
+/// The lists in force that would go without a newer one, though their CA stays: one of each name. What is judged
+/// is the certificate by which a list was verified, and all others of that CA that are known.
 fn missing(
     found: &[Crl],
     in_force: &[Crl],
@@ -73,7 +79,7 @@ fn missing(
         let cas = cas(std::slice::from_ref(list.ca()));
         cas.iter().any(|ca| list.is_of(ca) && !revocations.revoke(ca, &cas))
     };
-    let is_replaced = |list: &&Crl| found.iter().any(|f| f.is_of_same_ca(list) && !f.is_older_than(list));
+    let is_replaced = |list: &&Crl| found.iter().any(|newer| newer.replaces(list));
     let gone = in_force.iter().filter(|list| !is_replaced(list) && is_believed(list));
     let by_issuer: BTreeMap<_, _> = gone.map(|list| (list.issuer(), list)).collect();
     let missing = |list: &Crl| LoadError::MissingCrl { issuer: list.issuer().to_owned(), list: shown(list) };
@@ -94,14 +100,14 @@ pub(super) fn new_and_expired(
 }
 
 /// A list that is in force stays though its end has come: what it revokes stays revoked.
-fn not_behind(list: Crl, in_force: Option<&[Crl]>, path: &Path) -> Result<Crl, LoadError> {
-    let is_known = |in_force: &&[Crl]| in_force.iter().any(|other| other.digest() == list.digest());
+fn not_behind(list: Crl, in_force: Option<&Revocations>, path: &Path) -> Result<Crl, LoadError> {
+    let is_known = |in_force: &&Revocations| in_force.all().any(|other| other.digest() == list.digest());
     let Some(in_force) = in_force.filter(|in_force| !is_known(in_force)) else { return Ok(list) };
     let (path, issuer) = (path.to_owned(), list.issuer().to_owned());
     if let Some(due) = list.next_update().filter(|due| *due < now()) {
         return Err(LoadError::StaleCrl { path, issuer, due });
     }
-    match in_force.iter().find(|other| list.is_older_than(other)) {
+    match in_force.all().find(|other| list.is_older_than(other)) {
         Some(newer) => Err(LoadError::OlderCrl { path, issuer, list: shown(&list), in_force: shown(newer) }),
         None => Ok(list),
     }

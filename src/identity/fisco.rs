@@ -6,7 +6,7 @@ use std::{
 };
 
 use amop_tls::{
-    ChainError, Revocations, Verifier,
+    ChainError, Verifier,
     fisco::{Authority, Ca, Issuer, KeyError, Kind, Purpose, certified_key},
     provider,
 };
@@ -105,12 +105,12 @@ impl Serving {
             }
         }
         let cas = certificates(&issuers);
-        let in_force = now.and_then(Self::revocations).map(Revocations::lists);
-        let lists = crl::load(&paths.crl, |_| cas.clone(), in_force, &mut keep);
+        let in_force = now.and_then(Self::revocations);
+        let revocations = crl::load(&paths.crl, |_| cas.clone(), in_force, &mut keep);
         match (chain, pair) {
             (Some(chain), Some(pair)) if problems.is_empty() => {
                 let authority = Authority::new(paths.kind, Purpose::Clients, issuers);
-                let authority = authority.revoking(Revocations::new(lists));
+                let authority = authority.revoking(revocations);
                 let server = server(paths.kind, &authority, SingleCertAndKey::from(pair));
                 server
                     .map(|server| Self::fisco(server, paths.kind, authority, &chain, &cas))

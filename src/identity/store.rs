@@ -2,7 +2,7 @@
 //!
 //! All or nothing: everything is read and verified before anything is put in force, and what cannot
 //! be used leaves all as it was. That includes what would have revoked certificates believed again: a list may
-//! go only for a newer one of its CA, or with that CA. Files are compared by what is in them, so it does not matter how they
+//! go only for a newer one of its CA, or with that CA, and then what it revokes stays revoked. Files are compared by what is in them, so it does not matter how they
 //! were changed; a change is looked at once it has held for two looks, and complained about a look
 //! later, so that nobody reads a copy that is half written.
 
@@ -192,14 +192,14 @@ impl Store {
     }
 }
 
-/// Lists go without a newer one only with their CA, which somebody must have meant.
+/// Lists leave the files without a newer one only with their CA, which somebody must have meant.
 fn warn_of_lists(removed: &[Fact], now: &[Fact]) {
     let is_list_of = |fact: &Fact, issuer: &str| fact.of == Of::RevocationList && fact.issuer == issuer;
     let lists = removed.iter().filter(|fact| fact.of == Of::RevocationList);
     for list in lists.filter(|list| !now.iter().any(|fact| is_list_of(fact, &list.issuer))) {
         tracing::warn!(
             issuer = list.issuer,
-            "a revocation list is in force no longer, as its CA is not believed any more"
+            "a revocation list is in no file any more, and its CA is not believed: until the node is started again, what it revokes stays revoked"
         );
     }
 }

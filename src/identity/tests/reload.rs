@@ -322,6 +322,71 @@ fn a_list_goes_with_its_ca() {
     assert_eq!(bed.store.load().unwrap().removed.len(), 1);
 }
 
+/// By which certificate a CA's key is believed may be known to others only.
+#[test]
+fn what_a_list_revokes_stays_revoked_when_it_goes_with_its_cas_certificate() {
+    let mut bed = Bed::new();
+    let other = bed.root.institution("bank-b", 30).unwrap();
+    let [bad, good] = ["bad", "good"].map(|name| other.leaf(Role::Client, name, 20).unwrap());
+    let mut revoked = Revoked::default();
+    revoked.add(serial_of(&bad.chain()[0]).unwrap());
+    other.save_crl(&revoked, 9, &bed.at("other.crl")).unwrap();
+    let [bank, of_other] = ["bank.crl", "other.crl"].map(|name| bed.read(name));
+    bed.write("bank.crl", [bank.clone(), of_other.clone()].concat());
+    bed.store.load().unwrap();
+
+    // Superseded, and its first certificate revoked: its list leaves the files.
+    let first = other.certificate().clone();
+    let other = bed.root.recertify(other, 30).unwrap();
+    let superseded = |bed: &Bed, first: &_| {
+        let mut revoked = Revoked::default();
+        revoked.add(serial_of(first).unwrap());
+        bed.root.save_crl(&revoked, 9, &bed.at("root.crl")).unwrap();
+        [bank.clone(), bed.read("root.crl")].concat()
+    };
+    bed.write("bank.crl", superseded(&bed, &first));
+    assert_eq!(bed.store.load().unwrap().removed.len(), 1, "in force no longer, as it is shown");
+    let judge = |bed: &Bed, leaf: &crate::identity::mint::Leaf, ca: &Ca| {
+        let chain = [leaf.chain()[0].clone(), ca.certificate().clone()];
+        bed.credentials.authority().verify_chain(&chain, Role::Client).map(drop)
+    };
+    assert!(matches!(judge(&bed, &bad, &other), Err(ChainError::Revoked { .. })));
+    judge(&bed, &good, &other).unwrap();
+    assert!(bed.store.load().unwrap().is_empty(), "and again");
+    assert!(matches!(judge(&bed, &bad, &other), Err(ChainError::Revoked { .. })));
+
+    // The same with another root.
+    let new_root = Ca::consortium("new", 100).unwrap();
+    let own = std::mem::replace(&mut bed.bank, Ca::consortium("none", 1).unwrap());
+    bed.bank = new_root.recertify(own, 50).unwrap();
+    let other = new_root.recertify(other, 30).unwrap();
+    bed.cas(&[&new_root]);
+    bed.renew(20);
+    let own = bed.bank.revoked(&bed.at("bank.crl")).unwrap();
+    bed.bank.save_crl(&own, 9, &bed.at("bank.crl")).unwrap();
+    bed.store.load().unwrap();
+    assert!(matches!(judge(&bed, &bad, &other), Err(ChainError::Revoked { .. })));
+    judge(&bed, &good, &other).unwrap();
+
+    // A newer list of the CA has the last word.
+    let mut newer = other.revoked(&bed.at("other.crl")).unwrap();
+    newer.add(serial_of(&good.chain()[0]).unwrap());
+    other.save_crl(&newer, 9, &bed.at("newer.crl")).unwrap();
+    let bank = bed.read("bank.crl");
+    bed.write("bank.crl", [bank.clone(), of_other].concat());
+    let refused = bed.store.load().unwrap_err().to_string();
+    assert!(
+        refused.contains("CN=bank-b"),
+        "the old one stands with a certificate of the old root: {refused}"
+    );
+    bed.write("bank.crl", [bank, bed.read("newer.crl")].concat());
+    bed.store.load().unwrap();
+    for leaf in [&bad, &good] {
+        assert!(matches!(judge(&bed, leaf, &other), Err(ChainError::Revoked { .. })));
+    }
+    Credentials::load(&Paths::in_directory(bed.directory.path())).unwrap();
+}
+
 #[test]
 fn an_institution_is_revoked_by_its_root() {
     let mut bed = Bed::new();

@@ -141,6 +141,11 @@ impl Crl {
             && (numbers.is_some_and(|(own, other)| own < other) || self.this_update < other.this_update)
     }
 
+    /// Whether it is of the same CA, and no older: what the other says, it says better.
+    pub fn replaces(&self, other: &Self) -> bool {
+        self.is_of_same_ca(other) && !self.is_older_than(other)
+    }
+
     /// Whether one CA has made both.
     pub fn is_of_same_ca(&self, other: &Self) -> bool {
         (&self.issuer, &self.key) == (&other.issuer, &other.key)
@@ -188,17 +193,39 @@ impl fmt::Debug for Crl {
 
 /// All that is revoked, of all CAs. Clones share one copy.
 #[derive(Clone, Debug, Default)]
-pub struct Revocations(Arc<Vec<Crl>>);
+pub struct Revocations(Arc<Lists>);
+
+#[derive(Debug, Default)]
+struct Lists {
+    in_force: Vec<Crl>,
+    /// Those before them that nothing replaces.
+    former: Vec<Crl>,
+}
 
 impl Revocations {
     /// What these lists revoke together: of several by one CA, each counts.
     pub fn new(lists: Vec<Crl>) -> Self {
-        Self(Arc::new(lists))
+        Self(Arc::new(Lists { in_force: lists, former: Vec::new() }))
     }
 
-    /// The lists.
+    /// The same, beside what those `before` revoke that none of these replaces. Their CA is not believed by any
+    /// certificate that is known; its key may be, by one that comes along.
+    #[must_use]
+    pub fn after(self, before: &Self) -> Self {
+        let in_force = self.0.in_force.clone();
+        let former = before.all().filter(|list| !in_force.iter().any(|newer| newer.replaces(list)));
+        let former = former.cloned().collect();
+        Self(Arc::new(Lists { in_force, former }))
+    }
+
+    /// The lists, without former ones.
     pub fn lists(&self) -> &[Crl] {
-        &self.0
+        &self.0.in_force
+    }
+
+    /// The lists and the former ones.
+    pub fn all(&self) -> impl Iterator<Item = &Crl> {
+        self.0.in_force.iter().chain(&self.0.former)
     }
 
     /// Whether one of these CAs issued a certificate, and has revoked it.
@@ -206,7 +233,7 @@ impl Revocations {
         let Ok(serial) = serial_of(der) else { return false };
         let above = cas.iter().filter(|ca| is_issued_by(der, ca));
         let of = |ca: &CertificateDer<'_>| {
-            self.0.iter().any(|list| list.is_of(ca) && list.revoked.contains_key(&serial))
+            self.all().any(|list| list.is_of(ca) && list.revoked.contains_key(&serial))
         };
         above.into_iter().any(of)
     }
@@ -222,8 +249,7 @@ impl Revocations {
     ) -> Result<(), ChainError> {
         let serial = significant(serial);
         let found = self
-            .0
-            .iter()
+            .all()
             .filter(|list| list.issuer == issuer && is_key(&list.key))
             .find_map(|list| Some((list, *list.revoked.get(serial)?)));
         match found {
