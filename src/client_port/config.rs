@@ -9,7 +9,7 @@ use amop_protocol::{
 };
 
 /// How the client port behaves, on all its listeners together.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Most sessions at a time: 10,000. Policy: a further client is disconnected after its TLS handshake.
     pub max_clients: usize,

@@ -8,7 +8,6 @@
 //! vital: if one ends unasked, so does the node.
 
 mod broker;
-mod certificate_metrics;
 mod certificates;
 mod control;
 mod core_counters;

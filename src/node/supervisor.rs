@@ -21,7 +21,6 @@ use rand::Rng;
 
 use super::{
     broker::NodeBroker,
-    certificate_metrics,
     certificates::Certificates,
     control,
     core_counters::{ControlCounters, CoreCounters},
@@ -31,7 +30,7 @@ use super::{
     lifecycle::Lifecycle,
     links::Links,
     metrics::Metrics,
-    reload::{self, Configuration, Parties, Parts, ReloadTask, Reloaded, Settings},
+    reload::{self, Parts, ReloadTask, Reloaded, Settings},
     sessions::Sessions,
     settings,
     status::Source,
@@ -41,7 +40,7 @@ use super::{
 use crate::{
     client_port::{self, ClientPort, Registry},
     config::Config,
-    identity::{ClientTls, Credentials, LoadError, Profile},
+    identity::{Credentials, LoadError, Profile},
     overlay::{self, Overlay, Router},
     tasks::Tasks,
     telemetry::{
@@ -186,16 +185,20 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let certificates = Arc::new(Certificates::default());
     let parts = Parts {
         credentials: credentials.clone(),
+        listeners,
         data: data.clone(),
         control: control.clone(),
+        clients: clients.clone(),
         client_port: client_port.clone(),
         overlay: overlay.clone(),
         desk: desk.clone(),
         lifecycle: lifecycle.clone(),
         settings: told.clone(),
+        certificates: certificates.clone(),
+        metrics: reload::Metrics::register(&mut registry),
     };
-    let of_clients = (listeners, &clients);
-    let reload = start_reloading(tasks, config, parts, of_clients, &certificates, &mut registry);
+    let (reload, task) = ReloadTask::new(config, parts);
+    tasks.spawn_vital("reload", task.run(tasks.clone()));
     let addresses = addresses(&client_port, profiles, overlay_address)?;
     let source = Source {
         data: data.clone(),
@@ -246,31 +249,6 @@ fn start_traces(
     let registry = registry.sub_registry_with_prefix("otlp");
     trace::export::start(tasks, config, credentials, (data, told), registry)
         .map_err(|of_ca| StartError::Certificates(vec![of_ca]))
-}
-
-/// What changes while the node runs.
-fn start_reloading(
-    tasks: &Tasks,
-    config: &Config,
-    parts: Parts,
-    (listeners, clients): (Vec<(SocketAddr, ClientTls)>, &Arc<Registry>),
-    certificates: &Arc<Certificates>,
-    registry: &mut MetricsRegistry,
-) -> reload::Handle {
-    let parties = Parties {
-        credentials: parts.credentials.clone(),
-        listeners,
-        control: parts.control.clone(),
-        clients: clients.clone(),
-        overlay: parts.overlay.clone(),
-        metrics: certificate_metrics::Metrics::register(registry),
-        certificates: certificates.clone(),
-    };
-    let certificates = reload::Certificates::new(config, parties);
-    let configuration = Configuration::new(config.clone(), parts, reload::Metrics::register(registry));
-    let (reload, task) = ReloadTask::new(configuration, certificates);
-    tasks.spawn_vital("reload", task.run(tasks.clone()));
-    reload
 }
 
 /// Where the node is reached, but for its admin port, which comes last.

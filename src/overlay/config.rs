@@ -7,7 +7,7 @@ use amop_protocol::NodeId;
 use super::{NotAKey, security::peer_ids};
 
 /// Settings of the overlay. [`Config::new`] gives the defaults, which suit an institution's node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where to listen for other nodes.
     pub listen: SocketAddr,

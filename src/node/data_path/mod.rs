@@ -66,7 +66,7 @@ pub(super) struct Settings {
 }
 
 /// The part of the settings that may change while the node runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Bounds {
     pub(super) delivery: Config,
     /// Mbit/s that clients together may send to other nodes; no limit if absent.

@@ -6,19 +6,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     sync::Arc,
 };
 
 use bytes::Bytes;
 use time::OffsetDateTime;
 
+use super::{Parts, metrics::Outcome};
 use crate::{
-    client_port::Registry,
     config::Config,
-    identity::{Changes, ClientTls, Credentials, Fact, Of, Refused, Store},
-    node::{certificate_metrics::Metrics, certificates, control, settings},
-    overlay::Overlay,
+    identity::{Changes, Fact, Of, Refused, Store},
+    node::settings,
     tasks,
 };
 
@@ -26,35 +24,22 @@ use crate::{
 const DAY: i64 = 86_400;
 
 /// Loads certificates, and tells everybody of them.
-pub(in crate::node) struct Certificates {
+pub(super) struct Certificates {
     store: Store,
-    parties: Parties,
+    parts: Arc<Parts>,
     /// Days before the end at which there is a warning, in ascending order.
     warnings: Vec<usize>,
     /// Of each certificate warned of: how many days were left, as the warnings have it.
     warned: BTreeMap<String, i64>,
 }
 
-/// Who is to know of new certificates, and how.
-pub(in crate::node) struct Parties {
-    pub(in crate::node) credentials: Credentials,
-    /// The configured ones, in their order.
-    pub(in crate::node) listeners: Vec<(SocketAddr, ClientTls)>,
-    pub(in crate::node) control: control::Handle,
-    pub(in crate::node) clients: Arc<Registry>,
-    pub(in crate::node) overlay: Overlay,
-    pub(in crate::node) metrics: Metrics,
-    /// Those in force, for whoever asks.
-    pub(in crate::node) certificates: Arc<certificates::Certificates>,
-}
-
 impl Certificates {
     /// Those of a node that has started with this configuration.
-    pub(in crate::node) fn new(config: &Config, parties: Parties) -> Self {
-        let files = settings::files(config, &parties.listeners);
-        let store = Store::new(parties.credentials.clone(), files);
+    pub(super) fn new(config: &Config, parts: Arc<Parts>) -> Self {
+        let files = settings::files(config, &parts.listeners);
+        let store = Store::new(parts.credentials.clone(), files);
         let warnings = config.node.expiry_warnings.clone();
-        let mut certificates = Self { store, parties, warnings, warned: BTreeMap::new() };
+        let mut certificates = Self { store, parts, warnings, warned: BTreeMap::new() };
         certificates.show();
         certificates
     }
@@ -76,7 +61,7 @@ impl Certificates {
     /// When something in them cannot be used; then nothing is changed, and the former files are those watched.
     pub(super) async fn load(&mut self, new: Option<&Config>) -> Result<Changes, Refused> {
         let loaded = tasks::at_length(|| match new {
-            Some(config) => self.store.load_from(settings::files(config, &self.parties.listeners)),
+            Some(config) => self.store.load_from(settings::files(config, &self.parts.listeners)),
             None => self.store.load(),
         });
         self.loaded(&loaded, true).await;
@@ -87,17 +72,17 @@ impl Certificates {
         match loaded {
             Ok(changes) if changes.is_empty() => {
                 if asked {
-                    self.parties.metrics.unchanged();
+                    self.parts.metrics.certificates.count(Outcome::Unchanged);
                     tracing::info!("told to load certificates again: none has changed");
                 }
             }
             Ok(changes) => {
-                self.parties.metrics.changed();
+                self.parts.metrics.certificates.count(Outcome::Changed);
                 log_changes(changes);
                 self.judge_again(changes).await;
             }
             Err(refused) => {
-                self.parties.metrics.refused();
+                self.parts.metrics.certificates.count(Outcome::Refused);
                 log_refused(refused);
             }
         }
@@ -105,11 +90,11 @@ impl Certificates {
 
     /// Tells others of a new chain, and ends what is not believed any more.
     async fn judge_again(&self, changes: &Changes) {
-        let chain = self.parties.credentials.chain();
+        let chain = self.parts.credentials.chain();
         let chain = changes.own_chain.then(|| chain.iter().map(|der| Bytes::copy_from_slice(der)).collect());
-        let believed: BTreeSet<_> = self.parties.control.certificates(chain).await.into_iter().collect();
-        self.parties.overlay.judge_again(believed).await;
-        let ended = tasks::at_length(|| self.parties.clients.judge_again());
+        let believed: BTreeSet<_> = self.parts.control.certificates(chain).await.into_iter().collect();
+        self.parts.overlay.judge_again(believed).await;
+        let ended = tasks::at_length(|| self.parts.clients.judge_again());
         if ended > 0 {
             tracing::warn!(sessions = ended, "sessions of clients that are no longer believed have ended");
         }
@@ -119,11 +104,11 @@ impl Certificates {
     pub(super) fn show(&mut self) {
         let now = OffsetDateTime::now_utc().unix_timestamp();
         let facts = self.store.facts();
-        if facts != **self.parties.certificates.in_force() {
-            self.parties.metrics.forget();
-            self.parties.certificates.set(facts.clone());
+        if facts != **self.parts.certificates.in_force() {
+            self.parts.metrics.forget();
+            self.parts.certificates.set(facts.clone());
         }
-        self.parties.metrics.show(&facts, now);
+        self.parts.metrics.show(&facts, now);
         self.warned.retain(|id, _| facts.iter().any(|fact| fact.id == *id));
         for fact in &facts {
             let left = fact.not_after.saturating_sub(now);

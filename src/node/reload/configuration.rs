@@ -5,33 +5,16 @@ use std::{sync::Arc, time::Duration};
 use amop_protocol::limits::Limit;
 use arc_swap::{ArcSwap, Guard};
 
-use super::{Certificates, metrics::Metrics};
+use super::{Certificates, Parts, metrics::Outcome};
 use crate::{
-    client_port::ClientPort,
     config::{self, Change, Config, Problems},
-    identity::Credentials,
-    node::{control, data_path::DataPath, lifecycle::Lifecycle, limits, settings, trace::Desk},
-    overlay::Overlay,
-    telemetry::logging::{self, Filter},
+    node::{limits, settings},
 };
 
 /// Reads the configuration again, and gives each part of the node what it needs of it.
-pub(in crate::node) struct Configuration {
+pub(super) struct Configuration {
     in_force: Config,
-    parts: Parts,
-    metrics: Metrics,
-}
-
-/// Whoever behaves as configured.
-pub(in crate::node) struct Parts {
-    pub(in crate::node) credentials: Credentials,
-    pub(in crate::node) data: Arc<DataPath>,
-    pub(in crate::node) control: control::Handle,
-    pub(in crate::node) client_port: Arc<ClientPort>,
-    pub(in crate::node) overlay: Overlay,
-    pub(in crate::node) desk: Arc<Desk>,
-    pub(in crate::node) lifecycle: Arc<Lifecycle>,
-    pub(in crate::node) settings: Arc<Settings>,
+    parts: Arc<Parts>,
 }
 
 /// What is told of the configuration in force to those who ask the node; whoever reloads it sets it here.
@@ -73,8 +56,8 @@ fn told(config: &Config, at_restart: &[Change]) -> Told {
 
 impl Configuration {
     /// That of a node which has started with it.
-    pub(in crate::node) fn new(config: Config, parts: Parts, metrics: Metrics) -> Self {
-        Self { in_force: config, parts, metrics }
+    pub(super) fn new(config: Config, parts: Arc<Parts>) -> Self {
+        Self { in_force: config, parts }
     }
 
     /// Reads the file and says what would come of it; `None` if the configuration came from no file.
@@ -98,7 +81,7 @@ impl Configuration {
 
     /// Notes that a new one is not put in force.
     pub(super) fn refused(&self, cause: &str) {
-        self.metrics.refused();
+        self.parts.metrics.configuration.count(Outcome::Refused);
         tracing::error!(cause, "the configuration is not loaded; the one in force stays");
     }
 
@@ -119,36 +102,13 @@ impl Configuration {
                 "this part of the configuration changes when the node is started again"
             );
         }
-        if !changed.is_empty() {
-            certificates.configure(&config);
-            self.parts.configure(&config, self.in_force.log.level != config.log.level).await;
-        }
+        certificates.configure(&config);
+        self.parts.configure(&self.in_force, &config).await;
         self.parts.settings.0.store(Arc::new(told(&config, &at_restart)));
-        self.metrics.loaded(!changed.is_empty(), at_restart.len());
+        let metrics = &self.parts.metrics;
+        metrics.configuration.count(if changed.is_empty() { Outcome::Unchanged } else { Outcome::Changed });
+        metrics.wait(at_restart.len());
         self.in_force = config;
         (changed, at_restart)
-    }
-}
-
-impl Parts {
-    async fn configure(&self, config: &Config, logs_otherwise: bool) {
-        if logs_otherwise {
-            set_filter(&config.log.level);
-        }
-        self.lifecycle.set_grace(config.shutdown.grace);
-        self.desk.set_show(config.trace.show);
-        self.data.configure(settings::data_path(config));
-        self.client_port.configure(settings::client_port(config, &self.credentials));
-        self.control.configure(settings::control(config)).await;
-        self.overlay.configure(settings::overlay(config)).await;
-    }
-}
-
-fn set_filter(level: &str) {
-    match logging::set_filter(level) {
-        Ok(Filter::OfEnvironment) => tracing::warn!("log.level does not count: RUST_LOG is set"),
-        Ok(_) => {}
-        // Whoever read it has checked it.
-        Err(error) => tracing::error!(%error, "the log's filter is not changed"),
     }
 }

@@ -7,21 +7,19 @@
 mod certificates;
 mod configuration;
 mod metrics;
+mod parts;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
     time::MissedTickBehavior,
 };
 
-pub(super) use self::{
-    certificates::{Certificates, Parties},
-    configuration::{Configuration, Parts, Settings},
-    metrics::Metrics,
-};
+use self::{certificates::Certificates, configuration::Configuration};
+pub(super) use self::{configuration::Settings, metrics::Metrics, parts::Parts};
 use crate::{
-    config::{self, Change},
+    config::{self, Change, Config},
     identity,
     tasks::{self, Tasks},
 };
@@ -80,9 +78,12 @@ pub(super) struct ReloadTask {
 }
 
 impl ReloadTask {
-    /// The task, and the way to ask it.
-    pub(super) fn new(configuration: Configuration, certificates: Certificates) -> (Handle, Self) {
+    /// The task of a node that has started with this configuration, and the way to ask it.
+    pub(super) fn new(config: &Config, parts: Parts) -> (Handle, Self) {
         let (send, requests) = mpsc::channel(REQUESTS);
+        let parts = Arc::new(parts);
+        let certificates = Certificates::new(config, parts.clone());
+        let configuration = Configuration::new(config.clone(), parts);
         (Handle(send), Self { configuration, certificates, requests })
     }
 

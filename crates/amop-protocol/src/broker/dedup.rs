@@ -91,7 +91,7 @@ impl Hasher for AsIs {
 }
 
 /// Bounds of one window.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Ended messages remembered; beyond, the oldest is forgotten and counted.
     pub entries: usize,

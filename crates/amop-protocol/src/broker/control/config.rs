@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::broker::{lists, private};
 
 /// Bounds of what others can make this node remember.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Nodes known at a time: 4,096. For a further one the node that has been out of reach the
     /// longest is forgotten; if all can be reached, the newcomer's records are ignored and counted.

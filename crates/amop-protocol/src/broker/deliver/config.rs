@@ -15,7 +15,7 @@ pub enum Preference {
 }
 
 /// Delivery's times and bounds. Bounds hold for one shard.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Deadline of a send whose publisher gave none (every 2.x client): 30 s.
     pub default_deadline: Duration,

@@ -33,7 +33,7 @@ use crate::{
 pub const MAX_PIECES: u32 = 1_024;
 
 /// Bounds of lists and their pieces.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Entries in one list, topics and sessions that hold reserved names: 100,000. A longer one is a fault of the neighbour that brings it.
     pub max_topics: usize,
