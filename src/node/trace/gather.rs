@@ -34,13 +34,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long one trace may take, if several messages have the seq, or the first to be asked know of none.
 const IN_ALL: Duration = Duration::from_secs(4);
 /// Nodes that are asked about one message, those first that are known to have had it.
-const MAX_ASKED: usize = 128;
+pub(super) const MAX_ASKED: usize = 128;
 /// How long somebody who follows a topic waits for the next message before being told that there was none.
 const LONG_POLL: Duration = Duration::from_secs(3);
 /// How often the journals are looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(100);
 /// Messages of one answer to somebody who follows a topic.
-const MAX_SEEN: usize = 64;
+pub(super) const MAX_SEEN: usize = 64;
 
 /// What is known so far.
 struct Found {
@@ -102,7 +102,7 @@ impl Found {
         }
     }
 
-    /// All other nodes, up to a bound; those first that are mentioned.
+    /// All other nodes; those first that are mentioned.
     fn everybody(&self, routing: &Routing, key: Key) -> Vec<NodeId> {
         let of_message = self.noted.iter().filter(|noted| noted.key == key);
         let mentioned: BTreeSet<&[u8]> =
@@ -113,7 +113,7 @@ impl Found {
             .map(|node| (!mentioned.contains(&Brief::from(node.id).0[..]), node.hops, node.id))
             .collect();
         others.sort_unstable();
-        others.into_iter().take(MAX_ASKED).map(|(_, _, node)| node).collect()
+        others.into_iter().map(|(_, _, node)| node).collect()
     }
 
     fn look_here(&mut self, desk: &Desk, subject: Subject) {
@@ -125,6 +125,11 @@ impl Found {
     }
 
     async fn ask(&mut self, desk: &Desk, subject: Subject, nodes: &[NodeId]) {
+        let (nodes, others) = nodes.split_at(nodes.len().min(MAX_ASKED));
+        if !others.is_empty() {
+            self.notes.insert("there are more nodes than are asked about one message");
+            desk.inquiries.metrics.left_out.inc_by(others.len() as u64);
+        }
         let (sender, mut answers) = mpsc::channel(nodes.len().max(1));
         let began = desk.data.now();
         let (mut ids, mut waited): (Vec<u64>, BTreeSet<NodeId>) = Default::default();
@@ -196,12 +201,12 @@ fn key_of(subject: Subject, step: &JournalStep) -> Key {
     })
 }
 
-/// The other nodes of this node's institution, up to a bound.
+/// The other nodes of this node's institution.
 fn colleagues(routing: &Routing) -> Vec<NodeId> {
     let me = routing.me();
     let Some(mine) = routing.find(&me).map(|me| &me.institution) else { return Vec::new() };
     let ours = routing.reachable().filter(|node| node.id != me && node.institution == *mine);
-    ours.map(|node| node.id).take(MAX_ASKED).collect()
+    ours.map(|node| node.id).collect()
 }
 
 /// Messages to a topic that have come by here since `place`.
@@ -236,6 +241,7 @@ pub(super) async fn seen(desk: &Desk, topic: &str, place: &str) -> Seen {
         tokio::time::sleep(LOOK).await;
     }
     ids.sort();
+    desk.inquiries.metrics.left_out.inc_by(left_out);
     let mut ids: Vec<String> = ids.into_iter().map(|(_, id)| id).collect();
     ids.dedup();
     let place = places.iter().map(u64::to_string).collect::<Vec<_>>().join(".");

@@ -5,6 +5,7 @@ use amop_protocol::limits::{Bound, Limit, Policy};
 use super::{
     MAX_TRACES,
     export::{MAX_FOLLOWED, MAX_STEPS},
+    gather::{MAX_ASKED, MAX_SEEN},
     inquiries::QUEUE,
     pace::{OTHERS, OWN},
 };
@@ -13,6 +14,7 @@ use crate::config::Config;
 /// The limits of what is remembered and asked.
 pub(in crate::node) fn limits(config: &Config) -> Vec<Limit> {
     use Bound::Count;
+    let left_out = "amop_trace_left_out_total";
     vec![
         Limit::new(
             "steps of messages remembered, of own ones and as many of relayed ones",
@@ -50,6 +52,20 @@ pub(in crate::node) fn limits(config: &Config) -> Vec<Limit> {
             "answered with 503",
         )
         .metric("amop_trace_busy_total"),
+        Limit::new(
+            "nodes asked about one message",
+            Count(MAX_ASKED),
+            Policy::GiveWay,
+            "those not known to have had it, the farthest first; the trace says so",
+        )
+        .metric(left_out),
+        Limit::new(
+            "messages told at once to somebody who follows a topic",
+            Count(MAX_SEEN),
+            Policy::Drop,
+            "further ones; the answer says how many",
+        )
+        .metric(left_out),
         Limit::new(
             "messages followed at a time for OpenTelemetry's spans",
             Count(MAX_FOLLOWED),

@@ -17,6 +17,8 @@ pub(in crate::node) struct Metrics {
     pub(super) unanswered: Counter,
     /// Traces refused at the admin port, because enough were under way.
     pub(super) busy: Counter,
+    /// Nodes that were not asked, and messages that were not told to somebody who follows a topic: too many.
+    pub(super) left_out: Counter,
 }
 
 impl Metrics {
@@ -31,6 +33,11 @@ impl Metrics {
         add("dropped", "Those for which the queue had no room", &metrics.dropped);
         add("unanswered", "Questions of this node that were not answered in time", &metrics.unanswered);
         add("busy", "Traces refused at the admin port because enough were under way", &metrics.busy);
+        add(
+            "left_out",
+            "Nodes not asked about a message, and messages of a topic not told, beyond their bounds",
+            &metrics.left_out,
+        );
         metrics
     }
 }

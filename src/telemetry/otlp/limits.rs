@@ -5,6 +5,7 @@ use amop_protocol::limits::{Bound, Limit, Policy};
 use super::{
     QUEUE, QUEUED_BYTES,
     exporter::{BATCH, BATCH_BYTES},
+    post::MAX_ANSWER,
 };
 
 /// The limits of the export of spans.
@@ -19,5 +20,12 @@ pub(crate) fn limits() -> Vec<Limit> {
             .metric(metric),
         Limit::new("spans in one request to the collector", Bound::Count(BATCH), Policy::Wait, next),
         Limit::new("bytes of one request to the collector", Bound::Bytes(BATCH_BYTES), Policy::Wait, next),
+        Limit::new(
+            "bytes of the collector's answer that are read",
+            Bound::Bytes(MAX_ANSWER),
+            Policy::Drop,
+            "the answer; what it is about counts by its status alone",
+        )
+        .metric("amop_otlp_answers_unread_total"),
     ]
 }

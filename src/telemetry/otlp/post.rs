@@ -22,7 +22,7 @@ use tokio_util::either::Either;
 use super::Endpoint;
 
 /// The longest answer that is read; a collector says little.
-const MAX_ANSWER: usize = 64 * 1024;
+pub(super) const MAX_ANSWER: usize = 64 * 1024;
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 const WHO: HeaderValue = HeaderValue::from_static(concat!("amop/", env!("CARGO_PKG_VERSION")));
 

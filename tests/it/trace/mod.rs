@@ -249,6 +249,14 @@ async fn a_topic_is_followed_as_messages_come_by() {
         seen = asker.seen("t", &seen.place).await.expect("an answer");
         assert_eq!((&seen.ids[..], seen.left_out), (&[][..], 0), "once each");
     }
+    let asker = Asker::plain(mesh.nodes[0].admin());
+    let place = asker.seen("t", "0.0.0.0.0.0.0.0").await.expect("an answer").place;
+    for _ in 0..70 {
+        request(&mut till, "t", b"x".to_vec()).await;
+    }
+    let seen = asker.seen("t", &place).await.expect("an answer");
+    assert_eq!((seen.ids.len(), seen.left_out), (64, 6), "no more are told at once");
+    assert_eq!(mesh.nodes[0].counted("trace_left_out").await, 6);
 }
 
 #[tokio::test]
