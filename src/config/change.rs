@@ -3,15 +3,15 @@
 use std::{collections::BTreeSet, fmt};
 
 use super::{
-    Certificates, ClientPort, Config, Listener, Log, Node, Overlay, Trace, file::Values, setting::Shown,
+    Admin, Certificates, ClientPort, Config, Listener, Log, Node, Overlay, Trace, file::Values,
+    setting::Shown,
 };
 
 /// Keys that count when a node starts and not before: its ports, what others know it by, and what room is made
-/// for. A table stands for all its keys.
-const AT_START: [&str; 12] = [
+/// for.
+const AT_START: [&str; 13] = [
     "node.name",
     "client_port.listen",
-    "client_port.same_institution_only",
     "fisco_rsa.listen",
     "fisco_ec.listen",
     "overlay.listen",
@@ -19,7 +19,9 @@ const AT_START: [&str; 12] = [
     "trace.entries",
     "trace.otlp",
     "trace.otlp_ca",
-    "admin",
+    "admin.listen",
+    "admin.token",
+    "admin.token_for_reads",
     "log.format",
 ];
 /// Entries of a list that are named when it changes.
@@ -63,7 +65,7 @@ impl Config {
         Reloaded { config: self.with_changes_of(new), changed, at_restart }
     }
 
-    /// Whether the key is of a port for FISCO BCOS certificates that does not serve with both configurations.
+    /// Whether the key is of a port for clients that does not serve with both configurations.
     fn is_of_no_listener(&self, new: &Self, key: &str) -> bool {
         let is_off = |config: &Self, table: &str| {
             config
@@ -72,7 +74,9 @@ impl Config {
                 .is_some_and(|listen| *listen == Shown::One("off".into()))
         };
         match key.split_once('.') {
-            Some((table @ ("fisco_rsa" | "fisco_ec"), _)) => is_off(self, table) || is_off(new, table),
+            Some((table @ ("fisco_rsa" | "fisco_ec"), _)) | Some((table, "same_institution_only")) => {
+                is_off(self, table) || is_off(new, table)
+            }
             _ => false,
         }
     }
@@ -89,7 +93,7 @@ impl Config {
                 ..new.overlay
             },
             trace: Trace { entries: self.trace.entries, otlp: self.trace.otlp.clone(), ..new.trace },
-            admin: self.admin.clone(),
+            admin: Admin { clients: new.admin.clients, hosts: new.admin.hosts, ..self.admin.clone() },
             log: Log { format: self.log.format, ..new.log },
             ..new
         }
@@ -97,20 +101,21 @@ impl Config {
 }
 
 impl Listener {
-    /// This listener with the files that `new` names for one of its kind, if it has one.
+    /// This listener with the files that `new` names for one of its kind, and the clients it serves there, if it
+    /// has one.
     fn reload(&self, new: &ClientPort) -> Self {
-        let Certificates::Fisco(own) = &self.certificates else { return self.clone() };
-        let of_kind = new.listeners.iter().find_map(|listener| match &listener.certificates {
-            Certificates::Fisco(paths) if paths.kind == own.kind => Some(listener.certificates.clone()),
-            _ => None,
-        });
-        Self { listen: self.listen, certificates: of_kind.unwrap_or_else(|| self.certificates.clone()) }
+        let is_same = |other: &&Certificates| match (&self.certificates, other) {
+            (Certificates::Consortium(_), Certificates::Consortium(_)) => true,
+            (Certificates::Fisco(own), Certificates::Fisco(other)) => own.kind == other.kind,
+            _ => false,
+        };
+        let of_kind = new.listeners.iter().map(|listener| &listener.certificates).find(is_same);
+        Self { listen: self.listen, certificates: of_kind.unwrap_or(&self.certificates).clone() }
     }
 }
 
 fn counts_at_start(key: &str) -> bool {
-    let table = key.split_once('.').map_or(key, |(table, _)| table);
-    AT_START.contains(&key) || AT_START.contains(&table)
+    AT_START.contains(&key)
 }
 
 /// Keys whose values differ. Both have the same keys: all there are.
@@ -217,6 +222,19 @@ mod tests {
             assert_eq!((changed.len(), at_restart.len()), (0, 2));
             assert_eq!(now, before);
         }
+    }
+
+    #[test]
+    fn whom_a_port_serves_that_is_off_waits_for_it() {
+        let on = "[fisco_ec]\nlisten = \"0.0.0.0:1\"\n[client_port]\n";
+        let off = format!("{on}listen = \"off\"");
+        let other = format!("{on}same_institution_only = true");
+        let now = config(on);
+        let reloaded = now.reload(config(&format!("{off}\nsame_institution_only = true")));
+        assert_eq!((reloaded.changed.len(), reloaded.at_restart.len()), (0, 2));
+        assert_eq!(reloaded.config, now);
+        let reloaded = config(&off).reload(config(&other));
+        assert_eq!((reloaded.changed.len(), reloaded.at_restart.len()), (0, 2));
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl Certificates {
     /// With everything that is wrong with its files.
     pub fn load(&self, credentials: &Credentials) -> Result<ClientTls, Vec<LoadError>> {
         match self {
-            Self::Consortium(clients) => Ok(credentials.client_tls(clients.clone())),
+            Self::Consortium(clients) => Ok(credentials.client_tls(clients.clone()).apart()),
             Self::Fisco(paths) => ClientTls::load_fisco(paths, credentials.subject().institution.clone()),
         }
     }

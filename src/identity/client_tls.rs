@@ -108,6 +108,12 @@ impl ClientTls {
         Self(Arc::new(ArcSwap::new(serving.0)))
     }
 
+    /// One that serves with the same, until it is replaced by itself.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self::new(self.serving())
+    }
+
     /// What new connections are served with from now on.
     pub fn replace(&self, serving: Serving) {
         self.0.store(serving.0);

@@ -72,6 +72,16 @@ struct Read {
     authority: Authority,
 }
 
+impl Renewal {
+    /// What a client port serves the given clients with from then on.
+    pub(super) fn client_port(&self, clients: &Clients) -> Serving {
+        match clients {
+            Clients::OfConsortium => self.0.client_port.clone(),
+            Clients::OfOwnInstitution => self.0.client_port_own.clone(),
+        }
+    }
+}
+
 impl Credentials {
     /// Loads and verifies a node's identity.
     ///

@@ -45,7 +45,7 @@ pub use self::{
     fisco::{Agency, FiscoPaths},
     handshakes::{BACKLOG, Handshake, Handshakes, keep_unsent_low},
     server_tls::towards_servers,
-    store::{Changes, Files, Refused, Store},
+    store::{Changes, Files, Refused, Served, Store},
     tls::{OVERLAY_ALPN, OVERLAY_DATA_ALPN},
 };
 pub use amop_protocol::certificate::{Role, Subject};

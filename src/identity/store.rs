@@ -13,7 +13,7 @@ use ring::digest::{Context, SHA256};
 use zeroize::Zeroizing;
 
 use super::{
-    client_tls::{ClientTls, Serving},
+    client_tls::{ClientTls, Clients, Serving},
     credentials::Credentials,
     error::{LoadError, Paths},
     facts::{Fact, Of},
@@ -33,8 +33,17 @@ const AGAIN: u32 = 30;
 pub struct Files {
     /// Those of the node.
     pub node: Paths,
-    /// Those of listeners with FISCO BCOS certificates.
-    pub listeners: Vec<(FiscoPaths, ClientTls)>,
+    /// What each listener serves with.
+    pub listeners: Vec<(Served, ClientTls)>,
+}
+
+/// What a listener serves with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// The node's own certificates, for these clients.
+    Consortium(Clients),
+    /// Those of a FISCO BCOS chain.
+    Fisco(FiscoPaths),
 }
 
 /// Watches the files, and puts in force what has become of them.
@@ -175,9 +184,16 @@ impl Store {
         let renewal = self.credentials.prepare(&self.files.node).map_err(&mut keep).ok();
         let own = &self.credentials.subject().institution;
         let mut listeners = Vec::new();
-        for (paths, tls) in &self.files.listeners {
-            let loaded = Serving::load_fisco(paths, own.clone(), Some(&tls.serving()));
-            listeners.extend(loaded.map_err(&mut keep));
+        for (served, tls) in &self.files.listeners {
+            match served {
+                Served::Consortium(clients) => {
+                    listeners.extend(renewal.as_ref().map(|renewal| renewal.client_port(clients)));
+                }
+                Served::Fisco(paths) => {
+                    let loaded = Serving::load_fisco(paths, own.clone(), Some(&tls.serving()));
+                    listeners.extend(loaded.map_err(&mut keep));
+                }
+            }
         }
         match renewal {
             Some(renewal) if problems.is_empty() => Ok((renewal, listeners)),
@@ -208,7 +224,11 @@ fn stamp(files: &Files) -> Stamp {
     let Paths { ca, cert, key, crl } = &files.node;
     let mut context = Context::new(&SHA256);
     [ca, cert, key].into_iter().chain(crl).for_each(|path| add(&mut context, path));
-    for (FiscoPaths { ca, cert, key, crl, agencies, .. }, _) in &files.listeners {
+    let of_listeners = files.listeners.iter().filter_map(|(served, _)| match served {
+        Served::Consortium(_) => None,
+        Served::Fisco(paths) => Some(paths),
+    });
+    for FiscoPaths { ca, cert, key, crl, agencies, .. } in of_listeners {
         let agencies = agencies.iter().map(|agency| &agency.ca);
         [ca, cert, key].into_iter().chain(crl).chain(agencies).for_each(|path| add(&mut context, path));
     }

@@ -12,9 +12,9 @@ use super::data_path::{Bounds, SHARDS};
 use crate::{
     client_port,
     config::{Certificates, Config, Listener},
-    identity::{ClientTls, Credentials, Files, LoadError},
+    identity::{ClientTls, Credentials, Files, LoadError, Served},
     overlay,
-    telemetry::admin::{self, Secret, TokenError},
+    telemetry::admin::{self, Names, Secret, TokenError},
 };
 
 /// Settings of the client port.
@@ -53,14 +53,17 @@ pub(super) fn listeners(
     config.client_port.listeners.iter().map(load).collect()
 }
 
-/// The files that the certificates of node and listeners came from.
+/// The files that the certificates of node and listeners came from, and whom the latter serve.
 pub(super) fn files(config: &Config, listeners: &[(SocketAddr, ClientTls)]) -> Files {
     let configured = config.client_port.listeners.iter().zip(listeners);
-    let of_fisco = configured.filter_map(|(listener, (_, tls))| match &listener.certificates {
-        Certificates::Fisco(paths) => Some((paths.clone(), tls.clone())),
-        Certificates::Consortium(_) => None,
+    let listeners = configured.map(|(listener, (_, tls))| {
+        let served = match &listener.certificates {
+            Certificates::Consortium(clients) => Served::Consortium(clients.clone()),
+            Certificates::Fisco(paths) => Served::Fisco(paths.clone()),
+        };
+        (served, tls.clone())
     });
-    Files { node: config.node.paths.clone(), listeners: of_fisco.collect() }
+    Files { node: config.node.paths.clone(), listeners: listeners.collect() }
 }
 
 /// Settings of the overlay.
@@ -78,14 +81,17 @@ pub(super) fn overlay(config: &Config) -> overlay::Config {
 }
 
 /// Settings of the admin port. Makes the token if there is none yet.
-pub(super) fn admin(config: &Config, credentials: &Credentials) -> Result<admin::Settings, TokenError> {
+pub(super) fn admin(
+    config: &Config,
+    credentials: &Credentials,
+    names: Names,
+) -> Result<admin::Settings, TokenError> {
     let given = &config.admin;
     let credentials = credentials.clone();
     Ok(admin::Settings {
         token: given.token.as_deref().map(token).transpose()?.flatten(),
         token_for_reads: given.token_for_reads,
-        clients: given.clients.clone(),
-        hosts: given.hosts.clone(),
+        names,
         tls: Some(Arc::new(move || credentials.admin_server())),
         ..admin::Settings::new(given.listen)
     })

@@ -44,7 +44,7 @@ use crate::{
     overlay::{self, Overlay, Router},
     tasks::Tasks,
     telemetry::{
-        admin::{self, Admin},
+        admin::{self, Admin, Names},
         metrics,
         status::{Addresses, Listener},
     },
@@ -169,6 +169,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     tasks.spawn_vital("control", task.run(tasks.clone()));
     tasks.spawn_vital("timers", data.clone().run_timers(tasks.clone()));
     let told = Arc::new(Settings::new(config));
+    let names = Names::new(config.admin.clients.clone(), config.admin.hosts.clone());
     start_traces(tasks, (config, credentials), (&desk, arrivals), (&data, &told), &mut registry)?;
     let overlay_address = overlay.listening().await.ok_or(StartError::Overtaken)?;
     let sessions = Arc::new(Sessions::default());
@@ -193,6 +194,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         overlay: overlay.clone(),
         desk: desk.clone(),
         lifecycle: lifecycle.clone(),
+        names: names.clone(),
         settings: told.clone(),
         certificates: certificates.clone(),
         metrics: reload::Metrics::register(&mut registry),
@@ -215,7 +217,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         traces: Arc::new(Traces(desk)),
         since,
     };
-    let admin = start_admin(config, credentials, registry, source)?;
+    let admin = start_admin(config, (credentials, names), registry, source)?;
     let addresses = Addresses { admin: Some(admin.address()), ..addresses };
     log_serving(credentials, &addresses, admin.address());
     Ok(NodeHandle {
@@ -267,13 +269,13 @@ fn addresses(
 
 fn start_admin(
     config: &Config,
-    credentials: &Credentials,
+    (credentials, names): (&Credentials, Names),
     mut registry: MetricsRegistry,
     mut source: Source,
 ) -> Result<Admin, StartError> {
     // With port 0 configured only the kernel knows; then the status does not name its own port.
     source.addresses.admin = Some(config.admin.listen).filter(|address| address.port() != 0);
-    let settings = settings::admin(config, credentials).map_err(admin::StartError::from)?;
+    let settings = settings::admin(config, credentials, names).map_err(admin::StartError::from)?;
     let source = Arc::new(source);
     registry.register_collector(Box::new(Gauges::new(source.clone())));
     Ok(Admin::start(settings, registry, source.clone(), source)?)

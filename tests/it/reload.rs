@@ -14,6 +14,7 @@ use amop_testkit::{
     wait,
 };
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     mesh::Served,
@@ -211,6 +212,51 @@ async fn lists_of_nodes_hold_from_the_moment_they_are_loaded() {
     wait::until("its end", async || one.links().await == 0).await;
     one.change(&format!("overlay.allow = [\"{}\"]", two.id().await)).await;
     wait::until("the link once more", async || one.links().await == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_others_are_served_as_the_configuration_has_it_now() {
+    let ([node, other], _dir) = nodes(["", ""]);
+    let theirs = || Options::new([node.process.port("channel").to_string()], other.client_dir("theirs"));
+    let stranger = Client::connect(theirs()).await.expect("connected");
+    let own = node.client("own").await;
+    let sessions = async || {
+        let clients = node.admin().clients_on(&Default::default()).await.expect("it answers");
+        clients.into_iter().map(|client| client.name).collect::<Vec<_>>()
+    };
+    assert_eq!(sessions().await.len(), 2);
+
+    let changed = node.change("client_port.same_institution_only = true").await;
+    assert_eq!(keys(&changed.changed), ["client_port.same_institution_only"]);
+    wait::within("its end", stranger.disconnected()).await;
+    wait::until("only one to be left", async || sessions().await == ["own"]).await;
+    assert!(node.counted("amop_client_port_closed_total{reason=\"Untrusted\"}").await >= 1);
+    let refused = "amop_client_port_handshakes_failed_total{reason=\"Failed\"}";
+    let before = node.counted(refused).await;
+    wait::until("another attempt to be refused", async || node.counted(refused).await > before).await;
+    own.subscribe("t").await.expect("the own institution's goes on");
+
+    node.change("").await;
+    wait::until("it to be back", async || sessions().await.len() == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_admin_port_goes_by_the_names_of_the_moment() {
+    let ([node], _dir) = nodes([""]);
+    let asked = async || {
+        let mut stream = tokio::net::TcpStream::connect(node.process.port("admin")).await.expect("connected");
+        let request = b"GET /healthz HTTP/1.1\r\nHost: node-1.example\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        answer.split(' ').nth(1).map(str::to_owned)
+    };
+    assert_eq!(asked().await.as_deref(), Some("403"));
+    let changed = node.change("admin.hosts = [\"node-1.example\"]").await;
+    assert_eq!(keys(&changed.changed), ["admin.hosts"]);
+    assert_eq!(asked().await.as_deref(), Some("200"));
+    node.change("").await;
+    assert_eq!(asked().await.as_deref(), Some("403"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -94,10 +94,7 @@ impl Certificates {
         let chain = changes.own_chain.then(|| chain.iter().map(|der| Bytes::copy_from_slice(der)).collect());
         let believed: BTreeSet<_> = self.parts.control.certificates(chain).await.into_iter().collect();
         self.parts.overlay.judge_again(believed).await;
-        let ended = tasks::at_length(|| self.parts.clients.judge_again());
-        if ended > 0 {
-            tracing::warn!(sessions = ended, "sessions of clients that are no longer believed have ended");
-        }
+        self.parts.judge_sessions();
     }
 
     /// Shows what is in force in the metrics, and warns of what will expire.

@@ -11,7 +11,11 @@ use crate::{
         certificates::Certificates, control, data_path::DataPath, lifecycle::Lifecycle, settings, trace::Desk,
     },
     overlay::Overlay,
-    telemetry::logging::{self, Filter},
+    tasks,
+    telemetry::{
+        admin::Names,
+        logging::{self, Filter},
+    },
 };
 
 /// The parts of a node that change while it runs.
@@ -26,6 +30,8 @@ pub(in crate::node) struct Parts {
     pub(in crate::node) overlay: Overlay,
     pub(in crate::node) desk: Arc<Desk>,
     pub(in crate::node) lifecycle: Arc<Lifecycle>,
+    /// Those that count at the admin port.
+    pub(in crate::node) names: Names,
     /// What is in force, for whoever asks.
     pub(in crate::node) settings: Arc<Settings>,
     /// Likewise.
@@ -46,6 +52,15 @@ impl Parts {
         if let Some(show) = given.other(|config| config.trace.show) {
             self.desk.set_show(show);
         }
+        if let Some((clients, hosts)) =
+            given.other(|config| (config.admin.clients.clone(), config.admin.hosts.clone()))
+        {
+            self.names.replace(clients, hosts);
+        }
+        // Those that serve have been told with their certificates.
+        if given.other(|config| config.client_port.listeners.clone()).is_some() {
+            self.judge_sessions();
+        }
         if let Some(bounds) = given.other(settings::data_path) {
             self.data.configure(bounds);
         }
@@ -57,6 +72,14 @@ impl Parts {
         }
         if let Some(overlay) = given.other(settings::overlay) {
             self.overlay.configure(overlay).await;
+        }
+    }
+
+    /// Ends the sessions of clients that are no longer believed, or served.
+    pub(super) fn judge_sessions(&self) {
+        let ended = tasks::at_length(|| self.clients.judge_again());
+        if ended > 0 {
+            tracing::warn!(sessions = ended, "sessions of clients that are no longer believed have ended");
         }
     }
 }

@@ -5,7 +5,7 @@
 //! interface (unless configured), and elsewhere the token or the certificate of a client that the
 //! configuration names. Only the web page's own files, which say nothing of the node, are everybody's.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     http::{
@@ -15,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Settings, metrics::Refused, page, token::Known};
+use super::{Names, Settings, metrics::Refused, page, token::Known};
 
 /// Bytes of a request's body that are read.
 pub(super) const MAX_BODY: usize = 64 * 1024;
@@ -26,17 +26,17 @@ pub(super) struct Guard {
     token: Option<Known>,
     token_for_reads: bool,
     is_loopback: bool,
-    hosts: Vec<String>,
+    names: Names,
 }
 
 /// What is known of whoever asks before it has asked anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Caller {
     /// Nothing.
     Anybody,
-    /// Its certificate is that of a client which may read.
-    Reader,
-    /// Its certificate is good, but names nobody who may read.
+    /// The name in its certificate, which is good.
+    Client(Arc<str>),
+    /// Its certificate is good, but says nobody's name.
     Stranger,
 }
 
@@ -107,12 +107,12 @@ impl Guard {
             token: settings.token.as_ref().map(Known::new),
             token_for_reads: settings.token_for_reads,
             is_loopback: settings.is_loopback(),
-            hosts: settings.hosts.clone(),
+            names: settings.names.clone(),
         }
     }
 
     /// Lets a request in, or says why not.
-    pub(super) fn check<B>(&self, request: &Request<B>, caller: Caller) -> Result<(), Refusal> {
+    pub(super) fn check<B>(&self, request: &Request<B>, caller: &Caller) -> Result<(), Refusal> {
         let (headers, method) = (request.headers(), request.method());
         let host = host(headers, request.uri()).filter(|host| self.is_own(host)).ok_or(Refusal::Host)?;
         let changes = !matches!(*method, Method::GET | Method::HEAD);
@@ -129,7 +129,7 @@ impl Guard {
         }
     }
 
-    fn authorise(&self, headers: &HeaderMap, changes: bool, caller: Caller) -> Result<(), Refusal> {
+    fn authorise(&self, headers: &HeaderMap, changes: bool, caller: &Caller) -> Result<(), Refusal> {
         if changes && self.token.is_none() {
             return Err(Refusal::NoChanges);
         }
@@ -143,9 +143,11 @@ impl Guard {
             (None, _) => {}
         }
         match caller {
-            Caller::Reader if !changes => Ok(()),
-            Caller::Reader => Err(Refusal::OnlyReads),
-            Caller::Stranger => Err(Refusal::NotNamed),
+            Caller::Client(name) if self.names.has_client(name) => match changes {
+                false => Ok(()),
+                true => Err(Refusal::OnlyReads),
+            },
+            Caller::Client(_) | Caller::Stranger => Err(Refusal::NotNamed),
             Caller::Anybody if !changes && self.is_loopback && !self.token_for_reads => Ok(()),
             Caller::Anybody => Err(Refusal::NoAuthority),
         }
@@ -158,10 +160,7 @@ impl Guard {
         let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         match address {
             Ok(address) => !self.is_loopback || address.is_loopback(),
-            Err(_) => {
-                let named = |own: &str| own.eq_ignore_ascii_case(name);
-                named("localhost") || self.hosts.iter().any(|own| named(own))
-            }
+            Err(_) => name.eq_ignore_ascii_case("localhost") || self.names.has_host(name),
         }
     }
 }
@@ -230,7 +229,13 @@ mod tests {
     }
 
     fn remote() -> Guard {
-        guard("10.0.0.1:20300", |settings| settings.hosts = vec!["node.bank".into()])
+        guard("10.0.0.1:20300", |settings| {
+            settings.names = Names::new(vec!["prometheus".into()], vec!["node.bank".into()]);
+        })
+    }
+
+    fn reader() -> Caller {
+        Caller::Client("prometheus".into())
     }
 
     fn check(guard: &Guard, caller: Caller, method: &str, headers: &[(&str, &str)]) -> Result<(), Refusal> {
@@ -238,7 +243,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        guard.check(&request.body(()).unwrap(), caller)
+        guard.check(&request.body(()).unwrap(), &caller)
     }
 
     const HERE: (&str, &str) = ("host", "127.0.0.1:20300");
@@ -295,10 +300,12 @@ mod tests {
         let ask = |caller, method, headers: &[_]| check(&remote(), caller, method, headers);
         assert_eq!(ask(Caller::Anybody, "GET", &[host]), Err(Refusal::NoAuthority));
         assert_eq!(ask(Caller::Anybody, "GET", &[host, GOOD]), Ok(()));
-        assert_eq!(ask(Caller::Reader, "GET", &[host]), Ok(()));
-        assert_eq!(ask(Caller::Reader, "POST", &[host]), Err(Refusal::OnlyReads));
-        assert_eq!(ask(Caller::Reader, "POST", &[host, GOOD]), Ok(()));
-        assert_eq!(ask(Caller::Stranger, "GET", &[host]), Err(Refusal::NotNamed));
+        assert_eq!(ask(reader(), "GET", &[host]), Ok(()));
+        assert_eq!(ask(reader(), "POST", &[host]), Err(Refusal::OnlyReads));
+        assert_eq!(ask(reader(), "POST", &[host, GOOD]), Ok(()));
+        for nobody in [Caller::Stranger, Caller::Client("till".into()), Caller::Client("".into())] {
+            assert_eq!(ask(nobody, "GET", &[host]), Err(Refusal::NotNamed));
+        }
         assert_eq!(ask(Caller::Stranger, "GET", &[host, GOOD]), Ok(()));
     }
 
@@ -322,7 +329,7 @@ mod tests {
         ] {
             assert_eq!(local(bad), Err(Refusal::Host), "{bad}");
         }
-        let remote = |host| check(&remote(), Caller::Reader, "GET", &[("host", host)]);
+        let remote = |host| check(&remote(), reader(), "GET", &[("host", host)]);
         for good in ["10.0.0.1:20300", "192.0.2.1", "node.bank", "Node.Bank:1", "localhost:1"] {
             assert_eq!(remote(good), Ok(()), "{good}");
         }
@@ -333,9 +340,21 @@ mod tests {
     }
 
     #[test]
+    fn names_may_change() {
+        let guard = remote();
+        let ask = |caller, host| check(&guard, caller, "GET", &[("host", host)]);
+        assert_eq!(ask(reader(), "node.bank"), Ok(()));
+        let names = &guard.names;
+        names.replace(vec!["grafana".into()], vec!["other.bank".into()]);
+        assert_eq!(ask(reader(), "10.0.0.1"), Err(Refusal::NotNamed));
+        assert_eq!(ask(Caller::Client("grafana".into()), "other.bank"), Ok(()));
+        assert_eq!(ask(Caller::Client("grafana".into()), "node.bank"), Err(Refusal::Host));
+    }
+
+    #[test]
     fn a_target_with_another_host_is_refused() {
         let request = Request::builder().uri("http://evil.example/v1/status").header("host", "127.0.0.1");
-        assert_eq!(local().check(&request.body(()).unwrap(), Caller::Anybody), Err(Refusal::Host));
+        assert_eq!(local().check(&request.body(()).unwrap(), &Caller::Anybody), Err(Refusal::Host));
     }
 
     #[test]

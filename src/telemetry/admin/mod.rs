@@ -10,6 +10,7 @@
 
 mod guard;
 mod metrics;
+mod names;
 mod page;
 mod routes;
 mod serve;
@@ -27,8 +28,11 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 pub(in crate::telemetry) use self::serve::limits;
-pub use self::token::{Secret, TokenError};
 use self::{metrics::Metrics, routes::Shared, serve::Server};
+pub use self::{
+    names::Names,
+    token::{Secret, TokenError},
+};
 use crate::telemetry::status::{Operations, StatusSource};
 
 /// Connections open at once.
@@ -47,10 +51,8 @@ pub struct Settings {
     pub token: Option<Secret>,
     /// Whether reading needs the token on the loopback interface, too.
     pub token_for_reads: bool,
-    /// Names (CN) of the clients that may read beyond the loopback interface.
-    pub clients: Vec<String>,
-    /// Host names by which the node is asked, beside addresses and `localhost`.
-    pub hosts: Vec<String>,
+    /// The clients that may read beyond the loopback interface, and the hosts by which the node is asked.
+    pub names: Names,
     /// What is spoken on any address but a loopback one, which must have it.
     pub tls: Option<Tls>,
 }
@@ -58,14 +60,7 @@ pub struct Settings {
 impl Settings {
     /// Without token, clients and names.
     pub fn new(listen: SocketAddr) -> Self {
-        Self {
-            listen,
-            token: None,
-            token_for_reads: false,
-            clients: Vec::new(),
-            hosts: Vec::new(),
-            tls: None,
-        }
+        Self { listen, token: None, token_for_reads: false, names: Names::default(), tls: None }
     }
 
     fn is_loopback(&self) -> bool {

@@ -84,7 +84,6 @@ const SHOWN: usize = 100;
 pub(super) struct Server {
     guard: Guard,
     tls: Option<Tls>,
-    clients: Vec<String>,
     router: TowerToHyperService<Router>,
     places: Arc<Handshakes>,
     /// Lines in the log about whoever is not let in.
@@ -97,7 +96,6 @@ impl Server {
         Self {
             guard: Guard::new(&settings),
             tls: settings.tls,
-            clients: settings.clients,
             router: TowerToHyperService::new(router),
             places: Arc::new(Handshakes::new(MAX_CONNECTIONS)),
             refusals: Throttle::default(),
@@ -144,7 +142,7 @@ impl Server {
         self.metrics.open.inc();
         let served = async {
             match &self.tls {
-                None => self.requests(tcp, address, Caller::Anybody, &stop).await,
+                None => self.requests(tcp, address, &Caller::Anybody, &stop).await,
                 Some(tls) => {
                     let config = tls();
                     let acceptor = TlsAcceptor::from(config.clone());
@@ -153,7 +151,7 @@ impl Server {
                         tracing::debug!(%address, %error, "TLS handshake on the admin port failed");
                         Cut::Tls
                     })?;
-                    let caller = self.identify(&stream);
+                    let caller = identify(&stream);
                     // Whom TLS let in may be believed no longer: it may come again.
                     let ends = stop.child_token();
                     let watch = async {
@@ -162,7 +160,7 @@ impl Server {
                         std::future::pending().await
                     };
                     tokio::select! {
-                        served = self.requests(stream, address, caller, &ends) => served,
+                        served = self.requests(stream, address, &caller, &ends) => served,
                         () = watch => Ok(()),
                     }
                 }
@@ -179,26 +177,17 @@ impl Server {
         self.metrics.open.dec();
     }
 
-    /// Who is at the other end, by the certificate that TLS verified.
-    fn identify(&self, stream: &TlsStream<TcpStream>) -> Caller {
-        let Some([leaf, ..]) = stream.get_ref().1.peer_certificates() else { return Caller::Anybody };
-        match Subject::parse(leaf) {
-            Ok(subject) if self.clients.iter().any(|name| **name == *subject.name) => Caller::Reader,
-            _ => Caller::Stranger,
-        }
-    }
-
     async fn requests(
         self: &Arc<Self>,
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
         address: SocketAddr,
-        caller: Caller,
+        caller: &Caller,
         stop: &CancellationToken,
     ) -> Result<(), Cut> {
         let answered = AtomicBool::new(false);
         let answer = |request| {
             answered.store(true, Ordering::Relaxed);
-            self.clone().answer(request, address, caller)
+            self.clone().answer(request, address, caller.clone())
         };
         match self.http(TokioIo::new(stream), service_fn(answer), stop).await {
             // Whoever asked, and keeps the connection for later, does nothing wrong.
@@ -248,7 +237,7 @@ impl Server {
         address: SocketAddr,
         caller: Caller,
     ) -> Result<Response, Infallible> {
-        let mut response = self.respond(request, address, caller).await;
+        let mut response = self.respond(request, address, &caller).await;
         let headers = response.headers_mut();
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -257,7 +246,7 @@ impl Server {
         Ok(response)
     }
 
-    async fn respond(&self, request: Request<Incoming>, address: SocketAddr, caller: Caller) -> Response {
+    async fn respond(&self, request: Request<Incoming>, address: SocketAddr, caller: &Caller) -> Response {
         if let Err(refusal) = self.guard.check(&request, caller) {
             self.metrics.count_refused(refusal.reason());
             self.refusals.line(|| {
@@ -281,6 +270,12 @@ impl Server {
             Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the node took too long to answer\n").into_response(),
         }
     }
+}
+
+/// Who is at the other end, by the certificate that TLS verified.
+fn identify(stream: &TlsStream<TcpStream>) -> Caller {
+    let Some([leaf, ..]) = stream.get_ref().1.peer_certificates() else { return Caller::Anybody };
+    Subject::parse(leaf).map_or(Caller::Stranger, |subject| Caller::Client(subject.name))
 }
 
 /// What a connection may take.

@@ -138,6 +138,7 @@ struct Bed {
     consortium: Consortium,
     credentials: Credentials,
     secret: Secret,
+    names: Names,
     dir: TempDir,
 }
 
@@ -149,7 +150,7 @@ impl Bed {
     /// Reached over the loopback interface as well, and yet not for loopback only.
     fn remote() -> Self {
         Self::new(SocketAddr::from(([0, 0, 0, 0], 0)), |settings| {
-            settings.clients = vec!["prometheus".into()]
+            settings.names = Names::new(vec!["prometheus".into()], Vec::new());
         })
     }
 
@@ -163,9 +164,10 @@ impl Bed {
         let own = credentials.clone();
         settings.tls = Some(Arc::new(move || own.admin_server()));
         change(&mut settings);
+        let names = settings.names.clone();
         let source = Arc::new(Fixed::default());
         let admin = Admin::start(settings, metrics::registry(), source.clone(), source).expect("a free port");
-        Self { admin, consortium, credentials, secret, dir }
+        Self { admin, consortium, credentials, secret, names, dir }
     }
 
     fn at(&self) -> SocketAddr {

@@ -33,6 +33,23 @@ async fn a_named_client_of_the_own_institution_reads() {
     assert_eq!(bed.counted("amop_admin_refused_total{reason=\"NotEnough\"}").await, 2);
 }
 
+/// Connections that are up are judged by the names of the moment, too: each request is.
+#[tokio::test]
+async fn a_client_that_is_named_no_longer_reads_no_more() {
+    let bed = Bed::remote();
+    let prometheus = bed.consortium.institution("bank-a").client("prometheus");
+    let tls = TlsConnector::from(Arc::new(trusting(&prometheus)));
+    let tcp = TcpStream::connect(bed.at()).await.expect("connect");
+    let name = "localhost".try_into().expect("a name");
+    let mut connection = tls.connect(name, tcp).await.expect("a handshake");
+    assert!(goes_on(&mut connection).await);
+    bed.names.replace(Vec::new(), Vec::new());
+    assert!(!goes_on(&mut connection).await);
+    assert_eq!(refused(bed.client(&prometheus).status().await).0, 403);
+    bed.names.replace(vec!["prometheus".into()], Vec::new());
+    assert!(bed.client(&prometheus).status().await.is_ok());
+}
+
 #[tokio::test]
 async fn nobody_of_another_institution_comes_through_tls() {
     let bed = Bed::remote();
