@@ -70,16 +70,22 @@ impl Handle {
     }
 }
 
+/// Has what changes be loaded when it is asked for, from now on: in a node that has started with this configuration.
+pub(super) fn start(tasks: &Tasks, config: &Config, parts: Parts) -> Handle {
+    let (handle, task) = ReloadTask::new(config, parts);
+    tasks.spawn_vital("reload", task.run(tasks.clone()));
+    handle
+}
+
 /// The task's state.
-pub(super) struct ReloadTask {
+struct ReloadTask {
     configuration: Configuration,
     certificates: Certificates,
     requests: mpsc::Receiver<oneshot::Sender<Reloaded>>,
 }
 
 impl ReloadTask {
-    /// The task of a node that has started with this configuration, and the way to ask it.
-    pub(super) fn new(config: &Config, parts: Parts) -> (Handle, Self) {
+    fn new(config: &Config, parts: Parts) -> (Handle, Self) {
         let (send, requests) = mpsc::channel(REQUESTS);
         let parts = Arc::new(parts);
         let certificates = Certificates::new(config, parts.clone());
@@ -88,7 +94,7 @@ impl ReloadTask {
     }
 
     /// Serves until the group ends. Woken by requests and once a second.
-    pub(super) async fn run(mut self, tasks: Tasks) {
+    async fn run(mut self, tasks: Tasks) {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

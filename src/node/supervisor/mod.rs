@@ -1,9 +1,11 @@
-//! Start order, and shutdown order.
+//! Start order; shutdown order is its handle's.
+
+mod handle;
 
 use std::{
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use amop_protocol::{
@@ -18,7 +20,9 @@ use amop_protocol::{
 use bytes::Bytes;
 use prometheus_client::registry::Registry as MetricsRegistry;
 use rand::Rng;
+use tokio::sync::mpsc;
 
+pub use self::handle::{NodeHandle, Report};
 use super::{
     broker::NodeBroker,
     certificates::Certificates,
@@ -30,7 +34,7 @@ use super::{
     lifecycle::Lifecycle,
     links::Links,
     metrics::Metrics,
-    reload::{self, Parts, ReloadTask, Reloaded, Settings},
+    reload::{self, Parts, Settings},
     sessions::Sessions,
     settings,
     status::Source,
@@ -50,37 +54,9 @@ use crate::{
     },
 };
 
-/// How often a draining node looks whether its sends have ended.
-const LOOK: Duration = Duration::from_millis(5);
-/// How long sessions may take to take their last outcomes once the grace period is over.
-const LAST_WRITES: Duration = Duration::from_secs(1);
-
 /// Starts nodes.
 #[derive(Debug)]
 pub struct Node;
-
-/// A running node.
-#[derive(Debug)]
-pub struct NodeHandle {
-    tasks: Tasks,
-    data: Arc<DataPath>,
-    control: control::Handle,
-    reload: reload::Handle,
-    client_port: Arc<ClientPort>,
-    overlay: Overlay,
-    admin: Option<Admin>,
-    addresses: Addresses,
-    lifecycle: Arc<Lifecycle>,
-}
-
-/// How a node stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// Sends that were still in flight at the end of the grace period; each was told so.
-    pub cut: usize,
-    /// Whether every client took its last outcomes.
-    pub clients_closed: bool,
-}
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -163,11 +139,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
     let (overlay, events) =
         Overlay::start(tasks, settings::overlay(config), credentials.clone(), epoch, inbound)?;
     overlay.metrics().register(&mut registry);
-    let counters = ControlCounters::default();
-    registry.register_collector(Box::new(CoreCounters { data: data.clone(), control: counters.clone() }));
-    let (control, task) = control::new(core, data.clone(), links.clone(), clients.clone(), counters, events);
-    tasks.spawn_vital("control", task.run(tasks.clone()));
-    tasks.spawn_vital("timers", data.clone().run_timers(tasks.clone()));
+    let control = start_core(tasks, (core, &data), (&links, &clients), events, &mut registry);
     let told = Arc::new(Settings::new(config));
     let names = Names::new(config.admin.clients.clone(), config.admin.hosts.clone());
     start_traces(tasks, (config, credentials), (&desk, arrivals), (&data, &told), &mut registry)?;
@@ -180,8 +152,8 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         tasks: tasks.clone(),
     });
     let port = settings::client_port(config, credentials);
-    let port = ClientPort::start(tasks, port, listeners.clone(), broker, clients.clone()).await?;
-    let client_port = Arc::new(port);
+    let client_port = ClientPort::start(tasks, port, listeners.clone(), broker, clients.clone());
+    let client_port = Arc::new(client_port.await?);
     let lifecycle = Arc::new(Lifecycle::new(config.shutdown.grace));
     let certificates = Arc::new(Certificates::default());
     let parts = Parts {
@@ -199,8 +171,7 @@ async fn start(tasks: &Tasks, config: &Config, credentials: &Credentials) -> Res
         certificates: certificates.clone(),
         metrics: reload::Metrics::register(&mut registry),
     };
-    let (reload, task) = ReloadTask::new(config, parts);
-    tasks.spawn_vital("reload", task.run(tasks.clone()));
+    let reload = reload::start(tasks, config, parts);
     let addresses = addresses(&client_port, profiles, overlay_address)?;
     let source = Source {
         data: data.clone(),
@@ -237,6 +208,22 @@ fn log_serving(credentials: &Credentials, addresses: &Addresses, admin: SocketAd
     let subject = credentials.subject();
     tracing::info!(name = %subject.name, institution = %subject.institution, node = %credentials.node_key().id(),
         channel = %addresses.channel, overlay = %addresses.overlay, admin = %admin, "serving");
+}
+
+/// Has the machines of the core run: what is announced, and what is due.
+fn start_core(
+    tasks: &Tasks,
+    (core, data): (Control, &Arc<DataPath>),
+    (links, clients): (&Arc<Links>, &Arc<Registry>),
+    events: mpsc::Receiver<overlay::Event>,
+    registry: &mut MetricsRegistry,
+) -> control::Handle {
+    let counters = ControlCounters::default();
+    registry.register_collector(Box::new(CoreCounters { data: data.clone(), control: counters.clone() }));
+    let (control, task) = control::new(core, data.clone(), links.clone(), clients.clone(), counters, events);
+    tasks.spawn_vital("control", task.run(tasks.clone()));
+    tasks.spawn_vital("timers", data.clone().run_timers(tasks.clone()));
+    control
 }
 
 /// What became of messages: for whoever asks, and for a collector if there is one.
@@ -319,75 +306,4 @@ fn core(
 fn microseconds_now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
-impl NodeHandle {
-    /// Where it listens.
-    pub fn addresses(&self) -> &Addresses {
-        &self.addresses
-    }
-
-    /// Resolves if the node cannot go on by itself. Cancel safe.
-    pub async fn ended(&self) {
-        self.tasks.failed().await;
-    }
-
-    /// Resolves when somebody with the authority asks the node, over its admin port, to stop: whoever
-    /// runs it then calls [`NodeHandle::shutdown`]. Cancel safe.
-    pub async fn asked_to_stop(&self) {
-        self.lifecycle.asked().await;
-    }
-
-    /// Loads the configuration, if it came from a file, and certificates, keys, CAs and revocation lists from
-    /// their files again, at once: all, or nothing. Says what has changed; nothing, if the node is ending.
-    /// Cancel safe: what was begun is done.
-    ///
-    /// # Errors
-    /// When something in the files cannot be used; then everything stays as it was.
-    pub async fn reload(&self) -> Reloaded {
-        self.reload.reload().await
-    }
-
-    /// Stops in order: not ready; no new clients; no topics announced; clients told; sends in
-    /// flight finished, up to the grace period; everything else told how far it came; links closed.
-    /// If this call is dropped the node is left somewhere on that way; call it again.
-    pub async fn shutdown(&mut self) -> Report {
-        self.lifecycle.begin();
-        let grace = self.lifecycle.grace();
-        self.client_port.drain(grace);
-        self.data.drain();
-        self.control.drain().await;
-        let idle = async {
-            while self.data.is_busy() {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        // A send that outlasts the grace period is counted below.
-        let _ = tokio::time::timeout(grace, idle).await;
-        let cut = self.data.stop();
-        let clients_closed = self.client_port.close(LAST_WRITES).await;
-        self.overlay.shutdown().await;
-        self.tasks.finish().await;
-        let report = Report { cut, clients_closed };
-        self.lifecycle.finish(report);
-        self.lifecycle.read_to_the_end().await;
-        self.admin = None;
-        report.log();
-        report
-    }
-}
-
-impl Report {
-    fn log(self) {
-        let Self { cut, clients_closed } = self;
-        if cut == 0 && clients_closed {
-            tracing::info!("stopped gracefully");
-        } else {
-            tracing::warn!(
-                cut,
-                clients_closed,
-                "stopped; sends were cut, or clients did not take their last frames"
-            );
-        }
-    }
 }
