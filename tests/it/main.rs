@@ -15,6 +15,7 @@ mod metrics;
 mod plain2x;
 mod private;
 mod process;
+mod provoke;
 mod relay;
 mod reload;
 mod shutdown;
