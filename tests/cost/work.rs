@@ -8,12 +8,9 @@ use std::{
     },
 };
 
-use alloc_tracker::Session;
 use amop_client::{Client, Subscription};
 use amop_testkit::wait;
 use futures::{StreamExt, future};
-
-use super::counted::Line;
 
 /// Not counted: buffers grow, routes are looked up for the first time.
 const WARM_UP: u64 = 1_024;
@@ -53,14 +50,19 @@ impl Work {
         Self { kind: Kind::Multicast, nodes, in_flight }
     }
 
-    /// Does it once to warm up and once to be counted.
-    pub(crate) async fn run(self, line: &Line, session: &Session) {
-        let (sender, messages) = (line.client(0).await, self.messages());
+    /// Does it once to warm up, and once between `begin` and `end`, which count.
+    pub(crate) async fn run<C>(
+        self,
+        client: impl AsyncFn(usize) -> Client,
+        begin: impl AsyncFnOnce() -> C,
+        end: impl AsyncFnOnce(C),
+    ) {
+        let (sender, messages) = (client(0).await, self.messages());
         let received = Arc::new(AtomicU64::new(0));
         let mut receivers = Vec::new();
         for index in 0..self.nodes {
             for _ in 0..self.receivers_at(index) {
-                let receiver = line.client(index).await;
+                let receiver = client(index).await;
                 receive(receiver.subscribe(TOPIC).await.expect("subscribed"), self.kind, received.clone());
                 receivers.push(receiver);
             }
@@ -71,13 +73,15 @@ impl Work {
         };
         self.send(&sender, WARM_UP).await;
         receive_all(WARM_UP).await;
-        // A delivery counts where it is made; a message where there is none.
-        let units =
-            |index| messages * if self.kind == Kind::Request { 1 } else { self.receivers_at(index).max(1) };
-        let counting = line.count(session, units).await;
+        let counting = begin().await;
         self.send(&sender, messages).await;
         receive_all(WARM_UP + messages).await;
-        counting.end().await;
+        end(counting).await;
+    }
+
+    /// What figures of the node at `index` are per: a delivery counts where it is made; a message where there is none.
+    pub(crate) fn units(self, index: usize) -> u64 {
+        self.messages() * if self.kind == Kind::Request { 1 } else { self.receivers_at(index).max(1) }
     }
 
     async fn send(self, sender: &Client, messages: u64) {
