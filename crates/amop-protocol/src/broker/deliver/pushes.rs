@@ -43,7 +43,7 @@ impl Delivery {
             }
             To::All(recipients) => {
                 let mut handout = handout(Mode::Multicast);
-                handout.frame = (recipients.left() > 1).then(|| handout.to_frame());
+                handout.frame = (recipients.left() > 1).then(|| handout.to_frame().into_owned());
                 self.counters.pushes += recipients.left() as u64;
                 self.actions.hand(handout, recipients.sessions());
             }
