@@ -1,6 +1,7 @@
 //! A client's byte stream: frames read in batches, frames written as they are to appear in TLS records.
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     future::poll_fn,
     io::{self, IoSlice},
@@ -80,6 +81,8 @@ pub(super) struct Connection<S> {
     output: VecDeque<Part>,
     /// Bytes of the first of `output` that are written.
     written: usize,
+    /// Bytes that may come to be copied together.
+    expected: usize,
     unflushed: bool,
     read_next: bool,
     /// The input buffer has grown for a large frame.
@@ -94,6 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             input: BytesMut::new(),
             output: VecDeque::new(),
             written: 0,
+            expected: 0,
             unflushed: false,
             read_next: false,
             grown: false,
@@ -124,17 +128,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.unflushed
     }
 
+    /// About so many bytes are going to be submitted together.
+    pub(super) fn expect(&mut self, bytes: usize) {
+        self.expected = bytes;
+    }
+
     /// Submits a frame to be written by the coming steps.
-    pub(super) fn submit(&mut self, frame: Encoded, records: Records) {
+    pub(super) fn submit(&mut self, frame: Cow<'_, Encoded>, records: Records) {
         self.unflushed = true;
         let len = frame.wire_len();
         if records == Records::OfOneFrame || len > COALESCE {
-            return self.output.push_back(Part::Frame(frame));
+            return self.output.push_back(Part::Frame(frame.into_owned()));
         }
         if let Some(Part::Frames(frames)) = self.output.back_mut() {
             return frame.put(frames);
         }
-        let mut frames = BytesMut::with_capacity(len.max(FIRST));
+        let mut frames = BytesMut::with_capacity(len.max(FIRST).max(self.expected));
         frame.put(&mut frames);
         self.output.push_back(Part::Frames(frames));
     }

@@ -17,16 +17,17 @@ use tokio::sync::Notify;
 
 use super::registry::Disconnect;
 
-/// Something to write.
+/// Something to write. Small, because a multicast puts one into each of many queues: what else is large lies elsewhere.
 #[derive(Debug)]
 pub(super) enum Item {
     Push(Push),
-    Outcome(Outcome),
-    Reply(Encoded),
+    Outcome(Box<Outcome>),
+    Reply(Box<Encoded>),
     /// A subscriber was handed the message of this name.
-    Handed(Seq),
+    Handed(Box<Seq>),
     Goodbye(Duration),
 }
+const _: () = assert!(size_of::<Item>() <= 24);
 
 /// Bookkeeping that every queued item costs beside its bytes: tiny frames count for what they take.
 const OVERHEAD: usize = 256;
@@ -222,7 +223,7 @@ mod tests {
     const MAX: usize = 1024 * 1024;
 
     fn outcome(seq: u128, len: usize) -> Item {
-        Item::Outcome(Outcome {
+        Item::Outcome(Box::new(Outcome {
             session: SessionId(1),
             seq: Seq::from_u128(seq),
             mode: Mode::Unicast,
@@ -232,7 +233,7 @@ mod tests {
             retry_after: Duration::ZERO,
             retry: Retry::Unspecified,
             hop: None,
-        })
+        }))
     }
 
     fn seqs(items: &[Item]) -> Vec<u128> {
@@ -254,7 +255,7 @@ mod tests {
         for seq in 0..3 {
             queue.offer(outcome(seq, 256 * 1024)).expect("there is room");
         }
-        queue.offer(Item::Handed(Seq::from_u128(3))).expect("there is room");
+        queue.offer(Item::Handed(Box::new(Seq::from_u128(3)))).expect("there is room");
         assert_eq!(next(&queue), [3]);
         assert_eq!(next(&queue), [0]);
         queue.offer(outcome(4, 10)).expect("there is room");
@@ -269,7 +270,7 @@ mod tests {
         let queue = Queue::new(MAX);
         queue.offer(outcome(0, 2 * MAX)).expect("one is always admitted to an empty queue");
         let taken = queue.pop().expect("it is there");
-        assert_eq!(queue.offer(Item::Handed(Seq::from_u128(1))), Err(PushError::Full));
+        assert_eq!(queue.offer(Item::Handed(Box::new(Seq::from_u128(1)))), Err(PushError::Full));
         assert_eq!(queue.ending(), Some(Disconnect::Slow), "it cannot be told how a send ended");
         queue.release(taken.cost());
         assert_eq!(queue.state.lock().bytes, 0);

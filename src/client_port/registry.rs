@@ -116,7 +116,7 @@ impl Registry {
     /// already, nobody is left to tell.
     pub fn outcome(&self, outcome: Outcome) {
         if let Some(queue) = self.queue(outcome.session) {
-            let _ = queue.offer(Item::Outcome(outcome));
+            let _ = queue.offer(Item::Outcome(Box::new(outcome)));
         }
     }
 
@@ -124,7 +124,7 @@ impl Registry {
     /// session ends; if it is gone already, nobody is left to tell.
     pub fn handed(&self, publisher: SessionId, seq: Seq) {
         if let Some(queue) = self.queue(publisher) {
-            let _ = queue.offer(Item::Handed(seq));
+            let _ = queue.offer(Item::Handed(Box::new(seq)));
         }
     }
 
@@ -132,7 +132,7 @@ impl Registry {
     /// nobody is left to ask.
     pub fn ask(&self, ask: &Ask) {
         if let Some(queue) = self.queue(ask.publisher) {
-            let _ = queue.offer(Item::Reply(Server::question(ask)));
+            let _ = queue.offer(Item::Reply(Box::new(Server::question(ask))));
         }
     }
 

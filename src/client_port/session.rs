@@ -1,6 +1,7 @@
 //! One client's task.
 
 use std::{
+    borrow::Cow,
     io,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -168,25 +169,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Moves a batch from the queue to the connection, once the last one is written.
     fn fill(&mut self) {
         while !self.connection.is_writing() {
-            let is_extended = self.server.is_extended();
-            let records = if is_extended { Records::Coalesced } else { Records::OfOneFrame };
+            self.connection.expect(self.queue.bytes().min(BATCH));
             let mut taken = 0;
             while taken < BATCH
                 && let Some(item) = self.queue.pop()
             {
                 taken += item.cost();
-                self.batch.pushes.extend(item.push_id());
-                if let Some(frame) = self.encode(item) {
-                    self.batch.frames += 1;
-                    self.batch.bytes += frame.wire_len() as u64;
-                    self.connection.submit(frame, records);
-                }
+                self.write(item);
             }
             if taken == 0 {
                 return;
             }
             self.batch.cost += taken;
-            self.batch.extended = is_extended;
+            self.batch.extended = self.server.is_extended();
             if !self.connection.is_writing() {
                 // Nothing that this client reads.
                 self.written();
@@ -194,14 +189,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    fn encode(&mut self, item: Item) -> Option<Encoded> {
-        match item {
-            Item::Push(push) => Some(self.server.push(&push)),
-            Item::Outcome(outcome) => Some(self.server.outcome(outcome)),
-            Item::Reply(frame) => Some(frame),
-            Item::Handed(seq) => self.server.handed_over(seq),
+    fn write(&mut self, item: Item) {
+        let frame = match item {
+            Item::Push(push) => {
+                self.batch.pushes.push(push.id);
+                let frame = self.server.push(&push);
+                return self.submit(frame);
+            }
+            Item::Outcome(outcome) => Some(self.server.outcome(*outcome)),
+            Item::Reply(frame) => Some(*frame),
+            Item::Handed(seq) => self.server.handed_over(*seq),
             Item::Goodbye(grace) => self.server.goodbye(grace),
+        };
+        if let Some(frame) = frame {
+            self.submit(Cow::Owned(frame));
         }
+    }
+
+    fn submit(&mut self, frame: Cow<'_, Encoded>) {
+        self.batch.frames += 1;
+        self.batch.bytes += frame.wire_len() as u64;
+        let records = if self.server.is_extended() { Records::Coalesced } else { Records::OfOneFrame };
+        self.connection.submit(frame, records);
     }
 
     /// Whether the node asked for an orderly end and all is written.
@@ -367,7 +376,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Replies share the queue, so that a client which asks without reading is bounded too.
     fn reply(&self, frame: Encoded) {
-        let _ = self.queue.offer(Item::Reply(frame));
+        let _ = self.queue.offer(Item::Reply(Box::new(frame)));
     }
 
     /// Counts what is held of an incomplete frame against the node's room.

@@ -144,7 +144,7 @@ impl Dispatch {
         let delivery = Delivery { topic, payload, mode, sender, answer_within, context, reply };
         let subscribers = self.topics.get_mut(&delivery.topic);
         match (mode, subscribers) {
-            (Mode::Multicast, Some(subscribers)) => subscribers.multicast(&delivery),
+            (Mode::Multicast, Some(subscribers)) => subscribers.multicast(delivery),
             (Mode::Unicast, Some(subscribers)) => {
                 let Some(delivery) = subscribers.unicast(delivery) else { return true };
                 tracing::debug!(topic = %delivery.topic, "subscription full: request refused");
@@ -168,27 +168,29 @@ impl Subscribers {
     }
 
     /// To all with room; whether there is one.
-    fn multicast(&self, delivery: &Delivery) -> bool {
+    fn multicast(&self, delivery: Delivery) -> bool {
+        let Some((last, others)) = self.sinks.split_last() else { return false };
         let mut taken = false;
-        for sink in &self.sinks {
+        for sink in others {
             let copy = Delivery {
                 topic: delivery.topic.clone(),
                 payload: delivery.payload.clone(),
-                mode: delivery.mode,
                 sender: delivery.sender.clone(),
-                answer_within: None,
-                context: delivery.context,
                 reply: None,
+                ..delivery
             };
-            if sink.offer(copy).is_some() {
-                sink.meter.dropped.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(topic = %delivery.topic, "subscription full: message dropped");
-            } else {
-                taken = true;
-            }
+            taken |= is_taken(sink, copy);
         }
-        taken
+        taken | is_taken(last, delivery)
     }
+}
+
+/// Whether this subscription has room for a message to all; counts it if not.
+fn is_taken(sink: &Sink, delivery: Delivery) -> bool {
+    let Some(dropped) = sink.offer(delivery) else { return true };
+    sink.meter.dropped.fetch_add(1, Ordering::Relaxed);
+    tracing::debug!(topic = %dropped.topic, "subscription full: message dropped");
+    false
 }
 
 #[cfg(test)]

@@ -185,7 +185,7 @@ impl Node {
             frame: None,
         };
         let push = Push { session: SessionId(1), handout: Arc::new(handout) };
-        let frame = written(self.server.push(&push));
+        let frame = written(self.server.push(&push).into_owned());
         assert_eq!(PushId::from_seq(frame.seq), Some(id));
         if self.server.is_extended() {
             let said = FromNode::decode(&frame).expect("an extension frame");

@@ -39,6 +39,10 @@ const OUTBOUND_FULL: usize = 256 * 1024;
 const OUTBOUND_LOW: usize = 64 * 1024;
 /// Written before others have their turn.
 const WRITE_TURN: usize = 256 * 1024;
+/// Read before what has come is looked at.
+const READ_TURN: usize = 64 * 1024;
+/// With less room than this a read is not worth it.
+const READ_LEAST: usize = 4 * 1024;
 /// Most that is allocated ahead of the bytes of a large frame.
 const READ_AHEAD: usize = 1024 * 1024;
 /// How long closing may take to write what is queued.
@@ -330,16 +334,24 @@ impl Home {
         Ok(progress)
     }
 
+    /// Reads what is there, up to a turn's worth, so that the node is told once of all that came together.
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Time) -> Result<bool, End> {
-        match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbound) {
-            Poll::Ready(Ok(0)) => Err(End::Hangup),
-            Poll::Ready(read) => {
-                read?;
-                self.session.handle_bytes(now);
-                Ok(true)
+        let mut progress = false;
+        while let Poll::Ready(read) = poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbound) {
+            if read? == 0 {
+                return Err(End::Hangup);
             }
-            Poll::Pending => Ok(false),
+            progress = true;
+            self.session.handle_bytes(now);
+            if self.inbound.len() >= READ_TURN {
+                break;
+            }
+            if self.inbound.capacity() - self.inbound.len() < READ_LEAST {
+                let missing = self.decoder.missing(&self.inbound)?;
+                self.inbound.reserve(missing.clamp(READ_TURN, READ_AHEAD));
+            }
         }
+        Ok(progress)
     }
 
     fn make_room(&mut self) {

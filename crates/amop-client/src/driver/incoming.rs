@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use amop_protocol::{
-    Cause,
+    Cause, Time,
     broker::event::Mode,
     session::{
         client::{Action, Deliver},
@@ -31,7 +31,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn carry_out(&mut self, at: usize, action: Action) {
+    pub(super) fn carry_out(&mut self, now: Time, at: usize, action: Action) {
         let home = &mut self.homes[at];
         match action {
             Action::Ended(id, ended) => {
@@ -40,7 +40,6 @@ impl Driver {
                 }
                 let home = &mut self.homes[at];
                 let drains = ended.cause == Cause::Draining;
-                let now = self.connector.clock().now();
                 if let Next::Elsewhere = self.in_flight.handle_ended(now, home, id, ended)
                     && drains
                 {
@@ -53,7 +52,7 @@ impl Driver {
                     self.dispatch.reported(home.id, revision, &refused, complete);
                 }
             }
-            Action::Deliver(message) => self.deliver(at, message),
+            Action::Deliver(message) => self.deliver(now, at, message),
             Action::Asked(inquiry) => self.handle_inquiry(at, inquiry),
             Action::Drain(grace) => self.drain(at, grace),
         }
@@ -71,12 +70,11 @@ impl Driver {
         }
     }
 
-    fn deliver(&mut self, at: usize, mut message: Deliver) {
+    fn deliver(&mut self, now: Time, at: usize, mut message: Deliver) {
         if message.topic.kind() == Kind::Handshake {
             return self.prove(at, &message);
         }
         let home = &mut self.homes[at];
-        let now = self.connector.clock().now();
         if message.mode == Mode::Multicast && message.message.is_some_and(|seq| self.in_flight.is_own(seq)) {
             // Its node is an older one, to which this is another session than the one it was published
             // through, and a report on the recipients would wait for it.

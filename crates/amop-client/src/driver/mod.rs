@@ -223,7 +223,7 @@ impl Driver {
         self.take_queued();
         for at in 0..self.homes.len() {
             while let Some(action) = self.homes[at].next_action(now) {
-                self.carry_out(at, action);
+                self.carry_out(now, at, action);
             }
         }
         self.leave_homes();

@@ -1,6 +1,6 @@
 //! What goes in and out of delivery: closed, plain, valid.
 
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -139,9 +139,9 @@ pub struct Handout {
 
 impl Handout {
     /// The `Deliver` frame that hands it to an extension client.
-    pub fn to_frame(&self) -> Encoded {
+    pub fn to_frame(&self) -> Cow<'_, Encoded> {
         if let Some(frame) = &self.frame {
-            return frame.clone();
+            return Cow::Borrowed(frame);
         }
         let answer_within = match self.mode {
             Mode::Unicast => self.answer_within,
@@ -156,7 +156,7 @@ impl Handout {
             context: self.context,
             payload: self.payload.clone(),
         };
-        deliver.encode(self.id.to_seq())
+        Cow::Owned(deliver.encode(self.id.to_seq()))
     }
 }
 

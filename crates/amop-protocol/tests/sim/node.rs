@@ -473,7 +473,7 @@ impl SimNode {
                     continue;
                 };
                 let (frame, push) = match push {
-                    Ok(push) => (at.server.push(&push), Some(push.id)),
+                    Ok(push) => (at.server.push(&push).into_owned(), Some(push.id)),
                     Err(outcome) => (at.server.outcome(outcome), None),
                 };
                 self.out.push(Out::Write { session, client: at.number, frame, push });

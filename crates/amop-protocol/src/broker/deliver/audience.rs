@@ -10,7 +10,7 @@ use super::{
     destination::holder,
     fan_out::NodeReport,
     outcome::Ended,
-    reception::{ActivePush, Attempt, Own, Reception, Recipients, To, Waiting},
+    reception::{ActivePush, Attempt, Own, Reception, To, Waiting},
 };
 use crate::{
     Cause, SessionId, Time,
@@ -111,7 +111,7 @@ impl Delivery {
             return self.fan_out_over(now, routing, key, 0);
         }
         let wait = self.config.push_timeout_max;
-        let mut recipients = Recipients::new(sessions);
+        let mut recipients = self.last_recipients.begin(sessions);
         recipients.are_named = attempt.recipients;
         self.give(now, routing, key, wait, To::All(recipients));
     }

@@ -8,6 +8,7 @@
 //! **Invariant**: every publish handed in leads to exactly one [`Outcome`](super::event::Outcome) for its session and seq.
 //! **Invariant**: no session is handed the same message twice while the window remembers it.
 
+mod actions;
 mod arrivals;
 mod attempts;
 mod audience;
@@ -24,6 +25,7 @@ mod outcome;
 mod private;
 mod pushes;
 mod reception;
+mod recipients;
 mod refused;
 mod relay;
 mod reports;
@@ -56,8 +58,10 @@ pub use relay::{Routed, refusal, route_frame};
 pub(crate) use stale::MAX_LANES;
 
 use self::{
+    actions::Actions,
     outcome::{Ended, Pages},
     reception::{ActivePush, Reception},
+    recipients::LastRecipients,
     send::Send,
     stale::Numbers,
     subscribers::Subscribers,
@@ -112,6 +116,7 @@ pub struct Delivery {
     shard: u8,
     next: u64,
     subscribers: Subscribers,
+    last_recipients: LastRecipients,
     sends: BTreeMap<u64, Send>,
     pushes: BTreeMap<PushId, ActivePush>,
     sent: Window<u64, Ended>,
@@ -126,7 +131,7 @@ pub struct Delivery {
     due: VecDeque<Wake>,
     due_since: Time,
     local_reports: VecDeque<(Body, Bytes)>,
-    actions: VecDeque<Action>,
+    actions: Actions,
     draining: bool,
     counters: Counters,
     budget: Budget,
@@ -144,6 +149,7 @@ impl Delivery {
             shard,
             next: 1,
             subscribers: Subscribers::default(),
+            last_recipients: LastRecipients::default(),
             sends: BTreeMap::new(),
             pushes: BTreeMap::new(),
             sent: Window::new(config.sent),
@@ -155,7 +161,7 @@ impl Delivery {
             due: VecDeque::new(),
             due_since: Time::ZERO,
             local_reports: VecDeque::new(),
-            actions: VecDeque::new(),
+            actions: Actions::default(),
             draining: false,
             counters: Counters::default(),
             budget: Budget::default(),
@@ -314,7 +320,7 @@ impl Delivery {
 
     /// What to do next.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        self.actions.pop()
     }
 
     /// Sends without an outcome yet.
@@ -398,7 +404,7 @@ impl Delivery {
         let message = DataMessage { origin: self.me, origin_epoch: self.epoch, body };
         let route = Route { destinations, path: rest.to_vec() };
         let frame = seal::seal(routing, to, &message, &route, flow, payload);
-        self.actions.push_back(Action::Forward { to, frame });
+        self.actions.push(Action::Forward { to, frame });
         Some(to)
     }
 }

@@ -168,7 +168,7 @@ impl Delivery {
         let failed = cause != Cause::Delivered;
         let hop = failed.then(|| Box::new(Hop::of(routing, at.unwrap_or(self.me))));
         self.counters.outcomes += 1;
-        self.actions.push_back(Action::Outcome(Outcome {
+        self.actions.push(Action::Outcome(Outcome {
             session,
             seq,
             mode: publish.mode,

@@ -39,15 +39,13 @@ impl Delivery {
             To::One { session, .. } => {
                 let push = Push { session: *session, handout: Arc::new(handout(Mode::Unicast)) };
                 self.counters.pushes += 1;
-                self.actions.push_back(Action::Push(push));
+                self.actions.push(Action::Push(push));
             }
             To::All(recipients) => {
                 let mut handout = handout(Mode::Multicast);
-                handout.frame = (recipients.left() > 1).then(|| handout.to_frame());
-                let handout = Arc::new(handout);
-                let push = |session| Action::Push(Push { session, handout: handout.clone() });
+                handout.frame = (recipients.left() > 1).then(|| handout.to_frame().into_owned());
                 self.counters.pushes += recipients.left() as u64;
-                self.actions.extend(recipients.iter().map(|(session, _)| push(session)));
+                self.actions.hand(handout, recipients.sessions());
             }
         }
         self.pushes.insert(id, ActivePush { key, deadline, to });
@@ -133,7 +131,7 @@ impl Delivery {
             let wait = self.config.push_timeout_max;
             let handout = handout_of(reception, self.me, routing, id, Mode::Multicast, wait);
             self.counters.pushes += 1;
-            self.actions.push_back(Action::Push(Push { session: spare, handout: Arc::new(handout) }));
+            self.actions.push(Action::Push(Push { session: spare, handout: Arc::new(handout) }));
             return;
         }
         let is_last = sessions.is_empty();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Requester, fan_out::NodeReport, subscribers::Subscribers};
+use super::{Requester, fan_out::NodeReport, recipients::Recipients, subscribers::Subscribers};
 use crate::{
     Cause, SessionId, Time,
     broker::{
@@ -106,84 +106,6 @@ pub(super) enum To {
     },
     /// Those who have not been handed it yet.
     All(Recipients),
-}
-
-/// The sessions that are given a multicast, and how far it has come with each that is not done with.
-#[derive(Debug)]
-pub(super) struct Recipients {
-    /// In order of the sessions; `None` where it is done.
-    all: Vec<(SessionId, Option<Stage>)>,
-    left: usize,
-    handed: u32,
-    /// Whether somebody asked for their names; else it is enough to count them.
-    pub(super) are_named: bool,
-}
-
-impl Recipients {
-    /// All of these, each once, with the message on its way to them.
-    pub(super) fn new(mut sessions: Vec<SessionId>) -> Self {
-        sessions.sort_unstable();
-        let all: Vec<_> = sessions.into_iter().map(|session| (session, Some(Stage::Queued))).collect();
-        Self { left: all.len(), all, handed: 0, are_named: false }
-    }
-
-    /// How many were handed the message.
-    pub(super) fn handed(&self) -> u32 {
-        self.handed
-    }
-
-    /// How many are not done.
-    pub(super) fn left(&self) -> usize {
-        self.left
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.left == 0
-    }
-
-    /// Those that are not done.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, Stage)> + '_ {
-        self.all.iter().filter_map(|(session, stage)| Some((*session, (*stage)?)))
-    }
-
-    pub(super) fn contains(&self, session: SessionId) -> bool {
-        self.place(session).is_ok_and(|at| self.all[at].1.is_some())
-    }
-
-    fn get_mut(&mut self, session: SessionId) -> Option<&mut Stage> {
-        let at = self.place(session).ok()?;
-        self.all[at].1.as_mut()
-    }
-
-    /// One more, or again.
-    pub(super) fn insert(&mut self, session: SessionId) {
-        match self.place(session) {
-            Ok(at) => self.left += usize::from(self.all[at].1.replace(Stage::Queued).is_none()),
-            Err(at) => {
-                self.all.insert(at, (session, Some(Stage::Queued)));
-                self.left += 1;
-            }
-        }
-    }
-
-    /// This one was handed the message; whether it was not done before.
-    pub(super) fn hand(&mut self, session: SessionId) -> bool {
-        let is_news = self.remove(session).is_some();
-        self.handed += u32::from(is_news);
-        is_news
-    }
-
-    /// It is done with this one; says how far it was, if it was not done before.
-    pub(super) fn remove(&mut self, session: SessionId) -> Option<Stage> {
-        let at = self.place(session).ok()?;
-        let stage = self.all[at].1.take()?;
-        self.left -= 1;
-        Some(stage)
-    }
-
-    fn place(&self, session: SessionId) -> Result<usize, usize> {
-        self.all.binary_search_by_key(&session, |(session, _)| *session)
-    }
 }
 
 /// How far a push has come.

@@ -4,7 +4,7 @@
 //! granted, which sends have no outcome yet, and when bytes last passed. It neither routes nor
 //! writes; every frame leads to exactly one [`Event`], and its driver carries that out.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 
@@ -141,7 +141,7 @@ impl Server {
     }
 
     /// The frame that hands a message to this client.
-    pub fn push(&mut self, push: &Push) -> Encoded {
+    pub fn push<'a>(&mut self, push: &'a Push) -> Cow<'a, Encoded> {
         if self.is_extended() {
             self.unreceived.sent(push.id, push.mode);
             return push.to_frame();
@@ -150,7 +150,7 @@ impl Server {
             Mode::Unicast => Type::UNICAST,
             Mode::Multicast => Type::MULTICAST,
         };
-        Encoded::with_topic(kind, push.id.to_seq(), 0, &push.topic, push.payload.clone())
+        Cow::Owned(Encoded::with_topic(kind, push.id.to_seq(), 0, &push.topic, push.payload.clone()))
     }
 
     /// The frame that puts a question to a publisher.

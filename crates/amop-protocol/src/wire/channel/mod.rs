@@ -16,7 +16,7 @@
 
 use std::fmt;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{
     Seq, Topic,
@@ -160,8 +160,8 @@ impl Decoder {
         }
         let mut header = [0; HEADER];
         header.copy_from_slice(&buffer[..HEADER]);
-        let mut bytes = buffer.split_to(len);
-        let body = bytes.split_off(HEADER).freeze();
+        buffer.advance(HEADER);
+        let body = buffer.split_to(len - HEADER).freeze();
         let (kind, seq, result) = parse_header(&header);
         Ok(Some(Frame { kind, seq, result, body }))
     }
@@ -213,6 +213,21 @@ impl Encoded {
         let mut head = Vec::with_capacity(HEADER + prefix.len());
         push_header(&mut head, kind, seq, result, prefix.len() + payload.len());
         head.extend_from_slice(prefix);
+        Self { head: head.into(), payload }
+    }
+
+    /// A frame whose body is `len` bytes that `prefix` appends, and `payload`, which is not copied.
+    pub(super) fn with_prefix(
+        kind: Type,
+        seq: Seq,
+        result: i32,
+        len: usize,
+        prefix: impl FnOnce(&mut Vec<u8>),
+        payload: Bytes,
+    ) -> Self {
+        let mut head = Vec::with_capacity(HEADER + len);
+        push_header(&mut head, kind, seq, result, len + payload.len());
+        prefix(&mut head);
         Self { head: head.into(), payload }
     }
 

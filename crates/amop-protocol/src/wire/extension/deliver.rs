@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use prost::Message;
 
 use super::{ExtensionError, message, mode, sender};
@@ -41,7 +40,7 @@ pub(super) struct Header {
 }
 
 /// Reads a header.
-pub(super) fn read(header: Bytes, recent: &mut Recent) -> Result<Header, ExtensionError> {
+pub(super) fn read(header: &[u8], recent: &mut Recent) -> Result<Header, ExtensionError> {
     if let Some(known) = &recent.0
         && let Some(rest) = header.strip_prefix(&known.bytes[..])
         && let Some((answer_within, message, context)) = own_fields(rest)
@@ -49,7 +48,7 @@ pub(super) fn read(header: Bytes, recent: &mut Recent) -> Result<Header, Extensi
         let (topic, sender) = (known.topic.clone(), known.sender.clone());
         return Ok(Header { mode: known.mode, topic, sender, answer_within, message, context });
     }
-    let deliver = pb::Deliver::decode(header.clone())?;
+    let deliver = pb::Deliver::decode(header)?;
     let read = Header {
         mode: mode(deliver.mode)?,
         topic: Topic::parse(&deliver.topic)?,
@@ -58,7 +57,7 @@ pub(super) fn read(header: Bytes, recent: &mut Recent) -> Result<Header, Extensi
         message: message(&deliver.message)?,
         context: TraceContext::from_slice(&deliver.trace_context),
     };
-    let shared = skim(&header).map_while(|field| field.filter(|field| field.tag <= SENDER));
+    let shared = skim(header).map_while(|field| field.filter(|field| field.tag <= SENDER));
     let len = shared.map(|field| field.raw.len()).sum();
     // If they stand elsewhere too, what is at the beginning does not say it all.
     if own_fields(&header[len..]).is_some() {

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use prost::Message;
 
 use crate::{
@@ -251,27 +251,21 @@ impl FromNode {
     }
 }
 
-fn split(frame: &Frame) -> Result<(Bytes, Bytes), ExtensionError> {
-    let mut rest = frame.body.clone();
-    if rest.len() < 2 {
-        return Err(ExtensionError::Truncated);
-    }
-    let header = usize::from(rest.get_u16());
-    if header > rest.len() {
-        return Err(ExtensionError::Truncated);
-    }
-    let payload = rest.split_off(header);
-    Ok((rest, payload))
+fn split(frame: &Frame) -> Result<(&[u8], Bytes), ExtensionError> {
+    let (len, rest) = frame.body.split_first_chunk().ok_or(ExtensionError::Truncated)?;
+    let header = rest.get(..usize::from(u16::from_be_bytes(*len))).ok_or(ExtensionError::Truncated)?;
+    Ok((header, frame.body.slice(len.len() + header.len()..)))
 }
 
 /// Headers hold a topic and a few names, each bounded far below what the length field can say;
 /// a list goes through [`list`].
 fn encode(kind: Type, seq: Seq, result: i32, header: &impl Message, payload: Bytes) -> Encoded {
     let len = header.encoded_len();
-    let mut prefix = Vec::with_capacity(2 + len);
-    prefix.extend_from_slice(&u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes());
-    header.encode(&mut prefix).expect("invariant: a Vec grows");
-    Encoded::new(kind, seq, result, &prefix, payload)
+    let prefix = |head: &mut Vec<u8>| {
+        head.extend_from_slice(&u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes());
+        header.encode(head).expect("invariant: a Vec grows");
+    };
+    Encoded::with_prefix(kind, seq, result, 2 + len, prefix, payload)
 }
 
 fn list(kind: Type, seq: Seq, message: &impl Message) -> Encoded {
