@@ -128,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.unflushed
     }
 
-    /// About so many bytes are going to be submitted together.
+    /// About so many bytes are going to be submitted together: room for them is made once.
     pub(super) fn expect(&mut self, bytes: usize) {
         self.expected = bytes;
     }
@@ -143,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(Part::Frames(frames)) = self.output.back_mut() {
             return frame.put(frames);
         }
-        let mut frames = BytesMut::with_capacity(len.max(FIRST).max(self.expected));
+        let mut frames = BytesMut::with_capacity(len.max(FIRST).max(std::mem::take(&mut self.expected)));
         frame.put(&mut frames);
         self.output.push_back(Part::Frames(frames));
     }

@@ -168,8 +168,8 @@ impl Registry {
         }
     }
 
-    /// Ends all sessions whose clients are no longer believed, after a change of certificates; gives
-    /// how many.
+    /// Ends all sessions whose clients are no longer believed, or served, after a change of certificates or of
+    /// the configuration; gives how many.
     pub fn judge_again(&self) -> usize {
         // No shard may stay locked while chains are verified.
         let all: Vec<_> = self.sessions.iter().map(|entry| (*entry.key(), entry.admitted.clone())).collect();

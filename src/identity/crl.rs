@@ -26,7 +26,7 @@ pub(super) fn load(
     let lists = read(paths, &cas, in_force, |problem| problems.push(problem));
     // Otherwise it is said already why one is not there.
     if problems.is_empty() {
-        problems = missing(&lists, in_force.map(Revocations::lists).unwrap_or_default(), &cas);
+        problems = missing(&lists, in_force.into_iter().flat_map(Revocations::all), &cas);
     }
     problems.into_iter().for_each(keep);
     let lists = Revocations::new(lists);
@@ -67,11 +67,12 @@ fn read(
     lists
 }
 
-/// The lists in force that would go without a newer one, though their CA stays: one of each name. What is judged
+/// The lists in force that would go without a newer one, though their CA stays, or that have gone with their CA and
+/// it comes back without them: one of each name. What is judged
 /// is the certificate by which a list was verified, and all others of that CA that are known.
-fn missing(
+fn missing<'a>(
     found: &[Crl],
-    in_force: &[Crl],
+    in_force: impl Iterator<Item = &'a Crl>,
     cas: impl Fn(&[CertificateDer<'static>]) -> Vec<CertificateDer<'static>>,
 ) -> Vec<LoadError> {
     let revocations = Revocations::new(found.to_vec());
@@ -80,7 +81,7 @@ fn missing(
         cas.iter().any(|ca| list.is_of(ca) && !revocations.revoke(ca, &cas))
     };
     let is_replaced = |list: &&Crl| found.iter().any(|newer| newer.replaces(list));
-    let gone = in_force.iter().filter(|list| !is_replaced(list) && is_believed(list));
+    let gone = in_force.filter(|list| !is_replaced(list) && is_believed(list));
     let by_issuer: BTreeMap<_, _> = gone.map(|list| (list.issuer(), list)).collect();
     let missing = |list: &Crl| LoadError::MissingCrl { issuer: list.issuer().to_owned(), list: shown(list) };
     by_issuer.into_values().map(missing).collect()

@@ -6,7 +6,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use amop::{config::Config, telemetry::client as admin};
-use amop_client::{Client, RequestOptions};
+use amop_client::{Client, RequestError, RequestOptions};
 use amop_protocol::{
     Cause, Seq,
     wire::channel::{Encoded, Type},
@@ -88,10 +88,7 @@ impl Provoked {
     async fn request(&mut self, till: &Client, topic: &str, bytes: usize) -> Option<Cause> {
         self.sends += 1;
         let answer = wait::within("an outcome", till.request(topic, vec![0; bytes])).await;
-        answer.err().map(|error| {
-            assert_eq!(error.code(), error.cause().status().code(), "{error}");
-            error.cause()
-        })
+        answer.err().map(|error| cause_of(&error))
     }
 
     /// As a 2.x client sends it, the same one so many times.
@@ -114,7 +111,7 @@ impl Provoked {
         while !found.lock().contains(&cause) {
             let (till, found) = (till.clone(), found.clone());
             requests.push(spawn(async move {
-                let cause = till.request("t", vec![0; LARGE]).await.err().map(|error| error.cause());
+                let cause = till.request("t", vec![0; LARGE]).await.err().map(|error| cause_of(&error));
                 found.lock().extend(cause);
             }));
             self.sends += 1;
@@ -219,7 +216,7 @@ impl Provoked {
                 wait::until("a deadline", async || {
                     let late = wait::within("an outcome", till.request_with("t", "x", soon.clone())).await;
                     self.sends += 1;
-                    let found = late.expect_err("no answer").cause();
+                    let found = cause_of(&late.expect_err("no answer"));
                     assert!([cause, Cause::PushTimeout].contains(&found), "{found:?}");
                     found == cause
                 })
@@ -283,9 +280,16 @@ impl Provoked {
         }
         drop(stuck);
         for request in requests {
-            wait::within("an outcome", request).await.expect("no panic").expect_err("no answer");
+            let ended = wait::within("an outcome", request).await.expect("no panic");
+            cause_of(&ended.expect_err("no answer"));
         }
     }
+}
+
+/// Its code is the one that belongs to it.
+fn cause_of(error: &RequestError) -> Cause {
+    assert_eq!(error.code(), error.cause().status().code(), "{error}");
+    error.cause()
 }
 
 /// Has a node drain with one request in flight, refuse another one for that, and be looked at then.

@@ -57,7 +57,8 @@ pub struct Options {
     /// Messages waiting in one subscription; see [`Subscription`](crate::Subscription) for what
     /// happens to more. Default 1,024.
     pub queue_messages: usize,
-    /// Bytes waiting in one subscription; one message is always admitted to an empty queue.
+    /// Bytes of payloads waiting in one subscription; one message is always admitted to an empty queue. Each may
+    /// hold some 80 KiB more of what was read together with it, where all else of that is done with.
     /// Default 16 MiB.
     pub queue_bytes: usize,
     /// Largest frame sent or received. Default 100 MiB.

@@ -210,17 +210,13 @@ impl Authority {
             return Ok(());
         }
         let known = self.0.given.iter().chain(&self.0.behind);
-        let cas: Vec<_> = known.filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1)).collect();
-        let is_anchor = |ca: &&X509Certificate<'_>| {
-            ca.subject().as_raw().ends_with(&anchor.subject)
-                && ca.public_key().raw.ends_with(&anchor.subject_public_key_info)
+        let is_anchor = |der: &&CertificateDer<'_>| {
+            X509Certificate::from_der(der).is_ok_and(|(_, ca)| {
+                ca.subject().as_raw().ends_with(&anchor.subject)
+                    && ca.public_key().raw.ends_with(&anchor.subject_public_key_info)
+            })
         };
-        for ca in cas.iter().filter(is_anchor) {
-            let issuers = || cas.iter().filter(|above| above.subject().as_raw() == ca.issuer().as_raw());
-            let is_key = |known: &[u8]| issuers().any(|above| above.public_key().raw.ends_with(known));
-            self.0.revocations.check(error::ISSUER, ca.issuer().as_raw(), is_key, ca.raw_serial())?;
-        }
-        Ok(())
+        known.filter(is_anchor).try_for_each(|der| self.0.revocations.check_ca(der))
     }
 
     fn is_shallow(&self, path: &webpki::VerifiedPath<'_>) -> bool {

@@ -24,7 +24,7 @@ pub(crate) fn limits() -> Vec<Limit> {
             "bytes of the collector's answer that are read",
             Bound::Bytes(MAX_ANSWER),
             Policy::Drop,
-            "the answer; what it is about counts by its status alone",
+            "the answer; what it is about counts by its status alone. Counted where spans were taken",
         )
         .metric("amop_otlp_answers_unread_total"),
     ]

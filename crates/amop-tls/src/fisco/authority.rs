@@ -84,7 +84,7 @@ impl Authority {
         let institution = match self.configured(&leaf, now) {
             Some(issuer) => {
                 // What is revoked is so whether or not it has expired meanwhile.
-                self.check_revoked(error::LEAF, &leaf, issuer)?;
+                issuer.check_revoked(error::LEAF, leaf.serial(), &self.0.revocations)?;
                 leaf.validity().check(error::LEAF, now)?;
                 issuer.check_validity(now)?;
                 issuer.institution()
@@ -107,19 +107,6 @@ impl Authority {
             Ok(()) => Some(first),
             Err(_) => issued.find(|issuer| issuer.check_validity(now).is_ok()).or(Some(first)),
         }
-    }
-
-    /// Refuses what its issuer has revoked, and any of an issuer that was revoked itself: also of one that is
-    /// configured beside the CA above it.
-    fn check_revoked(
-        &self,
-        whose: &'static str,
-        certificate: &Certificate<'_>,
-        issuer: &Issuer,
-    ) -> Result<(), ChainError> {
-        let Inner { issuers, revocations, .. } = &*self.0;
-        issuer.ca().check_revoked(whose, certificate.serial(), revocations)?;
-        issuers.iter().try_for_each(|other| issuer.check_revoked_by(other, revocations))
     }
 
     /// Verifies a leaf from a CA that came along.
@@ -150,7 +137,7 @@ impl Authority {
                 leaf.validity().check(error::LEAF, now)?;
                 ca.check_validity(error::ISSUER, now)?;
                 ca.check_revoked(error::LEAF, leaf.serial(), &self.0.revocations)?;
-                self.check_revoked(error::ISSUER, &certificate, above)?;
+                above.check_revoked(error::ISSUER, certificate.serial(), &self.0.revocations)?;
                 return above.ca().check_validity(error::CHAIN, now);
             }
         }

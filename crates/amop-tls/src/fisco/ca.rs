@@ -17,7 +17,6 @@ pub struct Ca {
     kind: Kind,
     subject: Vec<u8>,
     issuer: Vec<u8>,
-    serial: Vec<u8>,
     key: Vec<u8>,
     validity: Validity,
     path_length: Option<u32>,
@@ -53,7 +52,6 @@ impl Ca {
             kind,
             subject: certificate.subject().to_vec(),
             issuer: certificate.issuer().to_vec(),
-            serial: certificate.serial().to_vec(),
             key: certificate.key().to_vec(),
             validity: certificate.validity(),
             path_length: certificate.path_length(),
@@ -164,11 +162,15 @@ impl Issuer {
         &self.ca
     }
 
-    /// Refuses this CA if `other`, or the one above that, issued it and has revoked it since.
-    pub(super) fn check_revoked_by(&self, other: &Self, revocations: &Revocations) -> Result<(), ChainError> {
-        let above = std::iter::once(&other.ca).chain(&other.above);
-        let mut above = above.filter(|above| !self.ca.is_self_issued() && above.subject == self.ca.issuer);
-        above.try_for_each(|above| above.check_revoked(error::ISSUER, &self.ca.serial, revocations))
+    /// Refuses a leaf of this CA that was revoked, or any if the CA was, by the one above it.
+    pub(super) fn check_revoked(
+        &self,
+        whose: &'static str,
+        serial: &[u8],
+        revocations: &Revocations,
+    ) -> Result<(), ChainError> {
+        self.ca.check_revoked(whose, serial, revocations)?;
+        if self.ca.is_self_issued() { Ok(()) } else { revocations.check_ca(&self.ca.der) }
     }
 
     pub(super) fn institution(&self) -> Option<Arc<str>> {

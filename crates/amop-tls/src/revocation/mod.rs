@@ -16,7 +16,7 @@ use x509_parser::{
     x509::SubjectPublicKeyInfo,
 };
 
-use crate::{ChainError, der, provider, secp256k1};
+use crate::{ChainError, der, error, provider, secp256k1};
 
 /// Most characters of a name that are shown.
 const MAX_SHOWN: usize = 200;
@@ -236,6 +236,17 @@ impl Revocations {
             self.all().any(|list| list.is_of(ca) && list.revoked.contains_key(&serial))
         };
         above.into_iter().any(of)
+    }
+
+    /// Refuses a CA that the one above it has revoked: the CA of a list vouches for what its list says, whoever believes
+    /// that CA by now.
+    pub(crate) fn check_ca(&self, der: &CertificateDer<'_>) -> Result<(), ChainError> {
+        let Ok(([], ca)) = X509Certificate::from_der(der) else { return Ok(()) };
+        let (issuer, serial) = (ca.issuer().as_raw(), significant(ca.raw_serial()));
+        // A signature is looked at only where a list names that serial number.
+        let lists = self.all().filter(|list| list.issuer == issuer && list.revoked.contains_key(serial));
+        let mut above = lists.filter(|list| is_issued_by(der, &list.ca));
+        above.try_for_each(|list| self.check(error::ISSUER, issuer, |key| *key == *list.key, serial))
     }
 
     /// Why a certificate with this raw issuer and serial number is no longer good, if it is not.

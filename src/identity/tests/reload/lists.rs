@@ -227,3 +227,55 @@ fn an_institution_that_is_listed_is_revoked_all_the_same() {
         assert!(matches!(cause, ChainError::Revoked { .. }), "{cause}");
     }
 }
+
+/// Also once that root has gone with its list; and the root does not come back without it.
+#[test]
+fn an_institution_that_stays_listed_stays_revoked_when_its_root_goes() {
+    let mut bed = Bed::new();
+    let other = bed.root.institution("bank-b", 30).unwrap();
+    let leaf = other.leaf(Role::Client, "till", 30).unwrap();
+    let mut revoked = Revoked::default();
+    revoked.add(serial_of(other.certificate()).unwrap());
+    bed.root.save_crl(&revoked, 9, &bed.at("root.crl")).unwrap();
+    bed.cas(&[&bed.root, &other]);
+    bed.write("bank.crl", [bed.read("bank.crl"), bed.read("root.crl")].concat());
+    bed.store.load().unwrap();
+    let is_revoked = |bed: &Bed| {
+        let judged = bed.credentials.authority().verify_chain(leaf.chain(), Role::Client);
+        matches!(judged, Err(ChainError::Revoked { .. }))
+    };
+    assert!(is_revoked(&bed));
+
+    let new_root = Ca::consortium("new", 100).unwrap();
+    let own = std::mem::replace(&mut bed.bank, Ca::consortium("none", 1).unwrap());
+    bed.bank = new_root.recertify(own, 50).unwrap();
+    bed.cas(&[&new_root, &other]);
+    bed.renew(20);
+    let own = bed.bank.revoked(&bed.at("bank.crl")).unwrap();
+    bed.bank.save_crl(&own, 9, &bed.at("bank.crl")).unwrap();
+    bed.store.load().unwrap();
+    assert!(is_revoked(&bed));
+
+    bed.cas(&[&new_root, &other, &bed.root]);
+    let refused = bed.store.load().unwrap_err().to_string();
+    assert!(refused.contains("CN=trade"), "{refused}");
+    bed.write("bank.crl", [bed.read("bank.crl"), bed.read("root.crl")].concat());
+    bed.store.load().unwrap();
+    assert!(is_revoked(&bed));
+}
+
+/// A name is no key: what another root of the same name revokes concerns its own certificates.
+#[test]
+fn a_root_of_the_same_name_revokes_nobody_else() {
+    let mut bed = Bed::new();
+    let other = bed.root.institution("bank-b", 30).unwrap();
+    let leaf = other.leaf(Role::Client, "till", 30).unwrap();
+    let namesake = Ca::consortium("trade", 100).unwrap();
+    let mut revoked = Revoked::default();
+    revoked.add(serial_of(other.certificate()).unwrap());
+    namesake.save_crl(&revoked, 9, &bed.at("root.crl")).unwrap();
+    bed.cas(&[&bed.root, &namesake, &other]);
+    bed.write("bank.crl", [bed.read("bank.crl"), bed.read("root.crl")].concat());
+    bed.store.load().unwrap();
+    bed.credentials.authority().verify_chain(leaf.chain(), Role::Client).unwrap();
+}

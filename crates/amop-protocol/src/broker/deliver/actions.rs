@@ -48,3 +48,58 @@ impl Actions {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        ClientIdentity, Fingerprint, NodeId, Seq, Topic,
+        broker::event::{Mode, PushId, Sender},
+    };
+
+    fn handout() -> Handout {
+        let client = ClientIdentity { fingerprint: Fingerprint::new([3; 32]), name: "app".into() };
+        Handout {
+            id: PushId(1),
+            mode: Mode::Multicast,
+            topic: Topic::parse("t").unwrap(),
+            payload: Bytes::new(),
+            sender: Sender {
+                institution: "bank".into(),
+                node: NodeId::new([3; 32]),
+                client: Arc::new(client),
+            },
+            answer_within: Duration::ZERO,
+            message: Seq([1; 32]),
+            context: None,
+            frame: None,
+        }
+    }
+
+    #[test]
+    fn everybody_is_handed_it_once_and_in_order() {
+        let handed = |session| Action::Handed { session: SessionId(session), seq: Seq([0; 32]) };
+        let to = Arc::new([1, 2, 3].map(SessionId).to_vec());
+        let mut actions = Actions::default();
+        actions.push(handed(10));
+        actions.hand(handout(), &to);
+        actions.hand(handout(), &Arc::default());
+        actions.hand(handout(), &Arc::new(vec![SessionId(4)]));
+        assert!(matches!(actions.pop(), Some(Action::Handed { .. })));
+        assert!(matches!(actions.pop(), Some(Action::Push(push)) if push.session == SessionId(1)));
+        // What comes meanwhile waits its turn.
+        actions.extend([handed(11)]);
+        let order: Vec<u64> = std::iter::from_fn(|| actions.pop())
+            .map(|action| match action {
+                Action::Push(push) => push.session.0,
+                Action::Handed { session, .. } => session.0,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(order, [2, 3, 4, 11]);
+    }
+}

@@ -1,7 +1,7 @@
 //! The sessions that are given a multicast, and how far it has come with each that is not done with.
 //!
 //! There may be hundreds of multicasts under way, and each session tells of each: what is looked at for one of them
-//! lies close together, and the list of sessions, mostly that of the multicast before, is there once.
+//! lies close together, and the list of sessions, mostly that of the multicast before, is there once for each shard.
 
 use std::sync::Arc;
 
